@@ -1,0 +1,6 @@
+"""The speech encoder: wav -> frames of 20 ms."""
+
+from pretrain.encoder.config import EncoderConfig
+from pretrain.encoder.model import SpeechEncoder, WeightedSum
+
+__all__ = ["EncoderConfig", "SpeechEncoder", "WeightedSum"]

@@ -1,0 +1,86 @@
+"""Self-attention, plain or with WavLM's gated relative position bias."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def relative_buckets(delta: Tensor, num_buckets: int, max_distance: int) -> Tensor:
+    """Give each distance (key - query, in frames) its row of the bias table.
+
+    Half of the rows are for keys to the right. Of each half, the first rows are single distances, the others grow
+    logarithmically up to `max_distance`.
+    """
+    half = num_buckets // 2
+    exact = half // 2
+    distance = delta.abs()
+    growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    far = (exact + (growth * (half - exact)).long()).clamp(max=half - 1)
+    return torch.where(delta > 0, half, 0) + torch.where(distance < exact, distance, far)
+
+
+class RelativePositionBias(nn.Module):
+    """The table of position biases that all blocks share; each block gates it by itself."""
+
+    def __init__(self, heads: int, num_buckets: int, max_distance: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(num_buckets, heads)
+        self.max_distance = max_distance
+        nn.init.xavier_normal_(self.table.weight)
+
+    def forward(self, frames: int) -> Tensor:
+        """Make the bias (heads, query frames, key frames)."""
+        delta = torch.arange(1 - frames, frames, device=self.table.weight.device)
+        by_delta = self.table(relative_buckets(delta, self.table.num_embeddings, self.max_distance)).T
+        # row i of the bias is the run of `frames` distances that begins at -i
+        return by_delta.unfold(1, frames, 1).flip(1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; `gated` adds WavLM's gate on the position bias (2110.13900, section 3.1)."""
+
+    def __init__(self, dim: int, heads: int, dropout: float, gated: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+        self.gate = nn.Linear(dim // heads, 8) if gated else None
+        self.gate_scale = nn.Parameter(torch.ones(heads)) if gated else None
+
+    def forward(self, x: Tensor, bias: Tensor | None, real: Tensor | None) -> Tensor:
+        """Attend within each row.
+
+        Args:
+            x: (batch, frames, dim).
+            bias: (heads, frames, frames) from `RelativePositionBias`, if gated.
+            real: (batch, frames), False where a frame is padding; None if none is.
+
+        Returns:
+            (batch, frames, dim)
+        """
+        mask = None if real is None else real[:, None, None, :]
+        if bias is not None:
+            logits = self._gate(x) * bias
+            mask = logits if mask is None else logits.masked_fill(~mask, float("-inf"))
+        query, key, value = (self._split(part(x)) for part in (self.query, self.key, self.value))
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def _gate(self, x: Tensor) -> Tensor:
+        """How much of the bias each query takes: (batch, heads, frames, 1)."""
+        assert self.gate is not None
+        assert self.gate_scale is not None
+        # the eight outputs are only ever summed in two groups of four, so sum the weights instead
+        weight = self.gate.weight.unflatten(0, (2, 4)).sum(1)
+        offset = self.gate.bias.unflatten(0, (2, 4)).sum(1)
+        update, reset = torch.sigmoid(F.linear(self._split(x), weight, offset)).unbind(-1)
+        return (update * (reset * self.gate_scale[:, None] - 1.0) + 2.0)[..., None]

@@ -1,0 +1,119 @@
+"""What an encoder is made of, and the published shapes by name."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The shape of a `SpeechEncoder`. The defaults are HuBERT Base.
+
+    Attributes:
+        frontend: `conv` (seven convolutions on the waveform) or `log_mel` (log-mel + two convolutions).
+        conv_dim: channels of the front end's convolutions.
+        conv_norm: `group` (each channel over time, after the first convolution: Base) or `layer` (every one: Large).
+        conv_bias: whether the front end's convolutions have a bias.
+        mel_bins: mel bands of the `log_mel` front end.
+        dim: width of the frames.
+        depth: number of transformer blocks.
+        heads: attention heads.
+        ffn_dim: width inside a block's feed-forward part.
+        pre_norm: normalise before attention and feed-forward (Large) or after (Base).
+        gated_bias: WavLM's gated relative position bias.
+        num_buckets: rows of the relative position table.
+        max_distance: frames beyond which all distances share a bucket.
+        pos_kernel: kernel of the positional convolution, in frames.
+        pos_groups: groups of the positional convolution.
+        normalized: the input is brought to zero mean and unit variance, utterance by utterance.
+        dropout: after the projection, attention, and feed-forward (training).
+        attention_dropout: on attention weights (training).
+        activation_dropout: inside the feed-forward part (training).
+        layer_drop: probability that a block is skipped (training).
+        matching_layer: the layer whose frames are meant for matching; None where nobody has measured it.
+    """
+
+    frontend: Literal["conv", "log_mel"] = "conv"
+    conv_dim: int = 512
+    conv_norm: Literal["group", "layer"] = "group"
+    conv_bias: bool = False
+    mel_bins: int = 80
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    ffn_dim: int = 3072
+    pre_norm: bool = False
+    gated_bias: bool = False
+    num_buckets: int = 320
+    max_distance: int = 800
+    pos_kernel: int = 128
+    pos_groups: int = 16
+    normalized: bool = False
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    layer_drop: float = 0.05
+    matching_layer: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.frontend not in ("conv", "log_mel"):
+            raise ValueError(f"frontend is {self.frontend!r}; possible are 'conv' and 'log_mel'.")
+        if self.conv_norm not in ("group", "layer"):
+            raise ValueError(f"conv_norm is {self.conv_norm!r}; possible are 'group' and 'layer'.")
+        for name in ("conv_dim", "mel_bins", "dim", "depth", "heads", "ffn_dim", "pos_kernel", "pos_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for divisor in ("heads", "pos_groups"):
+            if self.dim % getattr(self, divisor):
+                raise ValueError(f"dim {self.dim} cannot be divided into {divisor} {getattr(self, divisor)}.")
+        if self.matching_layer is not None and not 0 <= self.matching_layer <= self.depth:
+            raise ValueError(f"matching_layer is {self.matching_layer}; possible are 0 to depth {self.depth}.")
+
+    @classmethod
+    def hubert_base(cls, **changes: Any) -> "EncoderConfig":
+        """HuBERT Base (Hsu et al. 2021, 2106.07447)."""
+        return cls(**changes)
+
+    @classmethod
+    def hubert_large(cls, **changes: Any) -> "EncoderConfig":
+        """HuBERT Large."""
+        return cls(**_LARGE | changes)
+
+    @classmethod
+    def wav2vec2_base(cls, **changes: Any) -> "EncoderConfig":
+        """wav2vec 2.0 Base (Baevski et al. 2020, 2006.11477): HuBERT Base's shape."""
+        return cls(**changes)
+
+    @classmethod
+    def wav2vec2_large(cls, **changes: Any) -> "EncoderConfig":
+        """wav2vec 2.0 Large as trained on Libri-Light (LV-60), with biased convolutions."""
+        return cls(**_LARGE | {"conv_bias": True} | changes)
+
+    @classmethod
+    def wavlm_base(cls, **changes: Any) -> "EncoderConfig":
+        """WavLM Base and Base+ (Chen et al. 2021, 2110.13900)."""
+        return cls(**{"gated_bias": True} | changes)
+
+    @classmethod
+    def wavlm_large(cls, **changes: Any) -> "EncoderConfig":
+        """WavLM Large. kNN-VC reads layer 6, from the raw waveform: `wavlm_large(normalized=False)`."""
+        return cls(**_LARGE | {"gated_bias": True, "matching_layer": 6} | changes)
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> "EncoderConfig":
+        """A small encoder for CPUs: log-mel front end, 6 blocks of 256."""
+        small = {"frontend": "log_mel", "conv_dim": 256, "dim": 256, "depth": 6, "heads": 4, "ffn_dim": 1024}
+        return cls(**small | {"pre_norm": True, "pos_kernel": 32, "pos_groups": 8} | changes)
+
+
+_LARGE: dict[str, Any] = {
+    "conv_norm": "layer",
+    "dim": 1024,
+    "depth": 24,
+    "heads": 16,
+    "ffn_dim": 4096,
+    "pre_norm": True,
+    "normalized": True,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "layer_drop": 0.0,
+}

@@ -1,0 +1,241 @@
+"""SpeechEncoder: one class for HuBERT, WavLM and wav2vec 2.0, Base and Large, and for small log-mel encoders."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple, Self, overload
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from pretrain.encoder import foreign
+from pretrain.encoder.config import EncoderConfig
+from pretrain.encoder.frontend import FIELD, HOP, ConvFrontend, LogMelFrontend, Moments, valid_frames
+from pretrain.encoder.transformer import Transformer
+
+# what a config says beyond the arithmetic that the weights of one layer go through
+NOT_ARITHMETIC = ("dropout", "attention_dropout", "activation_dropout", "layer_drop", "matching_layer", "depth", "normalized")
+
+
+class Statistics(NamedTuple):
+    """What an encoder must know of whole utterances before it can read windows of them; one row an utterance."""
+
+    shift: Tensor  # (batch, 1)
+    scale: Tensor  # (batch, 1)
+    moments: Moments | None
+
+    @classmethod
+    def stack(cls, rows: "Sequence[Statistics]", device: torch.device) -> "Statistics":
+        """Join the rows of several, to stand beside a batch of windows."""
+        shifts, scales, moments = zip(*rows, strict=True)
+        known = [moment for moment in moments if moment is not None]
+        joined = Moments(*(torch.cat(part).to(device) for part in zip(*known, strict=True))) if known else None
+        return cls(torch.cat(shifts).to(device), torch.cat(scales).to(device), joined)
+
+
+class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags=["speech", "ssl"]):
+    """Turn a 16 kHz waveform into one vector every 20 ms, as any of its layers sees it.
+
+    Layer 0 is the transformer's input (after the positional convolution), layer n the residual stream after the n-th
+    block, without a final norm. Extraction stops at the layer asked for.
+    """
+
+    sample_rate = 16_000
+    hop_length = HOP
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frontend: ConvFrontend | LogMelFrontend
+        if config.frontend == "conv":
+            self.frontend = ConvFrontend(config.conv_dim, config.conv_norm, config.conv_bias)
+        else:
+            self.frontend = LogMelFrontend(config.conv_dim, config.mel_bins)
+        self.feature_norm = nn.LayerNorm(config.conv_dim)
+        self.project = nn.Linear(config.conv_dim, config.dim)
+        self.project_dropout = nn.Dropout(config.dropout)
+        self.mask_embedding = nn.Parameter(torch.empty(config.dim).uniform_())
+        self.transformer = Transformer(config)
+
+    @classmethod
+    def from_foreign(cls, source: str | Path, *, normalized: bool | None = None) -> Self:
+        """Read an encoder that others published.
+
+        Args:
+            source: see `pretrain.encoder.foreign.read`.
+            normalized: whether to normalise the input, where that differs from the checkpoint's own habit: kNN-VC's
+                vocoders want WavLM-Large fed with the raw waveform (`normalized=False`).
+        """
+        config, weights = foreign.read(source)
+        if normalized is not None:
+            config = replace(config, normalized=normalized)
+        return cls._holding(config, weights).eval()
+
+    @classmethod
+    def _holding(cls, config: EncoderConfig, weights: dict[str, Tensor]) -> Self:
+        """Make an encoder around these very tensors, without initialising others first."""
+        with torch.device("meta"):
+            encoder = cls(config)
+        encoder.load_state_dict(weights, assign=True)
+        return encoder
+
+    def first_layers(self, depth: int) -> Self:
+        """Give this encoder without the blocks above layer `depth`; the weights are shared, not copied."""
+        above = tuple(f"transformer.blocks.{n}." for n in range(self._layer(depth), self.config.depth))
+        weights = {key: value for key, value in self.state_dict().items() if not key.startswith(above)}
+        return self._holding(replace(self.config, depth=depth, matching_layer=None), weights).train(self.training)
+
+    def save_transformers(self, folder: str | Path) -> None:
+        """Write a folder that transformers' `WavLMModel` or `HubertModel` loads to equal outputs."""
+        foreign.write_transformers(self.config, self.state_dict(), folder)
+
+    @overload
+    def num_frames(self, num_samples: int) -> int: ...
+    @overload
+    def num_frames(self, num_samples: Tensor) -> Tensor: ...
+    def num_frames(self, num_samples: int | Tensor) -> int | Tensor:
+        """Count the frames of a clip: 0 below 400 samples, 49 for one second."""
+        if isinstance(num_samples, Tensor):
+            return ((num_samples - FIELD) // HOP + 1).clamp(min=0)
+        return max((num_samples - FIELD) // HOP + 1, 0)
+
+    def statistics(self, wav: Tensor, lengths: Tensor | None = None) -> Statistics:
+        """Measure whole utterances (batch, samples) for reading windows of them later; see `layers`."""
+        lengths = self._lengths(wav, lengths)
+        shift = torch.zeros(len(wav), 1, device=wav.device)
+        scale = torch.ones_like(shift)
+        moments = self.frontend.moments(wav, lengths)
+        if self.config.normalized:
+            for row, length in enumerate(lengths.tolist()):
+                utterance = wav[row, : int(length)]
+                shift[row] = utterance.mean()
+                scale[row] = torch.rsqrt(utterance.var(correction=0) + 1e-5)
+            if moments is not None:
+                covariance = moments.covariance * scale[:, :, None].square()
+                moments = Moments((moments.mean - shift) * scale, covariance)
+        return Statistics(shift, scale, moments)
+
+    def features(self, wav: Tensor, lengths: Tensor | None = None, statistics: Statistics | None = None) -> Tensor:
+        """Map (batch, samples) to what the front end hears, (batch, frames, conv_dim)."""
+        lengths = self._lengths(wav, lengths)
+        if statistics is None:
+            statistics = self.statistics(wav, lengths)
+        if self.config.normalized:
+            wav = (wav - statistics.shift) * statistics.scale
+        return self.frontend(wav, lengths, statistics.moments)
+
+    def encode(
+        self, features: Tensor, counts: Tensor | None = None, mask: Tensor | None = None, upto: int | None = None
+    ) -> list[Tensor]:
+        """Map the front end's features to layers 0 .. `upto`, each (batch, frames, dim).
+
+        Args:
+            features: (batch, frames, conv_dim).
+            counts: how many frames of each row are real (batch,); all if None.
+            mask: (batch, frames), True where the mask embedding takes the frame's place (pretraining).
+            upto: the last layer wanted; the last there is if None.
+        """
+        upto = self._layer(upto)
+        total = features.shape[1]
+        real = None if counts is None or bool((counts >= total).all()) else valid_frames(counts, total)
+        x = self.project_dropout(self.project(self.feature_norm(features)))
+        if mask is not None:
+            x = torch.where(mask[:, :, None], self.mask_embedding.to(x.dtype), x)
+        return self.transformer(x, real, upto)
+
+    def layers(
+        self,
+        wav: Tensor,
+        lengths: Tensor | None = None,
+        upto: int | None = None,
+        *,
+        mask: Tensor | None = None,
+        statistics: Statistics | None = None,
+    ) -> list[Tensor]:
+        """Give layers 0 .. `upto` of a batch.
+
+        A row's frames do not depend on the padding behind it or on its neighbours in the batch.
+
+        Args:
+            wav: (batch, samples) at 16 kHz, padded at the end.
+            lengths: the true samples of each row (batch,); all if None.
+            upto: the last layer wanted; the last there is if None.
+            mask: (batch, frames), True where the mask embedding takes the frame's place (pretraining).
+            statistics: of the whole utterances, where `wav` holds windows of them.
+
+        Returns:
+            `upto + 1` tensors (batch, frames, dim); only the first `num_frames(lengths)` of a row mean anything.
+        """
+        upto = self._layer(upto)
+        lengths = self._lengths(wav, lengths)
+        features = self.features(wav, lengths, statistics)
+        return self.encode(features, self.num_frames(lengths), mask, upto)
+
+    def forward(
+        self,
+        wav: Tensor,
+        lengths: Tensor | None = None,
+        layer: int | None = None,
+        *,
+        mask: Tensor | None = None,
+        statistics: Statistics | None = None,
+    ) -> Tensor:
+        """Give one layer (batch, frames, dim), or, without `layer`, the output: the last, normed if `pre_norm`."""
+        last = self.layers(wav, lengths, layer, mask=mask, statistics=statistics)[-1]
+        return self.transformer.norm(last) if layer is None and self.config.pre_norm else last
+
+    def fingerprint(self, layer: int) -> str:
+        """Name what makes layer `layer` from its input: 16 hex digits over the shape and the weights used up to there.
+
+        It is the same wherever the weights were copied to, as long as float32 holds the same values.
+        """
+        unused = tuple(f"transformer.blocks.{n}." for n in range(self._layer(layer), self.config.depth))
+        unused += ("mask_embedding", "transformer.norm." if self.config.pre_norm else "mask_embedding")
+        shape = {key: value for key, value in asdict(self.config).items() if key not in NOT_ARITHMETIC}
+        digest = hashlib.blake2b(json.dumps(shape, sort_keys=True).encode(), digest_size=8)
+        for key, value in sorted(self.state_dict().items()):
+            if not key.startswith(unused):
+                digest.update(key.encode())
+                digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def _layer(self, layer: int | None) -> int:
+        if layer is None:
+            return self.config.depth
+        if not 0 <= layer <= self.config.depth:
+            raise ValueError(f"layer is {layer}; this encoder has layers 0 to {self.config.depth}.")
+        return layer
+
+    def _lengths(self, wav: Tensor, lengths: Tensor | None) -> Tensor:
+        if wav.ndim != 2:
+            raise ValueError(f"wav has shape {tuple(wav.shape)}; it must be (batch, samples).")
+        if lengths is None:
+            lengths = torch.full((len(wav),), wav.shape[1], device=wav.device)
+        if lengths.shape != (len(wav),):
+            raise ValueError(f"lengths has shape {tuple(lengths.shape)}; a batch of {len(wav)} needs ({len(wav)},).")
+        shortest, longest = int(lengths.min()), int(lengths.max())
+        if shortest < FIELD:
+            raise ValueError(f"a clip of {shortest} samples is too short; one frame needs {FIELD} (25 ms at 16 kHz).")
+        if longest > wav.shape[1]:
+            raise ValueError(f"lengths holds {longest}, but wav has only {wav.shape[1]} samples.")
+        return lengths.to(wav.device)
+
+
+class WeightedSum(nn.Module):
+    """A learned mixture of layers (SUPERB style): softmax weights over layers 0 .. `depth`."""
+
+    def __init__(self, depth: int, normalized: bool = False) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(depth + 1))
+        self.normalized = normalized  # each layer brought to the same scale first: their norms differ much
+
+    def forward(self, layers: list[Tensor]) -> Tensor:
+        """Mix layers (batch, frames, dim) into one."""
+        if len(layers) != len(self.weights):
+            raise ValueError(f"got {len(layers)} layers; this sum weighs {len(self.weights)}.")
+        if self.normalized:
+            layers = [nn.functional.layer_norm(layer, layer.shape[-1:]) for layer in layers]
+        return sum(w * layer for w, layer in zip(self.weights.softmax(0), layers, strict=True))  # type: ignore[return-value]

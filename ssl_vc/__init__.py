@@ -1,0 +1,35 @@
+"""ssl_vc converts: voice conversion and synthesis on self-supervised speech features.
+
+Public names load on first use, so that `import ssl_vc` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl_vc.audio import AudioError, read, write
+    from ssl_vc.extract import Extractor, FrameSpec, read_frames
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AudioError": "audio",
+    "Extractor": "extract",
+    "FrameSpec": "extract",
+    "read": "audio",
+    "read_frames": "extract",
+    "write": "audio",
+}
+__all__ = ["AudioError", "Extractor", "FrameSpec", "read", "read_frames", "write"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ssl_vc' has no attribute {name!r}")
+    value = getattr(import_module(f"ssl_vc.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

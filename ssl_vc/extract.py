@@ -1,0 +1,253 @@
+"""Extractor: an encoder and one of its layers, for clips of any length in bounded memory.
+
+A clip is read in windows of at most 12.6 s. Each gives the frames of its core; the context on both sides is as wide as
+what the positional convolution of the published encoders sees, and is thrown away:
+
+    window 1   |======= core 1 =======|--context--|
+    window 2            |--context--|======= core 2 =======|--context--|
+    frames     |======= core 1 ======= ======= core 2 ======= ...
+
+What belongs to the whole utterance (input normalisation, the mean and variance of a GroupNorm front end) is measured
+on the whole clip first, so only attention can tell a window from the whole.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from pretrain import SpeechEncoder
+from pretrain.encoder.model import Statistics
+from ssl_vc.audio import AudioError, Source, read
+from ssl_vc.files import replacing
+from ssl_vc.presets import load_encoder
+
+CORE = 500  # frames: 10 s
+CONTEXT = 64  # frames on each side: 1.28 s
+BATCH_SECONDS = {"cpu": 13.0}  # what is computed at once: more than a window does not help a CPU
+BATCH_SECONDS_ELSEWHERE = 200.0
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """What made some frames. Frames of two makes must never be mixed.
+
+    Attributes:
+        encoder: fingerprint of the encoder up to the layer.
+        layer: the layer whose output the frames are.
+        normalized: whether the waveform was brought to zero mean and unit variance first.
+        dim: numbers in a frame.
+        sample_rate: of the waveform, in Hz.
+        hop_length: samples from one frame to the next.
+    """
+
+    encoder: str
+    layer: int
+    normalized: bool
+    dim: int
+    sample_rate: int = 16_000
+    hop_length: int = 320
+
+    def require(self, other: "FrameSpec", what: str) -> None:
+        """Refuse `other`, the spec of `what`, if its frames are not of this make."""
+        mine, theirs = asdict(self), asdict(other)
+        differences = [f"{key} {theirs[key]} instead of {mine[key]}" for key in mine if mine[key] != theirs[key]]
+        if differences:
+            raise ValueError(f"{what} does not fit: it has {', '.join(differences)}. Make it again with this encoder.")
+
+
+class Window(NamedTuple):
+    """A stretch of frames `start` .. `stop` to compute, of which `keep_start` .. `keep_stop` are kept."""
+
+    start: int
+    keep_start: int
+    keep_stop: int
+    stop: int
+
+
+def plan_windows(frames: int, core: int = CORE, context: int = CONTEXT) -> list[Window]:
+    """Divide a clip into windows of equal cores; a clip that fits into one window is not divided."""
+    if frames <= core + 2 * context:
+        return [Window(0, 0, frames, frames)]
+    count = -(-frames // core)
+    edges = [frames * i // count for i in range(count + 1)]
+    return [
+        Window(max(start - context, 0), start, stop, min(stop + context, frames))
+        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+    ]
+
+
+class Extractor:
+    """Turn clips into frames of one layer.
+
+    Args:
+        encoder: the encoder; it is left as it is.
+        layer: which layer's frames; None takes the encoder's own matching layer.
+        device: `auto` (CUDA, else CPU), or a torch device.
+        dtype: `auto` (bfloat16 where the hardware computes with it, else float32), `float32` or `bfloat16`. Frames are
+            float32 either way.
+    """
+
+    sample_rate = 16_000
+    hop_length = 320
+
+    def __init__(
+        self, encoder: SpeechEncoder, layer: int | None = None, *, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        layer = encoder.config.matching_layer if layer is None else layer
+        if layer is None:
+            raise ValueError(f"no layer is recommended for this encoder; choose one of 0 to {encoder.config.depth}.")
+        self.device = choose_device(device)
+        self.dtype = _choose_dtype(dtype, self.device)
+        config = encoder.config
+        self.spec = FrameSpec(encoder.fingerprint(layer), layer, config.normalized, config.dim)
+        self.encoder = encoder.first_layers(layer).eval().requires_grad_(False).to(self.device, self.dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str = "tiny", layer: int | None = None, *, device: str = "auto", dtype: str = "auto"
+    ) -> Self:
+        """Load an encoder by name (see `ssl_vc.presets.load_encoder`) and make its extractor."""
+        return cls(load_encoder(name), layer, device=device, dtype=dtype)
+
+    def __call__(self, source: Source) -> Tensor:
+        """Give the frames (frames, dim) of a clip; see `ssl_vc.read` for what a clip may be."""
+        return torch.cat(list(self.stream(source)))
+
+    def stream(self, source: Source) -> Iterator[Tensor]:
+        """Give the frames of a clip in order, piece by piece (some frames, dim), so that memory stays bounded."""
+        for _, piece in self._pieces([self._read(source)]):
+            yield piece
+
+    def batch(self, sources: Sequence[Source]) -> list[Tensor]:
+        """Give the frames of several clips, computed together; each is as if it had been alone."""
+        pieces: list[list[Tensor]] = [[] for _ in sources]
+        clips = [self._read(source) for source in sources]
+        order = sorted(range(len(clips)), key=lambda i: len(clips[i]))  # neighbours in a batch need little padding
+        for which, piece in self._pieces([clips[i] for i in order]):
+            pieces[order[which]].append(piece)
+        return [torch.cat(parts) for parts in pieces]
+
+    def save(self, source: Source, path: str | Path) -> int:
+        """Write the frames of a clip to a file that `read_frames` reads, and give their number."""
+        wav = self._read(source)
+        count = self.encoder.num_frames(len(wav))
+        name = str(source) if isinstance(source, str | Path) else ""
+        write_frames(path, self.stream(wav), count, self.spec, name)
+        return count
+
+    def _read(self, source: Source) -> Tensor:
+        wav = read(source, speech=True)
+        if self.encoder.num_frames(len(wav)) < 1:
+            name = source if isinstance(source, str | Path) else "the clip"
+            raise AudioError(f"{name} is {len(wav) / self.sample_rate * 1000:.0f} ms long; one frame needs 25 ms.")
+        return wav
+
+    @torch.inference_mode()
+    def _pieces(self, clips: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """Give (index of the clip, some of its frames), the frames of each clip in order."""
+        waiting: list[_Part] = []
+        budget = BATCH_SECONDS.get(self.device.type, BATCH_SECONDS_ELSEWHERE) * self.sample_rate
+        for index, wav in enumerate(clips):
+            statistics = self.encoder.statistics(wav[None])
+            for window in plan_windows(self.encoder.num_frames(len(wav))):
+                part = _Part(index, window, statistics, wav[window.start * 320 : (window.stop - 1) * 320 + 400])
+                longest = max(len(other.wav) for other in (*waiting, part))
+                if waiting and longest * (len(waiting) + 1) > budget:
+                    yield from self._compute(waiting)
+                    waiting = []
+                waiting.append(part)
+        yield from self._compute(waiting)
+
+    def _compute(self, parts: "list[_Part]") -> Iterator[tuple[int, Tensor]]:
+        wav = pad_sequence([part.wav for part in parts], batch_first=True).to(self.device)
+        lengths = torch.tensor([len(part.wav) for part in parts], device=self.device)
+        statistics = Statistics.stack([part.statistics for part in parts], self.device)
+        frames = self.encoder(wav, lengths, self.spec.layer, statistics=statistics).float().cpu()
+        for part, row in zip(parts, frames, strict=True):
+            start, keep_start, keep_stop, _ = part.window
+            yield part.clip, row[keep_start - start : keep_stop - start].clone()
+
+
+class _Part(NamedTuple):
+    clip: int
+    window: Window
+    statistics: Statistics
+    wav: Tensor
+
+
+def write_frames(path: str | Path, pieces: Iterable[Tensor], count: int, spec: FrameSpec, source: str = "") -> Path:
+    """Write frames as they come, in the safetensors format, with what made them.
+
+    Args:
+        path: the file, ending in .safetensors.
+        pieces: float32 tensors (some frames, dim), in order.
+        count: how many frames they hold together.
+        spec: what made them.
+        source: where the sound came from.
+    """
+    path = Path(path)
+    size = 4 * count * spec.dim
+    metadata = {"spec": json.dumps(asdict(spec)), "source": source, "format": "ssl-vc frames 1"}
+    tensor = {"dtype": "F32", "shape": [count, spec.dim], "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": metadata, "frames": tensor}).encode()
+    header += b" " * (-len(header) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        written = sum(file.write(np.ascontiguousarray(piece.numpy(), dtype="<f4").data) for piece in pieces)
+        if written != size:
+            raise ValueError(f"{written // 4 // spec.dim} frames came for {path}, where {count} were announced.")
+    return path
+
+
+def read_frames(path: str | Path) -> tuple[Tensor, FrameSpec]:
+    """Read frames (frames, dim) that `ssl-vc extract` wrote, and what made them."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path} does not exist or is no file.")
+    try:
+        with safe_open(path, "pt") as file:
+            spec = FrameSpec(**json.loads(file.metadata()["spec"]))
+            frames = file.get_tensor("frames")
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no file of frames made by `ssl-vc extract` ({error}).") from None
+    if frames.ndim != 2 or frames.shape[1] != spec.dim:
+        raise ValueError(f"{path} holds a tensor of shape {tuple(frames.shape)}; its header says (frames, {spec.dim}).")
+    return frames, spec
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve `auto` to CUDA where there is one, else the CPU; refuse what is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether the hardware itself computes in bfloat16; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+        return any(check() for check in checks if check is not None)
+    return False
+
+
+def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name == "auto":
+        return torch.bfloat16 if fast_bfloat16(device) else torch.float32
+    if name not in dtypes:
+        raise ValueError(f"dtype is {name!r}; possible are auto, float32 and bfloat16.")
+    return dtypes[name]

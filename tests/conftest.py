@@ -1,0 +1,27 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+GOLDEN = Path(__file__).parent / "golden"
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def golden():
+    """Load one golden case: `.config`, `.weights`, `.input` and `.output`, keyed as their files name them."""
+
+    def load(name):
+        parts = {"weights": {}, "input": {}, "output": {}}
+        if (GOLDEN / f"{name}.safetensors").exists():
+            for key, value in load_file(GOLDEN / f"{name}.safetensors").items():
+                kind, rest = key.split(".", 1)
+                parts[kind][rest] = value
+        facts = GOLDEN / f"{name}.json"
+        case = json.loads(facts.read_text()) if facts.exists() else {}
+        return SimpleNamespace(config=case.get("config"), shapes=case.get("shapes"), **parts)
+
+    return load

@@ -1,0 +1,1 @@
+"""vocoder speaks: frames in, sound out."""
