@@ -14,6 +14,7 @@ on the whole clip first, so only attention can tell a window from the whole.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -24,8 +25,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pretrain import SpeechEncoder
+from pretrain.encoder.frontend import FIELD, HOP
 from pretrain.encoder.model import Statistics
-from ssl_vc.audio import AudioError, Source, read
+from ssl_vc.audio import SAMPLE_RATE, AudioError, Source, read
 from ssl_vc.files import replacing
 from ssl_vc.presets import load_encoder
 
@@ -52,8 +54,8 @@ class FrameSpec:
     layer: int
     normalized: bool
     dim: int
-    sample_rate: int = 16_000
-    hop_length: int = 320
+    sample_rate: int = SAMPLE_RATE
+    hop_length: int = HOP
 
     def require(self, other: "FrameSpec", what: str) -> None:
         """Refuse `other`, the spec of `what`, if its frames are not of this make."""
@@ -79,8 +81,7 @@ def plan_windows(frames: int, core: int = CORE, context: int = CONTEXT) -> list[
     count = -(-frames // core)
     edges = [frames * i // count for i in range(count + 1)]
     return [
-        Window(max(start - context, 0), start, stop, min(stop + context, frames))
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        Window(max(start - context, 0), start, stop, min(stop + context, frames)) for start, stop in pairwise(edges)
     ]
 
 
@@ -95,8 +96,8 @@ class Extractor:
             float32 either way.
     """
 
-    sample_rate = 16_000
-    hop_length = 320
+    sample_rate = SAMPLE_RATE
+    hop_length = HOP
 
     def __init__(
         self, encoder: SpeechEncoder, layer: int | None = None, *, device: str = "auto", dtype: str = "auto"
@@ -157,14 +158,18 @@ class Extractor:
         budget = BATCH_SECONDS.get(self.device.type, BATCH_SECONDS_ELSEWHERE) * self.sample_rate
         for index, wav in enumerate(clips):
             statistics = self.encoder.statistics(wav[None])
-            for window in plan_windows(self.encoder.num_frames(len(wav))):
-                part = _Part(index, window, statistics, wav[window.start * 320 : (window.stop - 1) * 320 + 400])
+            frames = self.encoder.num_frames(len(wav))
+            for window in plan_windows(frames):
+                # the last one takes the samples after its last frame too: a log-mel front end still hears them
+                stop = len(wav) if window.stop == frames else (window.stop - 1) * HOP + FIELD
+                part = _Part(index, window, statistics, wav[window.start * HOP : stop])
                 longest = max(len(other.wav) for other in (*waiting, part))
                 if waiting and longest * (len(waiting) + 1) > budget:
                     yield from self._compute(waiting)
                     waiting = []
                 waiting.append(part)
-        yield from self._compute(waiting)
+        if waiting:
+            yield from self._compute(waiting)
 
     def _compute(self, parts: "list[_Part]") -> Iterator[tuple[int, Tensor]]:
         wav = pad_sequence([part.wav for part in parts], batch_first=True).to(self.device)
@@ -237,7 +242,7 @@ def choose_device(name: str) -> torch.device:
 def fast_bfloat16(device: torch.device) -> bool:
     """Tell whether the hardware itself computes in bfloat16; emulated, it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
         return any(check() for check in checks if check is not None)

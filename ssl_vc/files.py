@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; rename it over `path` when the block succeeds, remove it when it fails.
+    """Yield a temporary path in the same folder; rename it over `path` if the block succeeds, remove it if it fails.
 
     The temporary name ends like `path`, so that writers which choose the format by suffix choose the same one.
     """

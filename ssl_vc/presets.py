@@ -8,6 +8,7 @@ from pretrain import EncoderConfig, SpeechEncoder
 from pretrain.encoder import foreign
 
 BUNDLED = Path(__file__).parent / "models"
+POSSIBLE = "'untrained' (random weights), a folder, a .pt file, or a hub id such as microsoft/wavlm-large"
 
 
 def load_encoder(name: str) -> SpeechEncoder:
@@ -24,14 +25,10 @@ def load_encoder(name: str) -> SpeechEncoder:
     if name == "tiny":
         folder = BUNDLED / "tiny" / "encoder"
         if not folder.is_dir():
-            raise ValueError(
-                "the model 'tiny' is not bundled in this version; possible are 'untrained' (random weights), a folder, "
-                "a .pt file or a hub id such as microsoft/wavlm-large."
-            )
-        return SpeechEncoder.from_pretrained(folder).eval()
+            raise ValueError(f"the model 'tiny' is not bundled in this version yet; possible are {POSSIBLE}.")
+        return SpeechEncoder.from_pretrained(folder)
+    if not (Path(name).exists() or Path(name).suffix in (".pt", ".pth") or name.count("/") == 1 or ":" in name):
+        raise ValueError(f"there is no model {name!r}; possible are {POSSIBLE}.")
     if foreign.is_foreign(name):
         return SpeechEncoder.from_foreign(name)
-    try:
-        return SpeechEncoder.from_pretrained(name).eval()
-    except (OSError, TypeError) as error:  # no folder, no such hub id, no network; a config.json without our words
-        raise ValueError(f"the model {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return SpeechEncoder.from_pretrained(name)

@@ -1,6 +1,9 @@
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or torch's threads spin when the cores are shared: 10x slower
 
 import pytest
 import torch

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+
 def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten what a checkpoint says of itself: unilm's `cfg`, fairseq's `cfg` (a tree) or `args` (a namespace)."""
     flat: dict[str, Any] = {}
@@ -48,7 +49,7 @@ _JUDGED_BY_TORCH = ("torch.", "collections.")
 
 
 def load_inert(file: Path) -> dict[str, Any]:
-    """Load a pickled checkpoint's tensors; classes of fairseq's own configuration become `Inert`, others are refused."""
+    """Load a pickled checkpoint's tensors; classes of fairseq's configuration become `Inert`, others are refused."""
     if not file.is_file():
         raise ValueError(f"{file} does not exist.")
     try:
@@ -58,9 +59,13 @@ def load_inert(file: Path) -> dict[str, Any]:
             with torch.serialization.safe_globals([(type("Inert", (Inert,), {}), name) for name in named]):
                 checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken zip, a truncated pickle, an opcode that is not allowed
-        raise ValueError(f"{file} is no readable checkpoint ({(str(error) or 'it is empty').splitlines()[0]}).") from None
+        raise ValueError(
+            f"{file} is no readable checkpoint ({(str(error) or 'it is empty').splitlines()[0]})."
+        ) from None
     if unknown:
-        raise ValueError(f"{file} names {', '.join(unknown)}, which no checkpoint of this kind needs; it was not opened.")
+        raise ValueError(
+            f"{file} names {', '.join(unknown)}, which no checkpoint of this kind needs; it was not opened."
+        )
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{file} holds a {type(checkpoint).__name__}, not the weights of a model.")
     return checkpoint

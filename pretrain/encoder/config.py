@@ -59,9 +59,11 @@ class EncoderConfig:
             raise ValueError(f"frontend is {self.frontend!r}; possible are 'conv' and 'log_mel'.")
         if self.conv_norm not in ("group", "layer"):
             raise ValueError(f"conv_norm is {self.conv_norm!r}; possible are 'group' and 'layer'.")
-        for name in ("conv_dim", "mel_bins", "dim", "depth", "heads", "ffn_dim", "pos_kernel", "pos_groups"):
+        for name in ("conv_dim", "mel_bins", "dim", "heads", "ffn_dim", "pos_kernel", "pos_groups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.depth < 0:
+            raise ValueError(f"depth is {self.depth}; it must be at least 0.")
         for divisor in ("heads", "pos_groups"):
             if self.dim % getattr(self, divisor):
                 raise ValueError(f"dim {self.dim} cannot be divided into {divisor} {getattr(self, divisor)}.")
@@ -101,7 +103,14 @@ class EncoderConfig:
     @classmethod
     def tiny(cls, **changes: Any) -> "EncoderConfig":
         """A small encoder for CPUs: log-mel front end, 6 blocks of 256."""
-        small = {"frontend": "log_mel", "conv_dim": 256, "dim": 256, "depth": 6, "heads": 4, "ffn_dim": 1024}
+        small: dict[str, Any] = {
+            "frontend": "log_mel",
+            "conv_dim": 256,
+            "dim": 256,
+            "depth": 6,
+            "heads": 4,
+            "ffn_dim": 1024,
+        }
         return cls(**small | {"pre_norm": True, "pos_kernel": 32, "pos_groups": 8} | changes)
 
 

@@ -5,77 +5,22 @@ Four families of names are read: microsoft/unilm and fairseq (`.pt`), transforme
 """
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pretrain.encoder import names
 from pretrain.encoder.checkpoint import load_inert, settings_of
 from pretrain.encoder.config import EncoderConfig
 from pretrain.encoder.frontend import KERNELS, STRIDES
+from pretrain.encoder.names import Weights
 
-Weights = dict[str, Tensor]
 MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
-
-# ours -> theirs. {n} is a front end layer or a block.
-_TRANSFORMERS = {
-    "frontend.layers.{n}.weight": "feature_extractor.conv_layers.{n}.conv.weight",
-    "frontend.layers.{n}.bias": "feature_extractor.conv_layers.{n}.conv.bias",
-    "frontend.layers.{n}.norm.": "feature_extractor.conv_layers.{n}.layer_norm.",
-    "feature_norm.": "feature_projection.layer_norm.",
-    "project.": "feature_projection.projection.",
-    "mask_embedding": "masked_spec_embed",
-    "transformer.position.conv.": "encoder.pos_conv_embed.conv.",
-    "transformer.norm.": "encoder.layer_norm.",
-    "transformer.bias.table.": "encoder.layers.0.attention.rel_attn_embed.",
-    "transformer.blocks.{n}.attention.query.": "encoder.layers.{n}.attention.q_proj.",
-    "transformer.blocks.{n}.attention.key.": "encoder.layers.{n}.attention.k_proj.",
-    "transformer.blocks.{n}.attention.value.": "encoder.layers.{n}.attention.v_proj.",
-    "transformer.blocks.{n}.attention.out.": "encoder.layers.{n}.attention.out_proj.",
-    "transformer.blocks.{n}.attention.gate.": "encoder.layers.{n}.attention.gru_rel_pos_linear.",
-    "transformer.blocks.{n}.attention.gate_scale": "encoder.layers.{n}.attention.gru_rel_pos_const",
-    "transformer.blocks.{n}.attention_norm.": "encoder.layers.{n}.layer_norm.",
-    "transformer.blocks.{n}.widen.": "encoder.layers.{n}.feed_forward.intermediate_dense.",
-    "transformer.blocks.{n}.narrow.": "encoder.layers.{n}.feed_forward.output_dense.",
-    "transformer.blocks.{n}.ffn_norm.": "encoder.layers.{n}.final_layer_norm.",
-}
-# theirs -> transformers' names, for the other two families
-_FAIRSEQ = {
-    "feature_extractor.conv_layers.{n}.0.": "feature_extractor.conv_layers.{n}.conv.",
-    "feature_extractor.conv_layers.{n}.2.1.": "feature_extractor.conv_layers.{n}.layer_norm.",
-    "feature_extractor.conv_layers.{n}.2.": "feature_extractor.conv_layers.{n}.layer_norm.",
-    "layer_norm.": "feature_projection.layer_norm.",
-    "post_extract_proj.": "feature_projection.projection.",
-    "mask_emb": "masked_spec_embed",
-    "encoder.pos_conv.0.": "encoder.pos_conv_embed.conv.",
-    "encoder.layers.{n}.self_attn.relative_attention_bias.": "encoder.layers.{n}.attention.rel_attn_embed.",
-    "encoder.layers.{n}.self_attn.grep_linear.": "encoder.layers.{n}.attention.gru_rel_pos_linear.",
-    "encoder.layers.{n}.self_attn.grep_a": "encoder.layers.{n}.attention.gru_rel_pos_const",
-    "encoder.layers.{n}.self_attn.": "encoder.layers.{n}.attention.",
-    "encoder.layers.{n}.self_attn_layer_norm.": "encoder.layers.{n}.layer_norm.",
-    "encoder.layers.{n}.fc1.": "encoder.layers.{n}.feed_forward.intermediate_dense.",
-    "encoder.layers.{n}.fc2.": "encoder.layers.{n}.feed_forward.output_dense.",
-}
-_TORCHAUDIO = {
-    "encoder.feature_projection.": "feature_projection.",
-    "encoder.transformer.layers.{n}.attention.attention.": "encoder.layers.{n}.attention.",
-    "encoder.transformer.": "encoder.",
-    "mask_generator.mask_embedding": "masked_spec_embed",
-}
-_WEIGHT_NORM = {
-    "encoder.pos_conv_embed.conv.weight_g": "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
-    "encoder.pos_conv_embed.conv.weight_v": "encoder.pos_conv_embed.conv.parametrizations.weight.original1",
-}
-# heads and losses of pretraining or fine-tuning, which the encoder does not hear of
-_HEADS = re.compile(
-    r"(final_proj|label_embs_concat|project_q|quantizer|target_glu|lm_head|aux|logit_generator|project_hid|"
-    r"projector|proj|classifier|layer_weights)\b.*"
-)
 
 
 def read(source: str | Path) -> tuple[EncoderConfig, Weights]:
@@ -103,9 +48,8 @@ def read(source: str | Path) -> tuple[EncoderConfig, Weights]:
 
 def convert(weights: Weights, hints: Mapping[str, Any]) -> tuple[EncoderConfig, Weights]:
     """Turn weights under transformers' names into our config and names; `hints` is what the weights cannot tell."""
-    weights = {key: value.float() for key, value in weights.items() if not _HEADS.fullmatch(key)}
-    _mend(weights)
-    return EncoderConfig(**_shape(weights) | hints), _rename(weights, {new: old for old, new in _TRANSFORMERS.items()})
+    weights = names.encoder_only(weights)
+    return EncoderConfig(**{**_shape(weights), **hints}), names.to_ours(weights)
 
 
 def write_transformers(config: EncoderConfig, weights: Mapping[str, Tensor], folder: str | Path) -> None:
@@ -150,11 +94,8 @@ def write_transformers(config: EncoderConfig, weights: Mapping[str, Tensor], fol
         "return_attention_mask": True,
         "sampling_rate": 16_000,
     }
-    renamed = _rename(weights, _TRANSFORMERS)
-    for key, value in renamed.items():
-        if key.endswith("gru_rel_pos_const"):
-            renamed[key] = value.reshape(1, -1, 1, 1)
-    save_file({key: value.contiguous() for key, value in renamed.items()}, folder / "model.safetensors", {"format": "pt"})
+    renamed = {key: value.contiguous() for key, value in names.to_transformers(weights).items()}
+    save_file(renamed, folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(theirs, indent=2), encoding="utf-8")
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2), encoding="utf-8")
 
@@ -199,53 +140,10 @@ def _shape(weights: Weights) -> dict[str, Any]:
     }
 
 
-def _mend(weights: Weights) -> None:
-    """Bring spellings of the same thing together, in place."""
-    for old, new in _WEIGHT_NORM.items():
-        if old in weights:
-            weights[new] = weights.pop(old)
-    for key in [key for key in weights if key.endswith("gru_rel_pos_const")]:
-        weights[key] = weights[key].flatten()
-    for key in [key for key in weights if ".in_proj_" in key]:  # torchaudio's WavLM packs query, key and value
-        parts = weights.pop(key).chunk(3)
-        weights.update({key.replace("in_proj_", f"{name}_proj."): part for name, part in zip("qkv", parts, strict=True)})
-    # some files were written without a mask embedding (it serves only training): none is needed to extract
-    dim = len(weights["encoder.layer_norm.weight"]) if "encoder.layer_norm.weight" in weights else 0
-    weights.setdefault("masked_spec_embed", torch.zeros(dim))
-
-
-def _rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> Weights:
-    """Rename keys by the first pattern they begin with; a key that none fits is refused."""
-    rules = _compiled(names)
-    renamed = {}
-    for key, value in weights.items():
-        new = next((new for rule in rules if (new := rule(key))), None)
-        if new is None:
-            raise ValueError(f"the checkpoint holds {key!r}, which no encoder known here has.")
-        renamed[new] = value
-    return renamed
-
-
-def _compiled(names: Mapping[str, str]) -> list[Callable[[str], str | None]]:
-    def rule(old: str, new: str) -> Callable[[str], str | None]:
-        end = "" if old.endswith(".") else "$"
-        pattern = re.compile("^" + re.escape(old).replace(r"\{n\}", r"(\d+)") + end)
-        new = new.replace("{n}", r"\1")
-        return lambda key: pattern.sub(new, key) if pattern.match(key) else None
-
-    return [rule(old, new) for old, new in names.items()]
-
-
-def _partly_renamed(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> Weights:
-    """Rename the keys that a pattern fits and keep the others."""
-    rules = _compiled(names)
-    return {next((new for rule in rules if (new := rule(key))), key): value for key, value in weights.items()}
-
-
 def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
     config_file = _fetch(name, "config.json")
     if config_file is None:
-        raise ValueError(f"{name} is no folder with a config.json, nor a model that the hub or its cache gives.")
+        raise ValueError(f"{name} holds no config.json, so it is no model.")
     theirs = json.loads(config_file.read_text(encoding="utf-8"))
     if theirs.get("model_type") not in MODEL_TYPES:
         raise ValueError(f"{name} holds a {theirs.get('model_type')!r}; possible are {', '.join(MODEL_TYPES)}.")
@@ -268,32 +166,40 @@ def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
 
 
 def _fetch(name: str, file: str) -> Path | None:
-    """Find a file in a folder, or through the hub and its cache; None if it is not there."""
+    """Find a file in a folder, or through the hub and its cache; None if the folder or repository lacks it."""
     if Path(name).is_dir():
         path = Path(name) / file
         return path if path.is_file() else None
     try:
         return Path(hf_hub_download(name, file))
-    except (OSError, ValueError):  # no such repository or file, no network, no valid id
+    except LocalEntryNotFoundError:
+        raise ValueError(
+            f"{name} is no folder here nor in the cache of the hub, and the hub cannot be reached."
+        ) from None
+    except EntryNotFoundError:
         return None
+    except (OSError, ValueError) as error:  # no such repository, no valid id
+        raise ValueError(f"{name} is neither a folder nor a model of the hub ({str(error).splitlines()[0]}).") from None
 
 
 def _read_torchaudio(name: str) -> tuple[Weights, dict[str, Any]]:
     try:
         import torchaudio  # an extra, and broken beside many builds of torch
     except Exception as error:
-        raise ValueError(f"torchaudio cannot be imported ({error}); install the extra: pip install ssl-vc[torchaudio].") from error
+        raise ValueError(
+            f"torchaudio cannot be imported ({error}); install the extra: pip install ssl-vc[torchaudio]."
+        ) from error
     bundle = getattr(torchaudio.pipelines, name, None)
     if bundle is None:
-        raise ValueError(f"torchaudio has no bundle {name!r}; WAVLM_LARGE, HUBERT_BASE and WAV2VEC2_BASE are some it has.")
-    weights = dict(bundle.get_model().state_dict())
-    weights = {key.removeprefix("model."): value for key, value in weights.items()}  # wrapped where it normalises
+        raise ValueError(
+            f"torchaudio has no bundle {name!r}; WAVLM_LARGE, HUBERT_BASE and WAV2VEC2_BASE are some it has."
+        )
     hints = {
         "heads": bundle._params["encoder_num_heads"],
         "pre_norm": bundle._params["encoder_layer_norm_first"],
         "normalized": bool(bundle._normalize_waveform),
     }
-    return _partly_renamed(weights, _TORCHAUDIO), hints
+    return names.from_torchaudio(bundle.get_model().state_dict()), hints
 
 
 def _read_fairseq(file: Path) -> tuple[Weights, dict[str, Any]]:
@@ -304,16 +210,11 @@ def _read_fairseq(file: Path) -> tuple[Weights, dict[str, Any]]:
     if any(key.startswith("w2v_encoder.") for key in weights):  # a fine-tuned model wraps the encoder
         weights = {key.removeprefix("w2v_encoder.").removeprefix("w2v_model."): value for key, value in weights.items()}
     settings = settings_of(checkpoint)
-    names = {
+    known = {
         "encoder_attention_heads": "heads",
         "layer_norm_first": "pre_norm",
         "normalize": "normalized",
         "max_distance": "max_distance",
     }
-    hints = {ours: settings[theirs] for theirs, ours in names.items() if theirs in settings}
-    return fairseq_names(weights), hints
-
-
-def fairseq_names(weights: Mapping[str, Tensor]) -> Weights:
-    """Bring the names of fairseq and unilm to transformers'."""
-    return _partly_renamed(weights, _FAIRSEQ)
+    hints = {ours: settings[theirs] for theirs, ours in known.items() if theirs in settings}
+    return names.from_fairseq(weights), hints

@@ -7,6 +7,8 @@ Both keep the same arithmetic: frame t sees the 400 samples from 320 t on, so `n
     frame 0   [=========]                      400 samples = 25 ms
     frame 1           [=========]
     frame 2                   [=========]
+
+(The log-mel front end's convolutions let a frame hear 20 ms more on both sides, where there are any.)
 """
 
 import math
@@ -131,7 +133,7 @@ class ConvFrontend(nn.Module):
         return torch.cat([self._convolve(wav[:, start:stop], moments) for start, stop in spans], dim=1)
 
     def _convolve(self, wav: Tensor, moments: Moments | None) -> Tensor:
-        x = wav[:, :, None].contiguous().to(self.layers[0].weight.dtype)
+        x = wav[:, :, None].contiguous().to(next(self.parameters()).dtype)
         for layer in self.layers:
             x = layer(x, moments)
         return x

@@ -5,10 +5,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple, Self, overload
+from typing import Any, NamedTuple, Self, overload
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pretrain.encoder import foreign
@@ -17,7 +19,15 @@ from pretrain.encoder.frontend import FIELD, HOP, ConvFrontend, LogMelFrontend, 
 from pretrain.encoder.transformer import Transformer
 
 # what a config says beyond the arithmetic that the weights of one layer go through
-NOT_ARITHMETIC = ("dropout", "attention_dropout", "activation_dropout", "layer_drop", "matching_layer", "depth", "normalized")
+NOT_ARITHMETIC = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "layer_drop",
+    "matching_layer",
+    "depth",
+    "normalized",
+)
 
 
 class Statistics(NamedTuple):
@@ -73,6 +83,24 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         if normalized is not None:
             config = replace(config, normalized=normalized)
         return cls._holding(config, weights).eval()
+
+    @classmethod
+    def _from_pretrained(
+        cls, *, model_id: str, config: EncoderConfig | None = None, map_location: str = "cpu", **hub: Any
+    ) -> Self:
+        # the mixin's own way would first fill the encoder with random numbers (5 s at WavLM-Large's size), and print
+        if config is None:
+            raise ValueError(f"{model_id} holds no config.json, so it is no encoder.")
+        try:
+            folder = Path(model_id)
+            name = "model.safetensors"
+            file = folder / name if folder.is_dir() else hf_hub_download(model_id, name, **hub)
+            weights = {key: value.float() for key, value in load_file(file, device=map_location).items()}
+            return cls._holding(config, weights).eval()
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ValueError(
+                f"{model_id} holds no weights of such an encoder ({str(error).splitlines()[0]})."
+            ) from None
 
     @classmethod
     def _holding(cls, config: EncoderConfig, weights: dict[str, Tensor]) -> Self:
@@ -238,4 +266,4 @@ class WeightedSum(nn.Module):
             raise ValueError(f"got {len(layers)} layers; this sum weighs {len(self.weights)}.")
         if self.normalized:
             layers = [nn.functional.layer_norm(layer, layer.shape[-1:]) for layer in layers]
-        return sum(w * layer for w, layer in zip(self.weights.softmax(0), layers, strict=True))  # type: ignore[return-value]
+        return torch.einsum("l,lbtd->btd", self.weights.softmax(0), torch.stack(layers))

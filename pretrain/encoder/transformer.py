@@ -18,7 +18,8 @@ class PositionalConv(nn.Module):
         super().__init__()
         conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
         nn.init.normal_(conv.weight, std=math.sqrt(4.0 / (kernel * dim)))
-        nn.init.zeros_(conv.bias)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
         self.conv = weight_norm(conv, dim=2)
 
     def forward(self, x: Tensor) -> Tensor:

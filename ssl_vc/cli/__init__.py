@@ -23,9 +23,9 @@ app.command()(extract)
 def options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="On an error, show where it happened.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="On an error, show where it happened.")] = False,  # noqa: ARG001
 ) -> None:
-    """Print the version, or the help where no command is given."""
+    """Print the version, or the help where no command is given (`main` itself looks for --debug)."""
     if version:
         typer.echo(ssl_vc.__version__)
     elif context.invoked_subcommand is None:
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments  # wherever it stands
     warnings.showwarning = _show_warning
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     try:
         status = app([word for word in arguments if word != "--debug"], standalone_mode=False)
     except KeyboardInterrupt:
@@ -62,5 +62,5 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     typer.echo("warning: " + " ".join(str(message).split()), err=True)

@@ -64,7 +64,9 @@ def main() -> None:
             print(f"ours bfloat16 / transformers float32: {hf32 / our16:.2f}x (goal 3.5x where the CPU has bfloat16)")
             print(f"cosine of bfloat16 and float32 frames: mean {cosine.mean():.5f}, least {cosine.min():.5f}")
         if not fast:
-            print("this CPU has no bfloat16 arithmetic (AMX or AVX512-BF16): bfloat16 is emulated, and `auto` avoids it")
+            print(
+                "this CPU has no bfloat16 arithmetic (AMX or AVX512-BF16): bfloat16 is emulated, and `auto` avoids it"
+            )
         for name, taken in rows:
             print(f"  {name:24s} {taken:.3f} s  {options.seconds / taken:6.1f} x real time")
 

@@ -172,6 +172,19 @@ def test_saved_and_loaded(encoder, tmp_path, dtype):
         assert torch.equal(loaded(speech(1, 4_000)), encoder(speech(1, 4_000)))
 
 
+def test_bad_folders_are_refused(tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        SpeechEncoder.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds no weights of such an encoder"):
+        SpeechEncoder.from_pretrained(tmp_path)
+    SpeechEncoder(KINDS["log-mel"]).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"depth": 2, "frontend": "log_mel"}))
+    with pytest.raises(ValueError, match="holds no weights of such an encoder"):
+        SpeechEncoder.from_pretrained(tmp_path)
+    assert capsys.readouterr().out == ""
+
+
 def test_fingerprint_tells_encoders_and_layers_apart():
     torch.manual_seed(0)
     encoder = SpeechEncoder(KINDS["wavlm-large"])
@@ -246,7 +259,8 @@ def test_wrong_input_is_refused(wav, arguments, sentence):
         ({"frontend": "mel"}, "possible are 'conv' and 'log_mel'"),
         ({"conv_norm": "batch"}, "possible are 'group' and 'layer'"),
         ({"heads": 5}, "cannot be divided into heads 5"),
-        ({"depth": 0}, "depth is 0"),
+        ({"depth": -1}, "depth is -1"),
+        ({"dim": 0}, "dim is 0"),
         ({"matching_layer": 13}, "matching_layer is 13; possible are 0 to depth 12"),
     ],
 )

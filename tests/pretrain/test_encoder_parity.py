@@ -28,7 +28,11 @@ TINY = {
     "num_conv_pos_embedding_groups": 4,
 }
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
-MODELS = {"wavlm": (WavLMConfig, WavLMModel), "hubert": (HubertConfig, HubertModel), "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model)}
+MODELS = {
+    "wavlm": (WavLMConfig, WavLMModel),
+    "hubert": (HubertConfig, HubertModel),
+    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+}
 
 
 def foreign_file(tmp_path, case):
@@ -88,7 +92,9 @@ def test_normalised_input_equals_unilm(golden, tmp_path, name):
         assert_close(encoder(case.input["source"][:1], layer=2), case.output["normalized.output_layer2"])
 
 
-@pytest.mark.parametrize("name", ["hf_wavlm_base_like", "hf_wavlm_large_like", "hf_hubert_base_like", "hf_hubert_large_like"])
+@pytest.mark.parametrize(
+    "name", ["hf_wavlm_base_like", "hf_wavlm_large_like", "hf_hubert_base_like", "hf_hubert_large_like"]
+)
 def test_golden_of_transformers(golden, tmp_path, name):
     case = golden(name)
     foreign_folder(tmp_path, case.config["model"], case.config["hf"], case.weights)
@@ -153,7 +159,7 @@ def test_random_weights_of_transformers(tmp_path, kind, shape):
 
 @pytest.mark.parametrize("shape", [{}, LARGE], ids=["base", "large"])
 def test_padding_does_not_leak(tmp_path, shape):
-    """A row of a padded batch is what it is alone. transformers' GroupNorm (and unilm's) hears the padding; ours not."""
+    """A padded row is what it is alone. transformers' GroupNorm (and unilm's) hears the padding; ours does not."""
     theirs = foreign_folder(tmp_path, "wavlm", TINY | shape)
     ours = SpeechEncoder.from_foreign(tmp_path, normalized=False)
     torch.manual_seed(5)

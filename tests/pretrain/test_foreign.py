@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import HubertModel, WavLMModel
 
 from pretrain import EncoderConfig, SpeechEncoder
-from pretrain.encoder import foreign
+from pretrain.encoder import foreign, names
 
 SMALL = {"conv_dim": 16, "dim": 128, "depth": 2, "heads": 2, "ffn_dim": 64, "pos_kernel": 8, "pos_groups": 4}
 PUBLISHED = {
@@ -29,7 +29,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_key_lists_map_completely(golden, name):
     theirs = {key: torch.empty(shape, device="meta") for key, shape in golden(name).shapes.items()}
-    config, weights = foreign.convert(foreign.fairseq_names(theirs), {})
+    config, weights = foreign.convert(names.from_fairseq(theirs), {})
     with torch.device("meta"):
         encoder = SpeechEncoder(config)
     wanted = {key: value.shape for key, value in encoder.state_dict().items()}
@@ -57,9 +57,8 @@ class Choice(enum.Enum):
 def fairseq_like(monkeypatch):
     """Classes under fairseq's names, which only the writing side of a test has."""
     module = types.ModuleType("fairseq.data.dictionary")
-    for name in ("Dictionary", "Mode", "DictConfig", "AnyNode"):
-        kind = type(name, (), {"__module__": module.__name__, "__qualname__": name})
-        setattr(module, name, kind)
+    for name in ("Dictionary", "DictConfig", "AnyNode"):
+        setattr(module, name, type(name, (), {"__module__": module.__name__, "__qualname__": name}))
     module.Choice = Choice
     monkeypatch.setattr(Choice, "__module__", module.__name__)
     for name in ("fairseq", "fairseq.data"):
@@ -224,7 +223,7 @@ def test_bad_checkpoints_are_refused(tmp_path, monkeypatch, kind):
 
 
 def test_bad_folders_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"no folder with a config\.json"):
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
         SpeechEncoder.from_foreign(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="holds a 'bert'; possible are wavlm, hubert, wav2vec2"):

@@ -1,0 +1,38 @@
+"""Every YAML in configs/ loads into the dataclass it is meant for."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, ValidationError
+
+from pretrain import EncoderConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+MEANT_FOR = {"encoder": EncoderConfig}
+
+
+def load(path):
+    wanted = OmegaConf.structured(MEANT_FOR[path.parent.name])
+    return OmegaConf.to_object(OmegaConf.merge(wanted, OmegaConf.load(path)))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.y*ml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_config_loads(path):
+    config = load(path)
+    assert isinstance(config, MEANT_FOR[path.parent.name])
+    named = getattr(EncoderConfig, path.stem.replace("-", "_"), None)
+    assert named is None or config == named()
+
+
+def test_there_are_configs():
+    assert list(CONFIGS.rglob("*.y*ml"))
+
+
+@pytest.mark.parametrize(("text", "error"), [("dimm: 3", ConfigKeyError), ("dim: wide", ValidationError)])
+def test_wrong_configs_are_noticed(tmp_path, text, error):
+    (tmp_path / "encoder").mkdir()
+    path = tmp_path / "encoder" / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(error):
+        load(path)

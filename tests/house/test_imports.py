@@ -1,0 +1,39 @@
+"""Nothing happens on import."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("transformers", "gradio", "librosa", "torchaudio", "scipy.signal", "matplotlib", "faiss", "accelerate")
+
+
+def fresh(code):
+    """Run code in a fresh interpreter and give what it prints as JSON."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("module", ["ssl_vc", "ssl_vc.extract", "ssl_vc.audio", "ssl_vc.cli", "pretrain", "vocoder"])
+def test_heavy_packages_stay_out(module):
+    assert fresh(f"import sys, json, {module}; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))") == []
+
+
+@pytest.mark.parametrize("module", ["ssl_vc", "vocoder"])
+def test_import_costs_little_more_than_torch(module):
+    code = "import json, time; a = time.perf_counter(); import {0}; print(json.dumps(time.perf_counter() - a))"
+    # three tries, the best of each: other work on the machine only ever adds
+    torch, ours = (min(fresh(code.format(name)) for _ in range(3)) for name in ("torch", module))
+    assert ours < torch + 0.3
+
+
+def test_import_changes_no_setting():
+    state = "torch.get_num_threads(), str(torch.get_default_dtype()), logging.root.handlers, len(warnings.filters)"
+    ours = "ssl_vc.extract, ssl_vc.cli, pretrain, vocoder"
+    before, after = fresh(
+        "import json, logging, warnings, torch, huggingface_hub, soundfile, soxr, typer, numpy.lib\n"
+        f"before = [{state}]\nimport {ours}\nprint(json.dumps([before, [{state}]]))"
+    )
+    assert before == after

@@ -1,0 +1,51 @@
+"""The public surface is what the design says it is, no more and no less."""
+
+import inspect
+
+import pretrain
+import ssl_vc
+import vocoder
+from ssl_vc.cli import app
+
+# the interface; what is still to be built moves out of TO_COME when it lands
+NAMES = {"VoiceConverter", "Voice", "Extractor", "UnitCodec", "TextToSpeech", "copy_synthesis", "write"}
+NAMES_TO_COME = {"VoiceConverter", "Voice", "UnitCodec", "TextToSpeech", "copy_synthesis"}
+NAMES_ADDED = {"AudioError", "FrameSpec", "read", "read_frames"}
+VOCODERS_TO_COME = {"HiFiGAN", "Vocos", "BigVGAN", "GriffinLim", "World", "UnitHiFiGAN"}
+COMMANDS = {
+    *("convert", "voice", "batch", "speak", "copy-synth", "units", "extract", "pretrain", "label", "prematch"),
+    *("train-vocoder", "train-units", "train-tts", "probe", "evaluate", "models", "demo"),
+}
+COMMANDS_TO_COME = COMMANDS - {"extract"}
+
+
+def parameters(function):
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+def test_names():
+    assert set(ssl_vc.__all__) == (NAMES - NAMES_TO_COME) | NAMES_ADDED
+    assert set(dir(ssl_vc)) >= set(ssl_vc.__all__)
+    for name in ssl_vc.__all__:
+        assert getattr(ssl_vc, name).__doc__
+    assert not VOCODERS_TO_COME & set(dir(vocoder))
+    assert set(pretrain.__all__) == {"SpeechEncoder", "EncoderConfig", "WeightedSum"}
+
+
+def test_unknown_names_are_errors():
+    assert not hasattr(ssl_vc, "Convertor")
+
+
+def test_commands():
+    names = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
+    names |= {group.name for group in app.registered_groups}
+    assert names == COMMANDS - COMMANDS_TO_COME
+
+
+def test_signatures_of_the_encoder():
+    encoder = pretrain.SpeechEncoder
+    assert parameters(encoder.layers)[:3] == ["wav", "lengths", "upto"]
+    assert parameters(encoder.forward)[:3] == ["wav", "lengths", "layer"]
+    assert parameters(encoder.num_frames) == ["num_samples"]
+    assert parameters(ssl_vc.Extractor.from_pretrained)[:2] == ["name", "layer"]
+    assert parameters(ssl_vc.write)[:3] == ["path", "wav", "sample_rate"]
