@@ -124,8 +124,7 @@ class Extractor:
 
     def stream(self, source: Source) -> Iterator[Tensor]:
         """Give the frames of a clip in order, piece by piece (some frames, dim), so that memory stays bounded."""
-        for _, piece in self._pieces([self._read(source)]):
-            yield piece
+        yield from self._stream(self._read(source))
 
     def batch(self, sources: Sequence[Source]) -> list[Tensor]:
         """Give the frames of several clips, computed together; each is as if it had been alone."""
@@ -141,8 +140,11 @@ class Extractor:
         wav = self._read(source)
         count = self.encoder.num_frames(len(wav))
         name = str(source) if isinstance(source, str | Path) else ""
-        write_frames(path, self.stream(wav), count, self.spec, name)
+        write_frames(path, self._stream(wav), count, self.spec, name)
         return count
+
+    def _stream(self, wav: Tensor) -> Iterator[Tensor]:
+        return (piece for _, piece in self._pieces([wav]))
 
     def _read(self, source: Source) -> Tensor:
         wav = read(source, speech=True)

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _explain(error: Exception) -> tuple[str, int]:
     if hasattr(error, "format_message"):  # what typer says of wrong usage
-        return f"{error.format_message()} `ssl-vc --help` lists what is possible.", 2
+        return f"{error.format_message().rstrip('.')}. `ssl-vc --help` lists what is possible.", 2
     if isinstance(error, ValueError | OSError):
         return str(error), 1
     return f"{type(error).__name__}: {error} (this should not happen; --debug shows where it did)", 1
