@@ -129,8 +129,7 @@ def normalize_loudness(wav: Tensor, target: float = -16.0, sample_rate: int = SA
     measured = loudness(wav, sample_rate)
     if measured == -math.inf:
         return wav
-    gain = min(10 ** ((target - measured) / 20), 1 / float(wav.abs().max()))
-    return (wav * gain).clamp(-1, 1)  # the clamp only takes away the last bit's rounding
+    return wav * min(10 ** ((target - measured) / 20), 1 / float(wav.abs().max()))
 
 
 def write(path: str | os.PathLike[str], wav: Tensor | Array, sample_rate: int) -> Path:
