@@ -221,6 +221,15 @@ def test_wrong_choices_are_refused(encoder):
     assert choose_device("cpu").type == "cpu"
 
 
+@pytest.mark.parametrize(("amx", "avx512"), [(True, False), (False, True), (False, False)])
+def test_bfloat16_is_chosen_where_the_cpu_computes_with_it(encoder, monkeypatch, amx, avx512):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    expected = torch.bfloat16 if amx or avx512 else torch.float32
+    assert Extractor(encoder, device="cpu").encoder.project.weight.dtype == expected
+    assert Extractor(encoder, device="cpu", dtype="float32").encoder.project.weight.dtype == torch.float32
+
+
 @pytest.mark.parametrize("name", ["nobody", "no/such/folder", "tiny2", "model.pt"])
 def test_unknown_models_are_refused(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
