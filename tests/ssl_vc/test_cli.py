@@ -224,7 +224,7 @@ def test_an_output_that_is_a_file_is_refused(run, tmp_path):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    with pytest.raises(ValueError, match="does not exist|no such|not found"):
+    with pytest.raises(ValueError, match=r"does not exist|no such|not found"):
         main(["extract", str(tmp_path / "missing.wav"), "-o", str(tmp_path), "--model", "untrained", "--debug"])
 
 
