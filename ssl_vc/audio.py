@@ -61,7 +61,7 @@ def read(source: Source, *, speech: bool = False) -> Tensor:
             to 8 channels, (channels, samples). Channels are averaged, integers scaled to [-1, 1].
         speech: refuse a sound that is silent throughout.
     """
-    pieces, length = [], 0
+    pieces, length, peak = [], 0, 0.0
     with _about(repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else "The sound"):
         blocks = _file_blocks(Path(source)) if isinstance(source, str | os.PathLike) else _array_blocks(source)
         with closing(blocks):
@@ -69,15 +69,15 @@ def read(source: Source, *, speech: bool = False) -> Tensor:
                 length += len(block)
                 if length > MAX_HOURS * 3600 * SAMPLE_RATE:
                     raise AudioError(TOO_LONG)
+                peak = max(peak, float(np.abs(block).max(initial=0)))
                 if not np.isfinite(block).all():
                     raise AudioError(NOT_FINITE)
                 pieces.append(block)
         if not length:
             raise AudioError(NO_SAMPLES)
-        wav = torch.from_numpy(np.concatenate(pieces))
-        if speech and (wav.abs() < SILENCE).all():
+        if speech and peak < SILENCE:
             raise AudioError("is silent throughout; give a recording with speech in it")
-    return wav
+    return torch.from_numpy(np.concatenate(pieces))
 
 
 def trim(wav: Tensor, *, top_db: float = 40.0, margin: float = 0.05) -> Tensor:
