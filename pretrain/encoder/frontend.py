@@ -164,12 +164,12 @@ class LogMelFrontend(nn.Module):
         return F.gelu(self.halve(x)).transpose(1, 2)
 
     def log_mel(self, wav: Tensor) -> Tensor:
-        """Map (batch, samples) to (batch, steps of 10 ms, mel_bins), scaled to about zero mean and unit variance."""
+        """Map (batch, samples) to (batch, steps of 10 ms, mel_bins), with mean 0 and variance 1 over speech at large."""
         # window and filters are made here, in float32, since buffers would be rounded with an encoder in bfloat16
         window = torch.hann_window(self.WINDOW, device=wav.device)
         spectrum = torch.stft(wav.float(), self.WINDOW, self.STEP, window=window, center=False, return_complex=True)
         mel = mel_filters(self.mel_bins, self.WINDOW, wav.device) @ spectrum.abs().square()
-        return (mel.clamp(min=1e-5).log().transpose(1, 2) + 3.0) / 4.0
+        return (mel.clamp(min=1e-6).log().transpose(1, 2) + 6.0) / 4.0
 
 
 def mel_filters(bands: int, window: int, device: torch.device) -> Tensor:

@@ -129,6 +129,18 @@ def test_windows_know_the_statistics_of_the_whole():
         assert not torch.allclose(encoder.features(wav[:, 16_000:]), whole[:, 50:], atol=1e-2)
 
 
+def test_log_mel_hears_a_tone_in_its_band_and_its_loudness():
+    frontend = SpeechEncoder(KINDS["log-mel"]).frontend
+    tone = torch.sin(2 * torch.pi * 1_000 * torch.arange(16_000) / 16_000)[None]
+    mel = frontend.log_mel(0.1 * tone)
+    assert mel.shape == (1, 98, 80)
+    edges = 700 * (10 ** (torch.linspace(0, 2840.0377, 82) / 2595) - 1)  # 0 to 8 kHz
+    band = int(mel[0, 50].argmax())
+    assert edges[band] < 1_000 < edges[band + 2]
+    louder = frontend.log_mel(0.2 * tone)[0, 50, band] - mel[0, 50, band]
+    assert louder == pytest.approx(torch.tensor(4.0).log() / 4.0, abs=1e-3)  # four times the power, scaled by 1/4
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(10, 5), (3, 2), (2, 2), (3, 1)])
 def test_strided_conv_is_a_convolution(kernel, stride):
     torch.manual_seed(0)
