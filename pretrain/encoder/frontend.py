@@ -164,7 +164,7 @@ class LogMelFrontend(nn.Module):
         return F.gelu(self.halve(x)).transpose(1, 2)
 
     def log_mel(self, wav: Tensor) -> Tensor:
-        """Map (batch, samples) to (batch, steps of 10 ms, mel_bins), with mean 0 and variance 1 over speech at large."""
+        """Map (batch, samples) to (batch, steps of 10 ms, mel_bins), of mean 0 and variance 1 on much speech."""
         # window and filters are made here, in float32, since buffers would be rounded with an encoder in bfloat16
         window = torch.hann_window(self.WINDOW, device=wav.device)
         spectrum = torch.stft(wav.float(), self.WINDOW, self.STEP, window=window, center=False, return_complex=True)

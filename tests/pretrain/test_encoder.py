@@ -1,6 +1,7 @@
 """Truths about the encoder that need nobody else's code."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -138,7 +139,7 @@ def test_log_mel_hears_a_tone_in_its_band_and_its_loudness():
     band = int(mel[0, 50].argmax())
     assert edges[band] < 1_000 < edges[band + 2]
     louder = frontend.log_mel(0.2 * tone)[0, 50, band] - mel[0, 50, band]
-    assert louder == pytest.approx(torch.tensor(4.0).log() / 4.0, abs=1e-3)  # four times the power, scaled by 1/4
+    assert louder.item() == pytest.approx(math.log(4.0) / 4.0, abs=1e-3)  # four times the power, scaled by 1/4
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(10, 5), (3, 2), (2, 2), (3, 1)])
