@@ -1,7 +1,7 @@
 """Extractor: an encoder and one of its layers, for clips of any length in bounded memory.
 
 A clip is read in windows of at most 12.6 s. Each gives the frames of its core; the context on both sides is as wide as
-what the positional convolution of the published encoders sees, and is thrown away:
+what the positional convolution sees, and is thrown away:
 
     window 1   |======= core 1 =======|--context--|
     window 2            |--context--|======= core 2 =======|--context--|
@@ -12,7 +12,9 @@ on the whole clip first, so only attention can tell a window from the whole.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +34,7 @@ from ssl_vc.files import replacing
 from ssl_vc.presets import load_encoder
 
 CORE = 500  # frames: 10 s
-CONTEXT = 64  # frames on each side: 1.28 s
+CONTEXT = 64  # frames on each side, 1.28 s, unless an encoder's positional convolution is wider
 BATCH_SECONDS = {"cpu": 13.0}  # what is computed at once: more than a window does not help a CPU
 BATCH_SECONDS_ELSEWHERE = 200.0
 
@@ -89,7 +91,7 @@ class Extractor:
     """Turn clips into frames of one layer.
 
     Args:
-        encoder: the encoder; it is left as it is.
+        encoder: the encoder; it is left as it is, and shares its float32 weights: do not train it meanwhile.
         layer: which layer's frames; None takes the encoder's own matching layer.
         device: `auto` (CUDA, else CPU), or a torch device.
         dtype: `auto` (bfloat16 where the hardware computes with it, else float32), `float32` or `bfloat16`. Frames are
@@ -109,6 +111,7 @@ class Extractor:
         self.dtype = _choose_dtype(dtype, self.device)
         config = encoder.config
         self.spec = FrameSpec(encoder.fingerprint(layer), layer, config.normalized, config.dim)
+        self.context = max(CONTEXT, config.pos_kernel // 2 + 2)
         self.encoder = encoder.first_layers(layer).eval().requires_grad_(False).to(self.device, self.dtype)
 
     @classmethod
@@ -139,8 +142,8 @@ class Extractor:
         """Write the frames of a clip to a file that `read_frames` reads, and give their number."""
         wav = self._read(source)
         count = self.encoder.num_frames(len(wav))
-        name = str(source) if isinstance(source, str | Path) else ""
-        write_frames(path, self._stream(wav), count, self.spec, name)
+        facts = {"source": _printable(source), "dtype": str(self.dtype).removeprefix("torch.")}
+        write_frames(path, self._stream(wav), count, self.spec, facts)
         return count
 
     def _stream(self, wav: Tensor) -> Iterator[Tensor]:
@@ -149,11 +152,11 @@ class Extractor:
     def _read(self, source: Source) -> Tensor:
         wav = read(source, speech=True)
         if self.encoder.num_frames(len(wav)) < 1:
-            name = source if isinstance(source, str | Path) else "the clip"
-            raise AudioError(f"{name} is {len(wav) / self.sample_rate * 1000:.0f} ms long; one frame needs 25 ms.")
+            name = _printable(source) or "the clip"
+            raise AudioError(f"{name!r} has {len(wav)} samples at 16 kHz; one frame needs {FIELD} (25 ms).")
         return wav
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _pieces(self, clips: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Give (index of the clip, some of its frames), the frames of each clip in order."""
         waiting: list[_Part] = []
@@ -161,7 +164,7 @@ class Extractor:
         for index, wav in enumerate(clips):
             statistics = self.encoder.statistics(wav[None])
             frames = self.encoder.num_frames(len(wav))
-            for window in plan_windows(frames):
+            for window in plan_windows(frames, context=self.context):
                 # the last one takes the samples after its last frame too: a log-mel front end still hears them
                 stop = len(wav) if window.stop == frames else (window.stop - 1) * HOP + FIELD
                 part = _Part(index, window, statistics, wav[window.start * HOP : stop])
@@ -190,27 +193,41 @@ class _Part(NamedTuple):
     wav: Tensor
 
 
-def write_frames(path: str | Path, pieces: Iterable[Tensor], count: int, spec: FrameSpec, source: str = "") -> Path:
+def _printable(source: Source) -> str:
+    """Name a source in text that any file and terminal takes; nothing for what has no name."""
+    return os.fsencode(source).decode(errors="replace") if isinstance(source, str | os.PathLike) else ""
+
+
+def write_frames(
+    path: str | Path, pieces: Iterable[Tensor], count: int, spec: FrameSpec, facts: Mapping[str, str] | None = None
+) -> Path:
     """Write frames as they come, in the safetensors format, with what made them.
 
     Args:
-        path: the file, ending in .safetensors.
+        path: the file, ending in .safetensors; its folder is made if need be.
         pieces: float32 tensors (some frames, dim), in order.
         count: how many frames they hold together.
         spec: what made them.
-        source: where the sound came from.
+        facts: what else the file should say, for people: `source`, `dtype` of the computation.
     """
     path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} does not end in .safetensors, as a file of frames does.")
     size = 4 * count * spec.dim
-    metadata = {"spec": json.dumps(asdict(spec)), "source": source, "format": "ssl-vc frames 1"}
+    metadata = {**(facts or {}), "spec": json.dumps(asdict(spec)), "format": "ssl-vc frames 1"}
     tensor = {"dtype": "F32", "shape": [count, spec.dim], "data_offsets": [0, size]}
     header = json.dumps({"__metadata__": metadata, "frames": tensor}).encode()
     header += b" " * (-len(header) % 8)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        written = sum(file.write(np.ascontiguousarray(piece.numpy(), dtype="<f4").data) for piece in pieces)
-        if written != size:
-            raise ValueError(f"{written // 4 // spec.dim} frames came for {path}, where {count} were announced.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            written = sum(file.write(np.ascontiguousarray(piece.numpy(), dtype="<f4").data) for piece in pieces)
+            if written != size:
+                raise ValueError(f"{written // 4 // spec.dim} frames came for {path}, where {count} were announced.")
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} cannot be written: {reason}; check the folder, its permissions and its disk.") from error
     return path
 
 
@@ -233,11 +250,14 @@ def choose_device(name: str) -> torch.device:
     """Resolve `auto` to CUDA where there is one, else the CPU; refuse what is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
+        raise ValueError(f"the device {name!r} is not known; possible are auto, cpu, cuda, cuda:1 ... and mps.")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # each kind of device says in its own way that it is not there
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise ValueError(f"the device {name!r} cannot be used here: {reason}.") from None
     return device
 
 

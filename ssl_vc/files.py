@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name ends like `path`, so that writers which choose the format by suffix choose the same one.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

@@ -27,7 +27,9 @@ def load_encoder(name: str) -> SpeechEncoder:
         if not folder.is_dir():
             raise ValueError(f"the model 'tiny' is not bundled in this version yet; possible are {POSSIBLE}.")
         return SpeechEncoder.from_pretrained(folder)
-    if not (Path(name).exists() or Path(name).suffix in (".pt", ".pth") or name.count("/") == 1 or ":" in name):
+    is_file = Path(name).suffix in (".pt", ".pth") or name.startswith("torchaudio:")
+    is_hub_id = name.count("/") == 1 and not Path(name).exists()
+    if not (Path(name).is_dir() or is_file or is_hub_id):
         raise ValueError(f"there is no model {name!r}; possible are {POSSIBLE}.")
     if foreign.is_foreign(name):
         return SpeechEncoder.from_foreign(name)

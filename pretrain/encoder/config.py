@@ -1,6 +1,6 @@
 """What an encoder is made of, and the published shapes by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 
@@ -24,7 +24,8 @@ class EncoderConfig:
         max_distance: frames beyond which all distances share a bucket.
         pos_kernel: kernel of the positional convolution, in frames.
         pos_groups: groups of the positional convolution.
-        normalized: the input is brought to zero mean and unit variance, utterance by utterance.
+        normalized: the input is brought to zero mean and unit variance, utterance by utterance (1e-5 is added to the
+            variance, as where these encoders were trained; transformers' feature extractor adds 1e-7).
         dropout: after the projection, attention, and feed-forward (training).
         attention_dropout: on attention weights (training).
         activation_dropout: inside the feed-forward part (training).
@@ -55,6 +56,11 @@ class EncoderConfig:
     matching_layer: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            kinds = {float: (int, float), type(None): (int, type(None))}.get(kind, (kind,))
+            if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+                raise ValueError(f"{field.name} is {value!r}; it must be {' or '.join(k.__name__ for k in kinds)}.")
         if self.frontend not in ("conv", "log_mel"):
             raise ValueError(f"frontend is {self.frontend!r}; possible are 'conv' and 'log_mel'.")
         if self.conv_norm not in ("group", "layer"):
@@ -98,7 +104,8 @@ class EncoderConfig:
     @classmethod
     def wavlm_large(cls, **changes: Any) -> "EncoderConfig":
         """WavLM Large. kNN-VC reads layer 6, from the raw waveform: `wavlm_large(normalized=False)`."""
-        return cls(**_LARGE | {"gated_bias": True, "matching_layer": 6} | changes)
+        matching_layer = 6 if changes.get("depth", 24) >= 6 else None
+        return cls(**_LARGE | {"gated_bias": True, "matching_layer": matching_layer} | changes)
 
     @classmethod
     def tiny(cls, **changes: Any) -> "EncoderConfig":

@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,6 +22,14 @@ from pretrain.encoder.frontend import KERNELS, STRIDES
 from pretrain.encoder.names import Weights
 
 MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
+SUPPORTED = {  # what transformers can vary, and we do not
+    "conv_stride": list(STRIDES),
+    "feat_extract_activation": "gelu",
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+    "feat_proj_layer_norm": True,
+    "conv_pos_batch_norm": False,
+}
 
 
 def read(source: str | Path) -> tuple[EncoderConfig, Weights]:
@@ -34,16 +43,18 @@ def read(source: str | Path) -> tuple[EncoderConfig, Weights]:
         Our config, and the weights under our names.
     """
     name = str(source)
-    if name.startswith("torchaudio:"):
-        weights, hints = _read_torchaudio(name.removeprefix("torchaudio:"))
-    elif Path(name).suffix in (".pt", ".pth"):
-        weights, hints = _read_fairseq(Path(name))
-    else:
-        weights, hints = _read_transformers(name)
     try:
+        if name.startswith("torchaudio:"):
+            weights, hints = _read_torchaudio(name.removeprefix("torchaudio:"))
+        elif Path(name).suffix in (".pt", ".pth"):
+            weights, hints = _read_fairseq(Path(name))
+        else:
+            weights, hints = _read_transformers(name)
         return convert(weights, hints)
     except KeyError as error:
         raise ValueError(f"{name} lacks {error}; it is no HuBERT, WavLM or wav2vec 2.0 encoder.") from None
+    except (TypeError, AttributeError, IndexError, RecursionError, SafetensorError) as error:  # oddly built files
+        raise ValueError(f"{name} is no HuBERT, WavLM or wav2vec 2.0 encoder ({error}).") from None
 
 
 def convert(weights: Weights, hints: Mapping[str, Any]) -> tuple[EncoderConfig, Weights]:
@@ -106,7 +117,7 @@ def is_foreign(source: str | Path) -> bool:
     if name.startswith("torchaudio:") or Path(name).suffix in (".pt", ".pth"):
         return True
     config = _fetch(name, "config.json")
-    return config is not None and json.loads(config.read_text(encoding="utf-8")).get("model_type") in MODEL_TYPES
+    return config is not None and _facts(config).get("model_type") in MODEL_TYPES
 
 
 def _shape(weights: Weights) -> dict[str, Any]:
@@ -144,9 +155,12 @@ def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
     config_file = _fetch(name, "config.json")
     if config_file is None:
         raise ValueError(f"{name} holds no config.json, so it is no model.")
-    theirs = json.loads(config_file.read_text(encoding="utf-8"))
+    theirs = _facts(config_file)
     if theirs.get("model_type") not in MODEL_TYPES:
         raise ValueError(f"{name} holds a {theirs.get('model_type')!r}; possible are {', '.join(MODEL_TYPES)}.")
+    for key, only in SUPPORTED.items():
+        if theirs.get(key, only) != only:
+            raise ValueError(f"{name} has {key} {theirs[key]}; only {only} can be read.")
     if file := _fetch(name, "model.safetensors"):
         weights = load_file(file)
     elif file := _fetch(name, "pytorch_model.bin"):
@@ -161,8 +175,18 @@ def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
         "max_distance": theirs.get("max_bucket_distance", 800),
     }
     if preprocessor:
-        hints["normalized"] = json.loads(preprocessor.read_text(encoding="utf-8")).get("do_normalize", True)
+        hints["normalized"] = _facts(preprocessor).get("do_normalize", True)
     return {key.removeprefix(prefix): value for key, value in weights.items()}, hints
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is broken ({error}).") from None
+    if not isinstance(facts, dict):
+        raise ValueError(f"{file} holds a {type(facts).__name__} where names and values should be.")
+    return facts
 
 
 def _fetch(name: str, file: str) -> Path | None:

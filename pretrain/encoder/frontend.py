@@ -26,7 +26,10 @@ CHUNK = 100  # frames a CPU takes through the convolutions at a time: what they 
 
 
 class Moments(NamedTuple):
-    """Mean (batch, 10) and covariance (batch, 10, 10) of what the first convolution sees of each utterance."""
+    """Mean (batch, 10) and covariance (batch, 10, 10) of what the first convolution sees of each utterance, in float64.
+
+    Where the sound has no energy, a filter's variance is a small difference of large numbers: float32 loses it.
+    """
 
     mean: Tensor
     covariance: Tensor
@@ -86,12 +89,12 @@ class ConvLayer(nn.Module):
         kernel = self.weight.shape[2]
         count = (time - kernel) // self.stride + 1
         patches = x.as_strided((batch, count, kernel), (time, self.stride, 1))
-        weight = self.weight[:, 0].float()
-        mean = moments.mean.float() @ weight.T  # (batch, out)
-        variance = torch.einsum("ok,bkl,ol->bo", weight, moments.covariance.float(), weight).clamp(min=0)
-        scale = self.norm.weight.float() * torch.rsqrt(variance + self.norm.eps)
+        weight = self.weight[:, 0].to(moments.mean.dtype)
+        mean = moments.mean @ weight.T  # (batch, out)
+        variance = torch.einsum("ok,bkl,ol->bo", weight, moments.covariance, weight).clamp(min=0)
+        scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         folded = (weight * scale[:, :, None]).to(x.dtype)
-        shift = (self.norm.bias.float() - mean * scale).to(x.dtype)
+        shift = (self.norm.bias - mean * scale).to(x.dtype)
         return torch.baddbmm(shift[:, None], patches, folded.transpose(1, 2))
 
 
@@ -110,15 +113,16 @@ class ConvFrontend(nn.Module):
         """Measure what GroupNorm needs of each whole utterance (batch, samples); None if this front end has none."""
         if not self.needs_moments:
             return None
+        dtype = torch.float32 if wav.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
         means, covariances = [], []
         for row, length in zip(wav, lengths.tolist(), strict=True):
             patches = row[: int(length)].unfold(0, KERNELS[0], STRIDES[0])
-            mean = patches.mean(0, dtype=torch.float64)
+            mean = patches.mean(0, dtype=dtype)
             # in slices, since an hour of patches in float64 would take a gigabyte
-            covariance = sum(part.T @ part for part in (p.double() - mean for p in patches.split(1 << 17)))
+            covariance = sum(part.T @ part for part in (p.to(dtype) - mean for p in patches.split(1 << 17)))
             means.append(mean)
             covariances.append(covariance / len(patches))
-        return Moments(torch.stack(means).float(), torch.stack(covariances).float())
+        return Moments(torch.stack(means), torch.stack(covariances))
 
     def forward(self, wav: Tensor, lengths: Tensor, moments: Moments | None) -> Tensor:
         """Map (batch, samples) to (batch, frames, dim); frames beyond a row's length are unspecified.
@@ -157,10 +161,10 @@ class LogMelFrontend(nn.Module):
     def forward(self, wav: Tensor, lengths: Tensor, moments: Moments | None) -> Tensor:
         """Map (batch, samples) to (batch, frames, dim); rows are zero beyond their lengths."""
         mel = self.log_mel(wav)
-        real = valid_frames((lengths - self.WINDOW) // self.STEP + 1, mel.shape[1])[:, None]
+        padding = ~valid_frames((lengths - self.WINDOW) // self.STEP + 1, mel.shape[1])[:, None]
         # the convolutions look one step beyond a row's end: what they meet there must be the zeros they pad with
-        x = mel.transpose(1, 2).to(self.smooth.weight.dtype) * real
-        x = F.gelu(self.smooth(x)) * real
+        x = mel.transpose(1, 2).to(self.smooth.weight.dtype).masked_fill(padding, 0.0)
+        x = F.gelu(self.smooth(x)).masked_fill(padding, 0.0)
         return F.gelu(self.halve(x)).transpose(1, 2)
 
     def log_mel(self, wav: Tensor) -> Tensor:

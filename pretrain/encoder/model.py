@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
 
@@ -12,22 +12,15 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pretrain.encoder import foreign
 from pretrain.encoder.config import EncoderConfig
 from pretrain.encoder.frontend import FIELD, HOP, ConvFrontend, LogMelFrontend, Moments, valid_frames
 from pretrain.encoder.transformer import Transformer
 
-# what a config says beyond the arithmetic that the weights of one layer go through
-NOT_ARITHMETIC = (
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "layer_drop",
-    "matching_layer",
-    "depth",
-    "normalized",
-)
+# what of a config the shapes of the weights do not tell, but the frames depend on
+BESIDE_WEIGHTS = ("frontend", "conv_norm", "heads", "pre_norm", "max_distance")
 
 
 class Statistics(NamedTuple):
@@ -44,6 +37,20 @@ class Statistics(NamedTuple):
         known = [moment for moment in moments if moment is not None]
         joined = Moments(*(torch.cat(part).to(device) for part in zip(*known, strict=True))) if known else None
         return cls(torch.cat(shifts).to(device), torch.cat(scales).to(device), joined)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Inside, tensors that would be filled with numbers stay as they are: what loads weights anyway need not wait.
+
+    (The `meta` device would do, but filling tensors there imports the whole compiler: 1.4 s.)
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leave out random numbers and the functions of `torch.nn.init`, and do everything else."""
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags=["speech", "ssl"]):
@@ -82,7 +89,18 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         config, weights = foreign.read(source)
         if normalized is not None:
             config = replace(config, normalized=normalized)
-        return cls._holding(config, weights).eval()
+        try:
+            return cls._holding(config, weights).eval()
+        except ValueError as error:
+            raise ValueError(f"{source} holds no encoder that is known here: {error}.") from None
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Read a folder or hub id with our `config.json` and `model.safetensors`; see `PyTorchModelHubMixin`."""
+        name = pretrained_model_name_or_path
+        if Path(name).is_dir() and foreign.is_foreign(name):
+            raise ValueError(f"{name} holds a model of transformers; `SpeechEncoder.from_foreign` reads it.")
+        return super().from_pretrained(name, **options)
 
     @classmethod
     def _from_pretrained(
@@ -97,22 +115,26 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
             file = folder / name if folder.is_dir() else hf_hub_download(model_id, name, **hub)
             weights = {key: value.float() for key, value in load_file(file, device=map_location).items()}
             return cls._holding(config, weights).eval()
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise ValueError(
-                f"{model_id} holds no weights of such an encoder ({str(error).splitlines()[0]})."
-            ) from None
+        except (OSError, SafetensorError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{model_id} holds no weights of the encoder it describes: {reason}.") from None
 
     @classmethod
     def _holding(cls, config: EncoderConfig, weights: dict[str, Tensor]) -> Self:
         """Make an encoder around these very tensors, without initialising others first."""
-        with torch.device("meta"):
+        with _Uninitialised():
             encoder = cls(config)
+        wanted = encoder.state_dict()
+        for key in sorted(wanted.keys() | weights.keys()):
+            has, wants = (None if key not in of else tuple(of[key].shape) for of in (weights, wanted))
+            if has != wants:
+                raise ValueError(f"the weight {key} has the shape {has}; by its config this encoder wants {wants}")
         encoder.load_state_dict(weights, assign=True)
         return encoder
 
     def first_layers(self, depth: int) -> Self:
         """Give this encoder without the blocks above layer `depth`; the weights are shared, not copied."""
-        above = tuple(f"transformer.blocks.{n}." for n in range(self._layer(depth), self.config.depth))
+        above = self._above(depth)
         weights = {key: value for key, value in self.state_dict().items() if not key.startswith(above)}
         return self._holding(replace(self.config, depth=depth, matching_layer=None), weights).train(self.training)
 
@@ -218,17 +240,24 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
     def fingerprint(self, layer: int) -> str:
         """Name what makes layer `layer` from its input: 16 hex digits over the shape and the weights used up to there.
 
-        It is the same wherever the weights were copied to, as long as float32 holds the same values.
+        It is the same wherever the weights were copied to, as long as float32 holds the same values. Files carry it,
+        so it must not change from one version to the next: a new field of the config may enter only where it differs
+        from its default.
         """
-        unused = tuple(f"transformer.blocks.{n}." for n in range(self._layer(layer), self.config.depth))
-        unused += ("mask_embedding", "transformer.norm." if self.config.pre_norm else "mask_embedding")
-        shape = {key: value for key, value in asdict(self.config).items() if key not in NOT_ARITHMETIC}
-        digest = hashlib.blake2b(json.dumps(shape, sort_keys=True).encode(), digest_size=8)
+        unused = (*self._above(layer), "mask_embedding", *(("transformer.norm.",) if self.config.pre_norm else ()))
+        default = EncoderConfig()
+        beside = {name: getattr(self.config, name) for name in BESIDE_WEIGHTS}
+        beside = {name: value for name, value in beside.items() if value != getattr(default, name)}
+        digest = hashlib.blake2b(json.dumps(beside, sort_keys=True).encode(), digest_size=8)
         for key, value in sorted(self.state_dict().items()):
             if not key.startswith(unused):
-                digest.update(key.encode())
+                digest.update(f"{key} {tuple(value.shape)}".encode())
                 digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().data)
         return digest.hexdigest()
+
+    def _above(self, layer: int) -> tuple[str, ...]:
+        """How the names of the weights above a layer begin."""
+        return tuple(f"transformer.blocks.{n}." for n in range(self._layer(layer), self.config.depth))
 
     def _layer(self, layer: int | None) -> int:
         if layer is None:

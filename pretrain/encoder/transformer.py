@@ -81,7 +81,7 @@ class Transformer(nn.Module):
             `upto + 1` tensors (batch, frames, dim). Frames of padding are unspecified.
         """
         if real is not None:
-            x = x * real[:, :, None]
+            x = x.masked_fill(~real[:, :, None], 0.0)
         x = x + self.position(x)
         if not self.pre_norm:
             x = self.norm(x)

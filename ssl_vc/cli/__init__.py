@@ -1,6 +1,9 @@
 """The command line: a list of commands; the work happens elsewhere."""
 
+import io
 import logging
+import os
+import signal
 import sys
 import warnings
 from typing import Annotated
@@ -9,6 +12,7 @@ import typer
 
 import ssl_vc
 from ssl_vc.cli.extract import extract
+from ssl_vc.cli.messages import say
 
 app = typer.Typer(
     name="ssl-vc",
@@ -36,8 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; errors become one line on stderr and an exit status: 2 for wrong usage, 1 for what failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments  # wherever it stands
-    warnings.showwarning = _show_warning
-    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    _set_up_process(debug)
     try:
         status = app([word for word in arguments if word != "--debug"], standalone_mode=False)
     except KeyboardInterrupt:
@@ -45,8 +48,21 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        _fail(*_explain(error))
+        message, status = _explain(error)
+        say("error", message)
     sys.exit(status or 0)
+
+
+def _set_up_process(debug: bool) -> None:
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are removed
+    warnings.showwarning = lambda message, *_, **__: say("warning", message)
+    if debug:
+        logging.basicConfig(level=logging.DEBUG)
+    else:
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it would announce each of its tries to reach the hub
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -55,12 +71,3 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ValueError | OSError):
         return str(error), 1
     return f"{type(error).__name__}: {error} (this should not happen; --debug shows where it did)", 1
-
-
-def _fail(message: str, status: int) -> None:
-    typer.echo("error: " + " ".join(message.split()), err=True)
-    sys.exit(status)
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.echo("warning: " + " ".join(str(message).split()), err=True)

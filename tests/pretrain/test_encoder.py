@@ -70,6 +70,48 @@ def test_a_row_is_what_it_is_alone(encoder):
                 torch.testing.assert_close(batched[row, : alone.shape[1]], alone[0], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("behind", [float("nan"), float("inf"), 1e20])
+def test_nothing_behind_a_rows_end_matters(encoder, behind):
+    wav, lengths = speech(2, 9_000), torch.tensor([9_000, 6_000])
+    wav[1, 6_000:] = behind
+    with torch.inference_mode():
+        assert encoder(wav, lengths)[:, : encoder.num_frames(6_000)].isfinite().all()
+
+
+@pytest.mark.parametrize("cutoff", [8_000, 4_000, 2_000])
+def test_group_norm_is_exact_where_the_sound_has_no_energy(cutoff):
+    """Filters above a telephone's band see next to nothing: their variance must not drown in rounding."""
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(EncoderConfig.hubert_base(**SMALL, normalized=True)).eval()
+    layer = encoder.frontend.layers[0]
+    time = torch.arange(10) - 4.5  # band-pass filters up to 8 kHz, such as these encoders learn
+    tones = torch.cos(torch.pi * torch.linspace(0.02, 0.98, 16)[:, None] * time) * torch.hann_window(12)[1:-1]
+    layer.weight.data = tones[:, None].clone()
+    spectrum = torch.fft.rfft(speech(1, 48_000))
+    spectrum[:, torch.fft.rfftfreq(48_000, 1 / 16_000) > cutoff] = 0
+    wav = torch.fft.irfft(spectrum)
+    with torch.inference_mode():
+        statistics = encoder.statistics(wav)
+        got = layer((wav - statistics.shift)[:, :, None] * statistics.scale, statistics.moments)
+        exact = wav.double() - wav.double().mean()
+        exact = exact * (exact.var(correction=0) + 1e-5).rsqrt()
+        want = F.gelu(F.instance_norm(F.conv1d(exact[:, None], layer.weight.double(), stride=5))).transpose(1, 2)
+    assert (got - want).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("where", ["dropout", "attention_dropout", "activation_dropout"])
+def test_each_dropout_acts_in_training_only(where):
+    off = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layer_drop": 0.0}
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(replace(KINDS["log-mel"], **off | {where: 0.5}))
+    wav = speech(1, 4_000)
+    assert not torch.equal(encoder(wav), encoder(wav))
+    if where == "dropout":  # it stands behind the projection too
+        assert (encoder.project_dropout(torch.ones(1_000)) == 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
+    encoder.eval()
+    assert torch.equal(encoder(wav), encoder(wav))
+
+
 def test_extraction_stops_at_the_layer(encoder):
     wav = speech(1, 4_000)
     with torch.inference_mode():
@@ -189,12 +231,16 @@ def test_bad_folders_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         SpeechEncoder.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds no weights of such an encoder"):
+    with pytest.raises(ValueError, match="holds no weights of the encoder it describes"):
         SpeechEncoder.from_pretrained(tmp_path)
     SpeechEncoder(KINDS["log-mel"]).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"depth": 2, "frontend": "log_mel"}))
-    with pytest.raises(ValueError, match="holds no weights of such an encoder"):
+    with pytest.raises(ValueError, match=r"the weight feature_norm\.bias has the shape \(16,\); .* wants \(512,\)"):
         SpeechEncoder.from_pretrained(tmp_path)
+    for text in ("{", "[]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json (is broken|holds a list)"):
+            SpeechEncoder.from_pretrained(tmp_path)
     assert capsys.readouterr().out == ""
 
 
@@ -207,6 +253,23 @@ def test_fingerprint_tells_encoders_and_layers_apart():
     with torch.no_grad():
         encoder.transformer.blocks[2].widen.bias[0] += 1e-3
     assert [encoder.fingerprint(n) == names[n] for n in range(4)] == [True, True, True, False]
+
+
+def test_fingerprints_stay_what_they_are():
+    """Files carry them, so no later version may change this one."""
+    encoder = SpeechEncoder(KINDS["wavlm-large"])
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.copy_((torch.arange(parameter.numel()) % 7 - 3).view(parameter.shape) / 8)
+    assert encoder.fingerprint(2) == "6c26a2ed4ae3fa57"
+    assert SpeechEncoder(replace(KINDS["wavlm-large"], heads=2)).fingerprint(0) != encoder.fingerprint(0)
+
+
+def test_loading_does_not_draw_random_numbers(tmp_path, encoder):
+    encoder.save_pretrained(tmp_path)
+    state = torch.random.get_rng_state()
+    SpeechEncoder.from_pretrained(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_first_layers_share_weights(encoder):
@@ -274,6 +337,10 @@ def test_wrong_input_is_refused(wav, arguments, sentence):
         ({"heads": 5}, "cannot be divided into heads 5"),
         ({"depth": -1}, "depth is -1"),
         ({"dim": 0}, "dim is 0"),
+        ({"dim": "768"}, "dim is '768'; it must be int"),
+        ({"dim": True}, "dim is True; it must be int"),
+        ({"dropout": None}, "dropout is None; it must be int or float"),
+        ({"conv_dim": [512] * 7}, "it must be int"),
         ({"matching_layer": 13}, "matching_layer is 13; possible are 0 to depth 12"),
     ],
 )

@@ -173,6 +173,61 @@ def test_a_wrapped_model_and_a_pickled_file_are_read_alike(tmp_path):
     assert SpeechEncoder.from_foreign(tmp_path).fingerprint(2) == ours.fingerprint(2)
 
 
+def test_what_only_a_config_tells_is_read(tmp_path):
+    torch.manual_seed(0)
+    config = EncoderConfig.wavlm_large(**SMALL, max_distance=500)
+    encoder = SpeechEncoder(config)
+    encoder.save_transformers(tmp_path / "folder")
+    read = SpeechEncoder.from_foreign(tmp_path / "folder").config
+    assert (read.max_distance, read.normalized, read.heads) == (500, True, 2)
+    (tmp_path / "folder" / "preprocessor_config.json").write_text("{}")
+    assert SpeechEncoder.from_foreign(tmp_path / "folder").config.normalized  # transformers' own default
+
+
+def test_unilms_settings_are_read(golden, tmp_path):
+    case = golden("wavlm_base_like")
+    settings = case.config | {"max_distance": 500, "normalize": True}
+    torch.save({"cfg": settings, "model": case.weights}, tmp_path / "model.pt")
+    config = SpeechEncoder.from_foreign(tmp_path / "model.pt").config
+    assert (config.max_distance, config.normalized, config.heads, config.pre_norm) == (500, True, 4, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_act", "relu"),
+        ("feat_extract_activation", "relu"),
+        ("layer_norm_eps", 0.1),
+        ("conv_stride", [4, 2, 2, 2, 2, 2, 2]),
+        ("num_attention_heads", None),
+    ],
+)
+def test_settings_that_ours_cannot_have_are_refused(tmp_path, key, value):
+    SpeechEncoder(EncoderConfig.wavlm_base(**SMALL)).save_transformers(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ValueError, match=rf"{key} .*; only|heads is None; it must be int"):
+        SpeechEncoder.from_foreign(tmp_path)
+
+
+def test_each_reader_knows_the_others_folders(tmp_path):
+    SpeechEncoder(EncoderConfig.wavlm_base(**SMALL)).save_transformers(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a model of transformers; `SpeechEncoder\.from_foreign` reads it"):
+        SpeechEncoder.from_pretrained(tmp_path)
+
+
+def test_missing_and_misfit_weights_are_named(tmp_path):
+    SpeechEncoder(EncoderConfig.wavlm_base(**SMALL)).save_transformers(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    lacking = {key: value for key, value in weights.items() if key != "encoder.layers.1.layer_norm.bias"}
+    save_file(lacking, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"blocks\.1\.attention_norm\.bias has the shape None; .* wants \(128,\)"):
+        SpeechEncoder.from_foreign(tmp_path)
+    save_file(weights | {"encoder.layers.1.layer_norm.bias": torch.ones(5)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"blocks\.1\.attention_norm\.bias has the shape \(5,\)"):
+        SpeechEncoder.from_foreign(tmp_path)
+
+
 def test_log_mel_cannot_be_exported(tmp_path):
     encoder = SpeechEncoder(EncoderConfig.tiny(**SMALL))
     with pytest.raises(ValueError, match="no encoder with a log-mel front end"):
@@ -194,6 +249,12 @@ def write_truncated(path):
     path.write_bytes(path.read_bytes()[:900])
 
 
+def write_endless(path):
+    settings = {}
+    settings["again"] = settings
+    torch.save({"cfg": settings, "model": {}}, path)
+
+
 BAD = {
     "runs code": (lambda path: torch.save({"model": {}, "x": Trap()}, path), r"names \w+\.mkdir, which no checkpoint"),
     "runs code, older format": (
@@ -207,6 +268,9 @@ BAD = {
     "a list": (lambda path: torch.save([1, 2], path), "holds a list, not the weights"),
     "no model": (lambda path: torch.save({"generator": {}}, path), "holds no 'model'"),
     "another model": (lambda path: torch.save({"model": {"conv.weight": torch.ones(2)}}, path), "lacks .* no HuBERT"),
+    "no tensors": (lambda path: torch.save({"model": {"encoder.layer_norm.weight": 3}}, path), "no HuBERT"),
+    "keys that are numbers": (lambda path: torch.save({"model": {3: torch.ones(2)}}, path), "no HuBERT"),
+    "endless settings": (write_endless, "no HuBERT"),
     "missing": (lambda path: None, "does not exist"),
 }
 

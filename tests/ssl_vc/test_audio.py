@@ -458,10 +458,19 @@ def test_trim_keeps_the_sound_and_its_margin() -> None:
     assert torch.equal(trim(wav, margin=0), wav[8_000:-12_000])
 
 
-def test_trim_of_a_noisy_recording() -> None:
-    speech = torch.from_numpy(tone(300, 16_000, 2, level=0.3)).float()
-    wav = noise(64_000, level=0.02) + torch.nn.functional.pad(speech, (16_000, 16_000))  # 20 dB: less than top_db
-    assert len(trim(wav)) == 32_000 + 2 * 800
+def test_trim_keeps_soft_edges() -> None:
+    vowel = torch.from_numpy(tone(200, 16_000, level=0.5)).float()
+    wav = torch.cat([noise(4_000, level=0.016), vowel, noise(4_000, level=0.016)])  # fricatives 30 dB below it
+    assert torch.equal(trim(wav), wav)
+    assert torch.equal(trim(trim(wav)), trim(wav))
+
+
+def test_a_name_that_is_not_text(tmp_path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("names of files are text here")
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
+    write(path, noise(1_000, 0.1), 16_000)
+    assert len(read(path)) == 1_000
 
 
 def test_trim_takes_top_db_below_the_loudest() -> None:
@@ -656,11 +665,3 @@ def test_write_into_a_locked_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(AudioError, match="Permission denied"):
         write(tmp_path / "a.wav", noise(100), 16_000)
-
-
-def test_import_is_light() -> None:
-    heavy = "[name for name in ('scipy', 'librosa', 'transformers', 'torchaudio') if name in sys.modules]"
-    program = f"import sys; import ssl_vc.audio; print({heavy})"
-    root = Path(audio.__file__).parents[1]
-    result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

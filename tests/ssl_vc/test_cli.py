@@ -1,9 +1,13 @@
 """What a user sees: one line and the right exit status, results where they were asked for."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 import time
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,7 +158,7 @@ def test_bad_sound_gives_one_line_and_status_1(run, tmp_path, make):
     assert err.count("\n") == 1
     assert err.startswith("error: ")
     assert path.name in err
-    assert not list((tmp_path / "frames").iterdir())
+    assert not (tmp_path / "frames").exists()
 
 
 def test_an_unreadable_file_gives_one_line(run, tmp_path, monkeypatch):
@@ -176,6 +180,7 @@ def test_an_unreadable_file_gives_one_line(run, tmp_path, monkeypatch):
         (["extract", "{clip}"], "--output"),
         (["extract", "-o", "x"], "INPUT"),
         (["extract", "{clip}", "-o", "x", "--layers", "3"], "--layers"),
+        (["extract", "{clip}", "-o", "x", "--dtype", "int4"], "'int4' is not one of 'auto', 'float32', 'bfloat16'"),
         (["extract", "{clip}", "-o", "x", "--layer", "three"], "'--layer': Input should be a valid integer"),
         (["extrakt"], "extrakt"),
     ],
@@ -195,12 +200,15 @@ def test_wrong_usage_gives_one_line_and_status_2(run, tmp_path, arguments, word)
         (["--model", "tiny"], "not bundled in this version yet; possible are"),
         (["--model", "nobody"], "there is no model 'nobody'"),
         (["--model", "untrained", "--layer", "9"], "layer is 9; this encoder has layers 0 to 6"),
-        (["--model", "untrained", "--device", "fpga"], "the device 'fpga' cannot be used"),
-        (["--model", "untrained", "--dtype", "int4"], "possible are auto, float32 and bfloat16"),
+        (["--model", "untrained", "--device", "fpga"], "the device 'fpga' is not known; possible are auto, cpu"),
+        (["--model", "{clip}"], "clip.wav'; possible are"),
+        (["--model", "."], "holds no config.json"),
     ],
 )
 def test_impossible_wishes_give_one_line_and_status_1(run, tmp_path, options, words):
-    status, _, err = run("extract", tone(tmp_path / "clip.wav"), "-o", tmp_path / "frames", *options)
+    clip = tone(tmp_path / "clip.wav")
+    options = [option.format(clip=clip) for option in options]
+    status, _, err = run("extract", clip, "-o", tmp_path / "frames", *options)
     assert status == 1
     assert err.count("\n") == 1
     assert err.startswith("error: ")
@@ -212,15 +220,89 @@ def test_inputs_of_one_name_are_refused(run, tmp_path):
     (tmp_path / "other").mkdir()
     clips = [tone(tmp_path / "clip.wav"), tone(tmp_path / "other" / "clip.wav")]
     status, _, err = run("extract", *clips, "-o", tmp_path / "frames", "--model", "untrained")
-    assert status == 1
+    assert status == 2
     assert "several inputs would be written to" in err
 
 
 def test_an_output_that_is_a_file_is_refused(run, tmp_path):
     clip = tone(tmp_path / "clip.wav")
     status, _, err = run("extract", clip, "-o", clip, "--model", "untrained")
-    assert status == 1
+    assert status == 2
     assert "is a file; -o wants a folder" in err
+
+
+def test_an_output_that_cannot_be_written_is_named(run, tmp_path):
+    clip = tone(tmp_path / "clip.wav")
+    status, _, err = run("extract", clip, "-o", clip + "/frames", "--model", "untrained")
+    assert status == 1
+    assert err.startswith(f"error: {clip}/frames/clip.safetensors cannot be written: ")
+    assert err.count("\n") == 1
+
+
+def test_several_bad_files_are_one_line_each(run, tmp_path):
+    clips = [tmp_path / "a\nb.wav", tmp_path / "c.wav"]
+    for clip in clips:
+        clip.write_text("no sound")
+    status, _, err = run("extract", *clips, "-o", tmp_path / "frames", "--model", "untrained")
+    assert status == 1
+    assert [line.startswith("error: ") for line in err.splitlines()] == [True] * 3
+    assert "2 of 2 files failed" in err
+
+
+def test_a_name_that_the_terminal_cannot_show_stops_nothing(tmp_path, monkeypatch):
+    clips = [tone(tmp_path / name) for name in ("名前.wav", "z.wav")]
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    with pytest.raises(SystemExit) as stop:
+        main(["extract", *clips, "-o", str(tmp_path / "frames"), "--model", "untrained"])
+    assert stop.value.code == 0
+    assert len(list((tmp_path / "frames").iterdir())) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
+@pytest.mark.parametrize("suffix", [".wav", ".m4a"])
+def test_a_name_that_is_not_text_reads_back(run, tmp_path, monkeypatch, suffix):
+    clip = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff" + suffix.encode()))
+    tone(tmp_path / "b.wav")
+    (tmp_path / "b.wav").rename(clip)
+    if suffix == ".m4a":
+        monkeypatch.setattr("ssl_vc.audio.DEMUXERS", {})  # let libsndfile open it: the name is the point
+    assert run("extract", clip, "-o", tmp_path / "frames", "--model", "untrained")[0] == 0
+    (path,) = (tmp_path / "frames").iterdir()
+    path.rename(tmp_path / "plain.safetensors")
+    assert ssl_vc.read_frames(tmp_path / "plain.safetensors")[0].shape == (49, 256)
+
+
+def test_interrupting_gives_130(run, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ssl_vc.Extractor, "save", interrupt)
+    assert run("extract", tone(tmp_path / "clip.wav"), "-o", tmp_path, "--model", "untrained") == (130, "", "")
+
+
+def test_warnings_are_one_line(run, tmp_path, monkeypatch):
+    def warn(*_):
+        warnings.warn("look\nout", UserWarning, stacklevel=1)
+        return 49
+
+    monkeypatch.setattr(ssl_vc.Extractor, "save", warn)
+    warnings.simplefilter("default")
+    status, _, err = run("extract", tone(tmp_path / "clip.wav"), "-o", tmp_path, "--model", "untrained")
+    assert (status, err) == (0, "warning: look out\n")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
+    clip = tone(tmp_path / "clip.wav")
+    code = (
+        "import os, time; time.sleep = lambda _: None; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
+        "os.environ.pop('HF_HUB_OFFLINE', None); os.environ.pop('HF_HUB_VERBOSITY', None)\n"
+        f"from ssl_vc.cli import main; main(['extract', {clip!r}, '-o', 'x', '--model', 'no/such'])"
+    )
+    environment = os.environ | {"HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no/such is no folder here nor in the cache of the hub, and the hub cannot")
+    assert done.stderr.count("\n") == 1
 
 
 def test_debug_shows_the_traceback(tmp_path):

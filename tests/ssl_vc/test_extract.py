@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,32 @@ def test_before_attention_windows_equal_the_whole(encoder):
     torch.testing.assert_close(Extractor(encoder, 0, dtype="float32")(wav), whole, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["wavlm-base", "log-mel"])
+def test_a_wide_positional_convolution_gets_a_wider_context(kind):
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(replace(KINDS[kind], pos_kernel=300)).eval()
+    wav = voice(25)
+    with torch.inference_mode():
+        whole = encoder(wav[None], layer=0)[0]
+    torch.testing.assert_close(Extractor(encoder, 0, dtype="float32")(wav), whole, atol=1e-4, rtol=0)
+
+
+def test_a_cpu_computes_one_window_at_a_time(monkeypatch):
+    largest = []
+    forward = SpeechEncoder.forward
+
+    def measured(self, wav, *rest, **options):
+        largest.append(wav.numel())
+        return forward(self, wav, *rest, **options)
+
+    monkeypatch.setattr(SpeechEncoder, "forward", measured)
+    extractor = Extractor(SpeechEncoder(KINDS["log-mel"]))
+    extractor(voice(180))
+    extractor.batch([voice(2, seed) for seed in range(20)])
+    assert max(largest) <= 13 * 16_000
+    assert len(largest) < 18 + 20  # the short clips went together
+
+
 def test_after_attention_windows_stay_near_the_whole():
     """Attention hears 12.6 s instead of everything: at layer 2, a cosine of .98 everywhere, and no jump at a seam."""
     torch.manual_seed(0)
@@ -98,6 +125,7 @@ def test_streamed_pieces_are_the_whole(encoder):
     pieces = list(extractor.stream(wav))
     assert max(len(piece) for piece in pieces) <= CORE + 2 * CONTEXT
     assert torch.equal(torch.cat(pieces), extractor(wav))
+    torch.nn.Linear(32, 1)(pieces[0]).sum().backward()  # they are ordinary tensors
 
 
 def test_paths_arrays_and_tensors_give_the_same_frames(tmp_path):
@@ -144,6 +172,7 @@ def test_saved_frames_reload_bit_for_bit(encoder, tmp_path):
     assert torch.equal(load_file(tmp_path / "clip.safetensors")["frames"], frames)  # the plain library reads it too
     with safe_open(tmp_path / "clip.safetensors", "pt") as file:
         facts = json.loads(file.metadata()["spec"])
+        assert file.metadata()["dtype"] in ("float32", "bfloat16")
     assert (facts["sample_rate"], facts["hop_length"]) == (16_000, 320)
     assert [path.name for path in tmp_path.iterdir()] == ["clip.safetensors"]
 
@@ -157,11 +186,16 @@ def test_a_write_that_breaks_off_leaves_nothing(tmp_path):
         raise OSError("disk full")
 
     for path in (tmp_path / "new.safetensors", tmp_path / "old.safetensors"):
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(OSError, match=rf"{path.name} cannot be written: disk full; check the folder"):
             write_frames(path, pieces(), 6, spec)
     with pytest.raises(ValueError, match=r"3 frames came for .*, where 6 were announced"):
         write_frames(tmp_path / "new.safetensors", [torch.ones(3, 4)], 6, spec)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old.safetensors", "old")]
+
+
+def test_frames_are_not_written_over_sound(tmp_path):
+    with pytest.raises(ValueError, match=r"own\.wav does not end in \.safetensors"):
+        write_frames(tmp_path / "own.wav", [torch.ones(3, 4)], 3, FrameSpec("0" * 16, 2, False, 4))
 
 
 def test_frames_of_another_make_are_refused():
@@ -203,7 +237,7 @@ def test_bad_frame_files_are_refused(tmp_path, kind):
 
 def test_clips_that_hold_no_frame_are_refused(encoder):
     extractor = Extractor(encoder)
-    with pytest.raises(ssl_vc.AudioError, match="20 ms long; one frame needs 25 ms"):
+    with pytest.raises(ssl_vc.AudioError, match=r"has 320 samples at 16 kHz; one frame needs 400 \(25 ms\)"):
         extractor(voice(0.02))
     with pytest.raises(ssl_vc.AudioError, match="silen"):
         extractor(torch.zeros(16_000))
@@ -214,8 +248,11 @@ def test_wrong_choices_are_refused(encoder):
         Extractor(encoder, 9)
     with pytest.raises(ValueError, match="possible are auto, float32 and bfloat16"):
         Extractor(encoder, dtype="int8")
-    with pytest.raises(ValueError, match="the device 'fpga' cannot be used"):
+    with pytest.raises(ValueError, match="the device 'fpga' is not known; possible are auto, cpu, cuda"):
         Extractor(encoder, device="fpga")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="the device 'cuda:3' cannot be used here"):
+            Extractor(encoder, device="cuda:3")
     with pytest.raises(ValueError, match="no layer is recommended for this encoder; choose one of 0 to 3"):
         Extractor(SpeechEncoder(EncoderConfig.tiny(**SMALL)))
     assert choose_device("cpu").type == "cpu"
