@@ -44,8 +44,8 @@ class Inert:
 
 
 # where the classes come from whose data may be kept; of torch's and Python's own the unpickler allows what is safe
-_HARMLESS = ("fairseq.", "omegaconf.", "argparse.Namespace", "enum.", "typing.", "examples.", "hubert_pretraining.")
-_JUDGED_BY_TORCH = ("torch.", "collections.")
+_HARMLESS = ("fairseq.", "omegaconf.", "argparse.Namespace", "enum.", "typing.", "examples.", "numpy.")
+_JUDGED_BY_TORCH = ("torch.", "collections.", "_codecs.", "__builtin__.", "builtins.")
 
 
 def load_inert(file: Path) -> dict[str, Any]:

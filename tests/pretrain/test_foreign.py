@@ -9,6 +9,7 @@ import sys
 import types
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -81,6 +82,7 @@ def test_fairseq_checkpoint_with_objects_in_it(golden, tmp_path, fairseq_like, m
         "model": case.weights,
         "task_state": {"dictionaries": [make(fairseq_like.Dictionary, symbols=["<s>", "1"], count=[1, 2])]},
         "activation": fairseq_like.Choice.GELU,
+        "extra_state": {"best": np.float64(3.2), "seen": {1, 2}},
     }
     if style == "namespace":
         checkpoint["args"] = argparse.Namespace(**settings)
