@@ -23,7 +23,7 @@ class Dtype(StrEnum):
 
 
 def extract(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Sound files.", show_default=False)],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Sound files.", readable=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the features.", show_default=False)],
     model: Annotated[str, typer.Option(help="tiny, untrained, a folder, a .pt file or a hub id.")] = "tiny",
     layer: Annotated[int | None, typer.Option(help="Layer to take; the model's own choice if left out.")] = None,
