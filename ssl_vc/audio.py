@@ -69,9 +69,10 @@ def read(source: Source, *, speech: bool = False) -> Tensor:
                 length += len(block)
                 if length > MAX_HOURS * 3600 * SAMPLE_RATE:
                     raise AudioError(TOO_LONG)
-                peak = max(peak, float(np.abs(block).max(initial=0)))
-                if not np.isfinite(block).all():
+                loudest = float(np.abs(block).max(initial=0))
+                if not math.isfinite(loudest):
                     raise AudioError(NOT_FINITE)
+                peak = max(peak, loudest)
                 pieces.append(block)
         if not length:
             raise AudioError(NO_SAMPLES)

@@ -75,7 +75,6 @@ def write_transformers(config: EncoderConfig, weights: Mapping[str, Tensor], fol
         "architectures": ["WavLMModel" if config.gated_bias else "HubertModel"],
         "conv_dim": [config.conv_dim] * len(KERNELS),
         "conv_kernel": list(KERNELS),
-        "conv_stride": list(STRIDES),
         "num_feat_extract_layers": len(KERNELS),
         "conv_bias": config.conv_bias,
         "feat_extract_norm": config.conv_norm,
@@ -93,8 +92,7 @@ def write_transformers(config: EncoderConfig, weights: Mapping[str, Tensor], fol
         "attention_dropout": config.attention_dropout,
         "activation_dropout": config.activation_dropout,
         "layerdrop": config.layer_drop,
-        "feat_extract_activation": "gelu",
-        "hidden_act": "gelu",
+        **SUPPORTED,
     }
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",

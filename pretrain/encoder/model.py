@@ -219,10 +219,10 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         Returns:
             `upto + 1` tensors (batch, frames, dim); only the first `num_frames(lengths)` of a row mean anything.
         """
-        upto = self._layer(upto)
-        lengths = self._lengths(wav, lengths)
+        upto = self._layer(upto)  # before the front end works for nothing
         features = self.features(wav, lengths, statistics)
-        return self.encode(features, self.num_frames(lengths), mask, upto)
+        counts = None if lengths is None else self.num_frames(lengths.to(wav.device))
+        return self.encode(features, counts, mask, upto)
 
     def forward(
         self,
