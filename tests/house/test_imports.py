@@ -22,12 +22,15 @@ def test_heavy_packages_stay_out(module):
 
 
 def test_import_costs_little_more_than_torch():
-    code = "import json, time; a = time.perf_counter(); import {0}; print(json.dumps(time.perf_counter() - a))"
-    names = ("torch", "ssl_vc, vocoder", "ssl_vc; ssl_vc.Extractor")
+    """What comes on top of torch, in the same process: the machine's speed of the moment is then the same for both."""
+    code = (
+        "import json, time, torch; start = time.perf_counter(); import ssl_vc, vocoder; ours = time.perf_counter()\n"
+        "ssl_vc.Extractor; print(json.dumps([ours - start, time.perf_counter() - start]))"
+    )
     # three tries, the best of each: other work on the machine only ever adds
-    torch, ours, in_use = (min(fresh(code.format(name)) for _ in range(3)) for name in names)
-    assert ours < torch + 0.3
-    assert in_use < torch + 0.8  # soundfile and the hub's library
+    ours, in_use = map(min, zip(*(fresh(code) for _ in range(3)), strict=True))
+    assert ours < 0.3
+    assert in_use < 0.8  # soundfile and the hub's library
 
 
 def test_loading_a_model_does_not_load_the_compiler():
