@@ -1,0 +1,81 @@
+"""BigVGAN: HiFi-GAN's shape with periodic activations that make no aliases.
+
+Lee, Ping, Ginsburg, Catanzaro and Yoon, 2023, "BigVGAN: A Universal Neural Vocoder with Large-Scale Training",
+arXiv 2206.04658. Plain torch: no kernel to build.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from vocoder import foreign
+from vocoder.antialias import AntiAliased, Snake
+from vocoder.hifigan import HiFiGAN, HiFiGANConfig
+from vocoder.mel import Mel
+
+
+@dataclass(frozen=True)
+class BigVGANConfig(HiFiGANConfig):
+    """The shape of a `BigVGAN`: HiFi-GAN's, and the activation. The defaults are version 2's.
+
+    Attributes:
+        snake_beta: whether the activation has an amplitude of its own (version 2).
+        log_scale: whether the activation's weights are logarithms.
+        tanh: whether a tanh bounds the sound (version 1), or it is cut at ±1 (version 2).
+        final_bias: whether the last convolution has a bias (version 1).
+    """
+
+    kind: str = "bigvgan"
+    snake_beta: bool = True
+    log_scale: bool = True
+    tanh: bool = False
+    final_bias: bool = False
+
+
+class BigVGAN(HiFiGAN):
+    """BigVGAN generator: (batch, frames, dim) to (batch, frames * hop)."""
+
+    REACH = AntiAliased.REACH
+    config: BigVGANConfig
+
+    def __init__(self, config: BigVGANConfig | None = None) -> None:
+        super().__init__(config or BigVGANConfig())
+        self.activation_post = self._activation(self.conv_post.in_channels)
+
+    @classmethod
+    def from_foreign(cls, source: str | Path) -> Self:
+        """Read NVIDIA's `bigvgan_generator.pt`, or the folder it lies in, with the `config.json` beside it."""
+        file = Path(source) / "bigvgan_generator.pt" if Path(source).is_dir() else Path(source)
+        weights, settings = foreign.read(file, "generator")
+        weights = {
+            re.sub(r"^ups\.(\d+)\.0\.", r"ups.\1.", key.replace(".convs.", ".convs1.")): value
+            for key, value in weights.items()
+            if not key.endswith(".filter")  # they follow from the design
+        }
+        mel = foreign.mel_of(settings, weights["conv_pre.weight"].shape[1])
+        config = BigVGANConfig(
+            **foreign.shape_of(weights, settings),
+            dim=mel.bands,
+            projection=0,
+            sample_rate=mel.sample_rate,
+            reads=Mel(mel).reads,
+            snake_beta="activation_post.act.beta" in weights,
+            log_scale=settings.get("snake_logscale", True),
+            tanh=settings.get("use_tanh_at_final", "conv_post.bias" in weights),
+            final_bias="conv_post.bias" in weights,
+        )
+        return foreign.holding(cls, config, weights, source)
+
+    def _activation(self, channels: int) -> AntiAliased:
+        return AntiAliased(Snake(channels, self.config.snake_beta, self.config.log_scale))
+
+    def _before_up(self, x: Tensor) -> Tensor:
+        return x
+
+    def _finish(self, x: Tensor) -> Tensor:
+        x = self.conv_post(self.activation_post(x))
+        return torch.tanh(x) if self.config.tanh else x.clamp(-1.0, 1.0)

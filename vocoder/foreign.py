@@ -1,0 +1,94 @@
+"""Vocoders that others published: their files, read without running anything of theirs, as our configs and weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocoder.mel import MelConfig
+
+
+def read(file: Path, *inside: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint's weights, weight norm folded, and the `config.json` beside it (empty if there is none).
+
+    Args:
+        file: a file that `torch.load` reads without running code.
+        inside: the names under which the weights may lie in it.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist or is no file.")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken zip, a truncated pickle, a class that is not allowed
+        reason = (str(error) or "it is empty").splitlines()[0]
+        raise ValueError(f"{file} is no readable checkpoint ({reason}).") from None
+    for name in inside:
+        if isinstance(checkpoint, dict) and name in checkpoint:
+            checkpoint = checkpoint[name]
+    if not isinstance(checkpoint, dict) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
+        raise ValueError(f"{file} does not hold the weights of a vocoder.")
+    beside = file.with_name("config.json")
+    try:
+        settings = json.loads(beside.read_text()) if beside.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{beside} is no JSON ({error}).") from None
+    return fold_weight_norm(checkpoint), settings
+
+
+def fold_weight_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put direction `weight_v` and length `weight_g` together as `weight`."""
+    folded = {}
+    for key, value in weights.items():
+        if key.endswith("weight_v"):
+            length = weights[f"{key[:-1]}g"]
+            norm = torch.linalg.vector_norm(value.double(), dim=tuple(range(1, value.ndim)), keepdim=True)
+            folded[f"{key[:-2]}"] = (value.double() * length.double() / norm).float()
+        elif not key.endswith("weight_g"):
+            folded[key] = value.float()
+    return folded
+
+
+def holding(cls: Any, config: Any, weights: dict[str, Tensor], source: str | Path) -> Any:
+    """Make a vocoder of the class with these weights, or say that the file is none."""
+    try:
+        return cls.holding(config, weights)
+    except ValueError as error:
+        raise ValueError(f"{source} holds no {cls.__name__} that is known here: {error}") from None
+
+
+def shape_of(weights: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Any]:
+    """Tell HiFi-GAN's or BigVGAN's shape from its weights, and what they do not tell from its published settings."""
+    try:
+        ups = [weights[f"ups.{n}.weight"] for n in range(sum(key.startswith("ups.") for key in weights) // 2)]
+        stacks = len({key.split(".")[1] for key in weights if key.startswith("resblocks.")}) // len(ups)
+        block = 1 if any(".convs2." in key for key in weights) else 2
+        first = "convs1" if "resblocks.0.convs1.0.weight" in weights else "convs"
+        block_kernels = tuple(weights[f"resblocks.{n}.{first}.0.weight"].shape[2] for n in range(stacks))
+        channels = weights["conv_pre.weight"].shape[0]
+    except (KeyError, ZeroDivisionError) as error:
+        raise ValueError(f"these are not the weights of a generator of the HiFi-GAN family ({error}).") from None
+    kernels = tuple(up.shape[2] for up in ups)
+    dilations = ((1, 3, 5),) * stacks if block == 1 else ((1, 2), (2, 6), (3, 12))
+    return {
+        "channels": channels,
+        "kernels": kernels,
+        "rates": tuple(settings.get("upsample_rates", [kernel // 2 for kernel in kernels])),
+        "block": block,
+        "block_kernels": block_kernels,
+        "dilations": tuple(map(tuple, settings.get("resblock_dilation_sizes", dilations))),
+    }
+
+
+def mel_of(settings: dict[str, Any], bands: int) -> MelConfig:
+    """Tell which mel spectrogram HiFi-GAN's or BigVGAN's settings mean; LJ Speech's of the paper if they are silent."""
+    high = settings.get("fmax", 8000)
+    return MelConfig(
+        sample_rate=settings.get("sampling_rate", 22_050),
+        n_fft=settings.get("n_fft", 1024),
+        hop_length=settings.get("hop_size", 256),
+        bands=bands,
+        low=float(settings.get("fmin", 0)),
+        high=None if high is None else float(high),
+    )

@@ -1,0 +1,45 @@
+"""The trained vocoders by name, and weights of any of them from one place."""
+
+import json
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from vocoder.bigvgan import BigVGAN, BigVGANConfig
+from vocoder.hifigan import HiFiGAN, HiFiGANConfig
+from vocoder.network import NeuralVocoder, VocoderConfig
+from vocoder.unit_hifigan import UnitHiFiGAN, UnitHiFiGANConfig
+from vocoder.vocos import Vocos, VocosConfig
+
+KINDS: dict[str, tuple[type[NeuralVocoder], type[VocoderConfig]]] = {
+    "hifigan": (HiFiGAN, HiFiGANConfig),
+    "vocos": (Vocos, VocosConfig),
+    "bigvgan": (BigVGAN, BigVGANConfig),
+    "unit-hifigan": (UnitHiFiGAN, UnitHiFiGANConfig),
+}
+
+
+def load(source: str | Path) -> NeuralVocoder:
+    """Load a trained vocoder, ready for use.
+
+    Args:
+        source: a folder or hub id of ours; kNN-VC's or jik876's generator file; a folder of NVIDIA's BigVGAN or of
+            gemelo-ai's Vocos on mel spectrograms.
+    """
+    path = Path(source)
+    if path.is_file():
+        return HiFiGAN.from_foreign(path)
+    if (path / "bigvgan_generator.pt").is_file():
+        return BigVGAN.from_foreign(path)
+    if (path / "pytorch_model.bin").is_file():
+        return Vocos.from_foreign(path)
+    try:
+        config = path / "config.json" if path.is_dir() else Path(hf_hub_download(str(source), "config.json"))
+        kind = json.loads(config.read_text())["kind"]
+        vocoder, _ = KINDS[kind]
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise ValueError(f"there is no vocoder {str(source)!r} ({str(error).splitlines()[0]}).") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{source} holds no config.json of a vocoder; possible kinds are {', '.join(KINDS)}.") from None
+    return vocoder.from_pretrained(source)

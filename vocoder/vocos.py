@@ -1,0 +1,150 @@
+"""Vocos: ConvNeXt blocks at the frame rate, then one inverse Fourier transform up to the sample rate. Made for CPUs.
+
+Siuzdak, 2023, "Vocos: Closing the gap between time-domain and Fourier-based neural vocoders for high-quality audio
+synthesis", arXiv 2306.00814. Nothing runs faster than once a frame, so it is some thirty times as fast as HiFi-GAN V1
+with as many weights.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from vocoder import foreign
+from vocoder.mel import Mel, MelConfig
+from vocoder.network import NeuralVocoder, VocoderConfig
+from vocoder.spectrum import Padding, sound
+
+KERNEL = 7  # of every convolution
+
+
+@dataclass(frozen=True)
+class VocosConfig(VocoderConfig):
+    """The shape of a `Vocos`.
+
+    Attributes:
+        width: channels of the blocks.
+        ffn_dim: width inside a block.
+        depth: number of blocks.
+        n_fft: samples that a frame's spectrum becomes.
+        hop: samples from one frame to the next.
+        padding: where the frames stand, see `vocoder.spectrum`; `center` is what the published models have.
+    """
+
+    kind: str = "vocos"
+    width: int = 512
+    ffn_dim: int = 1536
+    depth: int = 8
+    n_fft: int = 1280
+    hop: int = 320
+    padding: Padding = "same"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.padding not in ("same", "center"):
+            raise ValueError(f"padding is {self.padding!r}; possible are 'same' and 'center'.")
+        if self.n_fft < 2 * self.hop or self.n_fft % 2:
+            raise ValueError(f"n_fft is {self.n_fft}; it must be even and at least twice the hop, {self.hop}.")
+
+    @property
+    def hop_length(self) -> int:
+        """Samples that a frame becomes."""
+        return self.hop
+
+
+class Vocos(NeuralVocoder):
+    """Vocos: (batch, frames, dim) to (batch, frames * hop).
+
+    Sound in pieces is exact with a context of 3 frames for each convolution and those that a spectrum overlaps with.
+    """
+
+    config: VocosConfig
+    window: Tensor
+
+    def __init__(self, config: VocosConfig | None = None) -> None:
+        config = config or VocosConfig()
+        super().__init__(config)
+        self.embed = nn.Conv1d(config.dim, config.width, KERNEL, padding=KERNEL // 2)
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.convnext = nn.ModuleList(ConvNeXtBlock(config) for _ in range(config.depth))
+        self.final_layer_norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.out = nn.Linear(config.width, config.n_fft + 2)
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.apply(_narrow)
+        self.context = (config.depth + 1) * (KERNEL // 2) + math.ceil(config.n_fft / config.hop)
+
+    @classmethod
+    def from_foreign(cls, folder: str | Path) -> Self:
+        """Read a folder of gemelo-ai's mel models: `pytorch_model.bin` with its `config.yaml`."""
+        folder = Path(folder)
+        weights, _ = foreign.read(folder / "pytorch_model.bin")
+        weights = {
+            key.split(".", 1)[1]: value for key, value in weights.items() if key.startswith(("backbone", "head"))
+        }
+        weights.pop("istft.window", None)
+        try:
+            settings = OmegaConf.load(folder / "config.yaml")
+            head, heard = settings.head.init_args, settings.feature_extractor.init_args
+            width, bands, _ = weights["embed.weight"].shape
+            shape = {"n_fft": head.n_fft, "hop": head.hop_length, "padding": head.get("padding", "same")}
+            mel = MelConfig(
+                heard.sample_rate, heard.n_fft, heard.hop_length, bands, scale="htk", floor=1e-7, epsilon=0.0
+            )
+            # these frames have one more than samples // hop, as the published model wants
+            mel = replace(mel, padding=heard.get("padding", "center"))
+            depth = sum(key.endswith("gamma") for key in weights)
+            ffn_dim = weights["convnext.0.pwconv1.weight"].shape[0]
+        except (OSError, AttributeError, KeyError) as error:
+            raise ValueError(f"{folder} holds no Vocos on mel spectrograms ({error}).") from None
+        config = VocosConfig(
+            dim=bands,
+            sample_rate=heard.sample_rate,
+            reads=Mel(mel).reads,
+            width=width,
+            ffn_dim=ffn_dim,
+            depth=depth,
+            **shape,
+        )
+        return foreign.holding(cls, config, weights, folder)
+
+    def backbone(self, frames: Tensor) -> Tensor:
+        """Map (batch, frames, dim) to (batch, frames, width)."""
+        x = self.norm(self.embed(frames.transpose(1, 2)).transpose(1, 2))
+        for block in self.convnext:
+            x = block(x)
+        return self.final_layer_norm(x)
+
+    def generate(self, frames: Tensor) -> Tensor:
+        """Map whole rows (batch, frames, dim) to (batch, frames * hop)."""
+        log_magnitude, phase = self.out(self.backbone(frames)).float().chunk(2, dim=-1)
+        magnitude = log_magnitude.exp().clamp(max=100.0)
+        spectra = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+        return sound(spectra, self.window.float(), self.config.hop, self.config.padding)
+
+
+class ConvNeXtBlock(nn.Module):
+    """A depthwise convolution over time, then two layers on each frame alone, scaled and added to what came in."""
+
+    def __init__(self, config: VocosConfig) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv1d(config.width, config.width, KERNEL, padding=KERNEL // 2, groups=config.width)
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.pwconv1 = nn.Linear(config.width, config.ffn_dim)
+        self.pwconv2 = nn.Linear(config.ffn_dim, config.width)
+        self.gamma = nn.Parameter(torch.full((config.width,), 1.0 / config.depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, frames, width) to the same shape."""
+        heard = self.norm(self.dwconv(x.transpose(1, 2)).transpose(1, 2))
+        return x + self.gamma * self.pwconv2(nn.functional.gelu(self.pwconv1(heard)))
+
+
+def _narrow(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv1d | nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
