@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -58,6 +58,11 @@ class FrameSpec:
     dim: int
     sample_rate: int = SAMPLE_RATE
     hop_length: int = HOP
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What vocoders call these features."""
+        return {"kind": "ssl", **asdict(self)}
 
     def require(self, other: "FrameSpec", what: str) -> None:
         """Refuse `other`, the spec of `what`, if its frames are not of this make."""

@@ -108,6 +108,7 @@ class HiFiGANConfig(VocoderConfig):
 class HiFiGAN(NeuralVocoder):
     """HiFi-GAN generator: (batch, frames, dim) to (batch, frames * hop)."""
 
+    trains_with_weight_norm = True
     REACH = 0  # steps on either side that the activation of a residual stack hears
     config: HiFiGANConfig
 

@@ -41,5 +41,5 @@ def load(source: str | Path) -> NeuralVocoder:
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise ValueError(f"there is no vocoder {str(source)!r} ({str(error).splitlines()[0]}).") from None
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{source} holds no config.json of a vocoder; possible kinds are {', '.join(KINDS)}.") from None
+        raise ValueError(f"{source} holds no vocoder's config.json; its kind would be {', '.join(KINDS)}.") from None
     return vocoder.from_pretrained(source)

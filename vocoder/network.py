@@ -71,6 +71,7 @@ class NeuralVocoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
     """A vocoder with weights. A kind of it says how whole rows are generated, and how far a frame's sound reaches."""
 
     context: int  # frames
+    trains_with_weight_norm = False
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ def spectrum(wav: Tensor, window: Tensor, hop: int, padding: Padding = "same", e
     before, after = _margins(len(window), hop, padding)
     mode = "constant" if wav.shape[-1] <= after else edge
     wav = F.pad(wav[:, None], (before, after), mode=mode)[:, 0]
-    return torch.fft.rfft(wav.unfold(-1, len(window), hop) * window)
+    return torch.stft(wav, len(window), hop, window=window, center=False, return_complex=True).transpose(1, 2)
 
 
 def sound(spectra: Tensor, window: Tensor, hop: int, padding: Padding = "same") -> Tensor:

@@ -13,6 +13,7 @@ import typer
 import ssl_vc
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.messages import say
+from ssl_vc.cli.train_vocoder import train_vocoder
 
 app = typer.Typer(
     name="ssl-vc",
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(extract)
+app.command()(train_vocoder)
 
 
 @app.callback(invoke_without_command=True)
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _set_up_process(debug: bool) -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no reason to stop
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are removed
     warnings.showwarning = lambda message, *_, **__: say("warning", message)
     if debug:

@@ -7,9 +7,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from pretrain import EncoderConfig
+from vocoder.kinds import KINDS
+from vocoder.recipe import TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-MEANT_FOR = {"encoder": EncoderConfig}
+MEANT_FOR = {"encoder": EncoderConfig, "vocoder": TrainConfig}
 
 
 def load(path):
@@ -21,8 +23,12 @@ def load(path):
 def test_config_loads(path):
     config = load(path)
     assert isinstance(config, MEANT_FOR[path.parent.name])
-    named = getattr(EncoderConfig, path.stem.replace("-", "_"), None)
-    assert named is None or config == named()
+    if isinstance(config, EncoderConfig):
+        named = getattr(EncoderConfig, path.stem.replace("-", "_"), None)
+        assert named is None or config == named()
+    else:
+        _, shape = KINDS[config.vocoder]
+        assert shape(**config.shape).hop_length == shape(**config.shape).sample_rate // 50
 
 
 def test_there_are_configs():

@@ -1,0 +1,87 @@
+"""`ssl-vc train-vocoder`: from speech files to a vocoder."""
+
+import json
+import logging
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from tqdm import tqdm
+
+import ssl_vc
+from ssl_vc.cli.messages import say
+from vocoder.recipe import TrainConfig
+
+if TYPE_CHECKING:
+    from vocoder.train import Trainer
+
+
+def train_vocoder(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as those in configs/vocoder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the training.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as clips=my/speech.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
+) -> None:
+    """Train a vocoder by CONFIG; OUTPUT/model is what `--weights` takes. Run by torchrun it uses all its processes."""
+    recipe = read_config(config, settings or [])
+    if (output / "state.pt").exists() and not resume:
+        raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
+    trainer = _trainer(recipe, output)
+    if resume:
+        trainer.resume()
+    logging.getLogger("vocoder").setLevel(logging.INFO)
+    started, first = time.perf_counter(), trainer.step
+    with tqdm(total=recipe.steps, initial=first, unit="step", disable=None if trainer.main else True) as bar:
+
+        def watch(step: int, losses: dict[str, float]) -> None:
+            bar.update(step - bar.n)
+            if trainer.main and (step % recipe.log_every == 0 or step == recipe.steps):
+                rate = (step - first) / (time.perf_counter() - started)
+                facts = {name: round(value, 4) for name, value in losses.items()}
+                text = ", ".join(f"{name} {value:g}" for name, value in facts.items())
+                line = json.dumps({"step": step, **facts, "steps_per_second": round(rate, 2)})
+                tqdm.write(line if as_json else f"step {step}: {text}; {rate:.1f} steps/s")
+
+        trainer.run(watch)
+    if trainer.main:
+        say("done", f"step {trainer.step}; the model is in {output / 'model'}")
+
+
+def read_config(path: Path, settings: list[str]) -> TrainConfig:
+    """Read a YAML file, change settings of it, and check all of them."""
+    if not path.is_file():
+        raise typer.BadParameter(f"there is no file {path}")
+    try:
+        merged = OmegaConf.merge(
+            OmegaConf.structured(TrainConfig), OmegaConf.load(path), OmegaConf.from_dotlist(settings)
+        )
+        recipe: Any = OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise typer.BadParameter(f"{path}: {str(error).splitlines()[0]}") from None
+    assert isinstance(recipe, TrainConfig)
+    return recipe
+
+
+def _trainer(recipe: TrainConfig, folder: Path) -> "Trainer":
+    try:
+        train = import_module("vocoder.train")
+    except ModuleNotFoundError as error:
+        raise ValueError(f"training needs {error.name}, which is not installed; pip install 'ssl-vc[train]'.") from None
+    if recipe.features != "ssl":
+        return train.Trainer(recipe, folder)
+    extractor = ssl_vc.Extractor.from_pretrained(recipe.encoder, recipe.layer)
+
+    def frames(wav: Tensor, sample_rate: int) -> Tensor:
+        tail = torch.zeros(sample_rate // 200)  # 5 ms: a frame is 20 ms and hears 25, so each has its own
+        return extractor((torch.cat([wav, tail]), sample_rate))
+
+    return train.Trainer(recipe, folder, frames, extractor.spec.facts)
