@@ -9,11 +9,12 @@ share one copy and a segment costs two small reads. Clip n's frame t stands besi
 """
 
 import csv
+import hashlib
 import json
 import logging
 import shutil
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -88,6 +89,7 @@ class Pack:
         sample_rate: of the audio, in Hz.
         dim: numbers in a frame; 0 if there are none.
         reads: what made the frames.
+        made_of: a fingerprint of the list of clips and of what was asked of them.
     """
 
     folder: Path
@@ -97,6 +99,7 @@ class Pack:
     sample_rate: int
     dim: int
     reads: dict[str, Any]
+    made_of: str
 
     @classmethod
     def open(cls, folder: Path) -> "Pack":
@@ -119,7 +122,7 @@ class Pack:
 
 
 def make_pack(
-    clips: Iterable[Clip],
+    clips: list[Clip],
     folder: Path,
     *,
     sample_rate: int,
@@ -128,7 +131,7 @@ def make_pack(
     featurize: Featurizer | None = None,
     reads: dict[str, Any] | None = None,
 ) -> Pack:
-    """Decode clips into a pack, or open it if it is there; clips that cannot be used are counted and named.
+    """Decode clips into a pack, or open it if it is there of the same; clips that cannot be used are named.
 
     Args:
         clips: what to decode.
@@ -139,8 +142,10 @@ def make_pack(
         featurize: makes the frames of clips that do not bring any; None if the pack is to hold no frames.
         reads: what makes the frames.
     """
-    if (folder / "index.json").is_file():
-        return Pack.open(folder)
+    asked = repr(([(str(clip.audio), str(clip.frames)) for clip in clips], sample_rate, hop_length, shortest, reads))
+    made_of = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
+    if (folder / "index.json").is_file() and (pack := Pack.open(folder)).made_of == made_of:
+        return pack
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -170,7 +175,7 @@ def make_pack(
     if not names:
         raise ValueError(f"no clip can be used; the first: {left_out[0] if left_out else 'there are none'}.")
     facts = {"names": names, "lengths": lengths, "hop_length": hop_length, "sample_rate": sample_rate}
-    text = json.dumps({**facts, "dim": dim, "reads": reads or {}})
+    text = json.dumps({**facts, "dim": dim, "reads": reads or {}, "made_of": made_of})
     (partial / "index.json").write_text(text, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

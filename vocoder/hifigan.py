@@ -161,7 +161,7 @@ class HiFiGAN(NeuralVocoder):
 
     def generate(self, frames: Tensor) -> Tensor:
         """Map whole rows (batch, frames, dim) to (batch, frames * hop)."""
-        return self.upsample(self.lin_pre(frames).transpose(1, 2))
+        return self.upsample(self.lin_pre(frames.to(self.conv_pre.weight.dtype)).transpose(1, 2))
 
     def upsample(self, x: Tensor) -> Tensor:
         """Map what the first convolution hears (batch, width, frames) to sound (batch, frames * hop)."""

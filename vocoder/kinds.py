@@ -7,6 +7,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
+from vocoder.export import Exported
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.network import NeuralVocoder, VocoderConfig
 from vocoder.unit_hifigan import UnitHiFiGAN, UnitHiFiGANConfig
@@ -24,8 +25,8 @@ def load(source: str | Path) -> NeuralVocoder:
     """Load a trained vocoder, ready for use.
 
     Args:
-        source: a folder or hub id of ours; kNN-VC's or jik876's generator file; a folder of NVIDIA's BigVGAN or of
-            gemelo-ai's Vocos on mel spectrograms.
+        source: a folder or hub id of ours, or a folder of `vocoder.export`; kNN-VC's or jik876's generator file; a
+            folder of NVIDIA's BigVGAN or of gemelo-ai's Vocos on mel spectrograms.
     """
     path = Path(source)
     if path.is_file():
@@ -36,10 +37,14 @@ def load(source: str | Path) -> NeuralVocoder:
         return Vocos.from_foreign(path)
     try:
         config = path / "config.json" if path.is_dir() else Path(hf_hub_download(str(source), "config.json"))
-        kind = json.loads(config.read_text())["kind"]
-        vocoder, _ = KINDS[kind]
+        facts = json.loads(config.read_text())
+        kind = facts["kind"]
+        vocoder, shape = KINDS[kind]
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise ValueError(f"there is no vocoder {str(source)!r} ({str(error).splitlines()[0]}).") from None
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{source} holds no vocoder's config.json; its kind would be {', '.join(KINDS)}.") from None
+    if (path / "vocoder.xml").is_file():
+        context = facts.pop("context")
+        return Exported(path, shape(**facts), context)
     return vocoder.from_pretrained(source)

@@ -113,8 +113,8 @@ class NeuralVocoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
             yield self._core(held, before, len(held))
 
     def _core(self, window: Tensor, start: int, stop: int) -> Tensor:
-        here = next(self.parameters())
-        wav = self(window[None].to(here.device, here.dtype))[0].float().cpu()
+        here = next(self.parameters(), window)
+        wav = self(window[None].to(here.device))[0].float().cpu()
         return wav[start * self.hop_length : stop * self.hop_length]
 
     def synthesize(self, frames: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vocoder.discriminators import (
@@ -173,3 +174,18 @@ class SpectralLoss(nn.Module):
 def mel_loss(sample_rate: int, hop_length: int) -> MelLoss:
     """Make the mel loss of HiFi-GAN for any rate."""
     return MelLoss(MelConfig(sample_rate, 1024 if sample_rate <= 24_000 else 2048, hop_length))
+
+
+@torch.no_grad()
+def average(averaged: dict[str, Tensor], network: nn.Module, keep: float, step: int) -> None:
+    """Move an average of a network's weights one step towards what they are now.
+
+    Args:
+        averaged: the average, changed in place.
+        network: whose weights.
+        keep: how much of the average stays.
+        step: the number of the step; in the first ones less stays, so that the random start is forgotten.
+    """
+    keep = min(keep, (1 + step) / (10 + step)) if keep else 0.0
+    for name, value in network.state_dict().items():
+        averaged[name].lerp_(value, 1 - keep)

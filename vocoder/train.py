@@ -34,7 +34,7 @@ from vocoder.kinds import KINDS, load
 from vocoder.losses import ADVERSARIAL, feature_matching
 from vocoder.mel import Mel, MelConfig
 from vocoder.network import NeuralVocoder, fold, weight_norm
-from vocoder.recipe import Jury, SpectralLoss, TrainConfig, mel_loss
+from vocoder.recipe import Jury, SpectralLoss, TrainConfig, average, mel_loss
 
 log = logging.getLogger(__name__)
 
@@ -120,20 +120,18 @@ class Trainer:
     def _packs(
         self, clips: list[Clip], generator: NeuralVocoder, featurize: Featurizer | None
     ) -> tuple[Segments, Pack | None]:
-        config, shape = self.config, {"sample_rate": generator.sample_rate, "hop_length": generator.hop_length}
+        config = self.config
 
         def pack(clips: list[Clip], name: str, shortest: int) -> Pack:
-            made = make_pack(
+            return make_pack(
                 clips,
                 self.folder / name,
-                **shape,
+                sample_rate=generator.sample_rate,
+                hop_length=generator.hop_length,
                 shortest=shortest,
-                featurize=featurize if config.features == "ssl" else None,
+                featurize=featurize,
                 reads=self.reads,
             )
-            if made.reads != self.reads or {"sample_rate": made.sample_rate, "hop_length": made.hop_length} != shape:
-                raise ValueError(f"{made.folder} was packed for other features or another rate; remove it.")
-            return made
 
         with self.accelerator.main_process_first():
             train, valid = pack(clips, "pack", config.segment), None
@@ -194,7 +192,7 @@ class Trainer:
             losses |= {"adversarial": adversarial, "matching": matching}
         losses["generator"] = total
         self._update("generator", total)
-        self._average()
+        average(self.averaged, self._bare(), self.config.average, self.step)
         names, values = list(losses), torch.stack([value.detach().float() for value in losses.values()])
         return dict(zip(names, self.accelerator.reduce(values, "mean").tolist(), strict=True))
 
@@ -225,13 +223,6 @@ class Trainer:
     def _bare(self) -> NeuralVocoder:
         bare: NeuralVocoder = self.accelerator.unwrap_model(self.sides["generator"])
         return bare
-
-    def _average(self) -> None:
-        # early on the average must not remember the random start: its window grows with the steps
-        keep = min(self.config.average, (1 + self.step) / (10 + self.step)) if self.config.average else 0.0
-        for name, value in self._bare().state_dict().items():
-            if value.is_floating_point():
-                self.averaged[name].lerp_(value, 1 - keep)
 
     def model(self) -> NeuralVocoder:
         """Give the averaged generator, ready for use."""

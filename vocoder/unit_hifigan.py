@@ -118,16 +118,16 @@ class UnitHiFiGAN(HiFiGAN):
             raise ValueError(
                 f"the units go from {units.min()} to {units.max()}; this vocoder knows 0 to {self.config.units - 1}."
             )
-        heard = [self.unit(units)]
+        heard, dtype = [self.unit(units)], self.conv_pre.weight.dtype
         if isinstance(self.pitch, nn.Embedding):
             heard.append(self.pitch(frames[..., 1].round().long()))
         elif self.pitch is not None:
             hertz = frames[..., 1]
             voiced = hertz > 0
             height = torch.where(voiced, hertz.clamp(min=1.0).log() - 5.0, 0.0)  # 0 at 148 Hz
-            heard.append(self.pitch(torch.stack([height, voiced.to(height.dtype)], dim=-1)))
+            heard.append(self.pitch(torch.stack([height, voiced.float()], dim=-1).to(dtype)))
         if isinstance(self.speaker, nn.Embedding):
             heard.append(self.speaker(frames[..., -1].round().long()))
         elif self.speaker is not None:
-            heard.append(self.speaker(frames[..., -self.config.speaker_vector :]))
+            heard.append(self.speaker(frames[..., -self.config.speaker_vector :].to(dtype)))
         return self.upsample(self.lin_pre(torch.cat(heard, dim=-1)).transpose(1, 2))

@@ -113,7 +113,7 @@ class Vocos(NeuralVocoder):
 
     def backbone(self, frames: Tensor) -> Tensor:
         """Map (batch, frames, dim) to (batch, frames, width)."""
-        x = self.norm(self.embed(frames.transpose(1, 2)).transpose(1, 2))
+        x = self.norm(self.embed(frames.to(self.embed.weight.dtype).transpose(1, 2)).transpose(1, 2))
         for block in self.convnext:
             x = block(x)
         return self.final_layer_norm(x)

@@ -9,9 +9,9 @@ from ssl_vc.cli import app
 
 # the interface; what is still to be built moves out of TO_COME when it lands
 NAMES = {"VoiceConverter", "Voice", "Extractor", "UnitCodec", "TextToSpeech", "copy_synthesis", "write"}
-NAMES_TO_COME = {"VoiceConverter", "Voice", "UnitCodec", "TextToSpeech", "copy_synthesis"}
+NAMES_TO_COME = {"VoiceConverter", "Voice", "UnitCodec", "TextToSpeech"}
 NAMES_ADDED = {"AudioError", "FrameSpec", "read", "read_frames"}
-VOCODERS_TO_COME = {"HiFiGAN", "Vocos", "BigVGAN", "GriffinLim", "World", "UnitHiFiGAN"}
+VOCODERS = {"HiFiGAN", "Vocos", "BigVGAN", "GriffinLim", "World", "UnitHiFiGAN"}
 COMMANDS = {
     *("convert", "voice", "batch", "speak", "copy-synth", "units", "extract", "pretrain", "label", "prematch"),
     *("train-vocoder", "train-units", "train-tts", "probe", "evaluate", "models", "demo"),
@@ -28,7 +28,7 @@ def test_names():
     assert set(dir(ssl_vc)) >= set(ssl_vc.__all__)
     for name in ssl_vc.__all__:
         assert getattr(ssl_vc, name).__doc__
-    assert not VOCODERS_TO_COME & set(dir(vocoder))
+    assert set(vocoder.__all__) == VOCODERS | {"Mel", "Mfcc"}
     assert set(pretrain.__all__) == {"SpeechEncoder", "EncoderConfig", "WeightedSum"}
 
 

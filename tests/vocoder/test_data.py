@@ -48,6 +48,17 @@ def test_frames_stand_beside_their_samples(folder):
     assert len(seen) > 55  # of 67
 
 
+def test_a_pack_is_made_again_for_other_clips(folder):
+    clips = find_clips(folder)
+    make_pack(clips, folder / "pack", **SHAPE)
+    index = folder / "pack" / "index.json"
+    before = index.stat().st_mtime_ns
+    assert make_pack(clips, folder / "pack", **SHAPE).lengths == [30, 50, 20]
+    assert index.stat().st_mtime_ns == before
+    assert make_pack(clips[:2], folder / "pack", **SHAPE).lengths == [30, 50]
+    assert make_pack(clips[:2], folder / "pack", **SHAPE, featurize=telling, reads={"kind": "ssl"}).dim == 3
+
+
 def test_a_number_names_a_segment(folder):
     pack = make_pack(find_clips(folder), folder / "pack", **SHAPE)
     again = Segments(Pack.open(folder / "pack"), 12, seed=3)

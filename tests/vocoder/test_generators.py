@@ -230,6 +230,16 @@ def test_weight_norm_folds(model):
     assert set(model.state_dict()) == keys
 
 
+def test_bfloat16(model):
+    """Weights in bfloat16, frames as they come (unit 999 has no place in bfloat16), sound in float32."""
+    frames = some_frames(model, 30)
+    with torch.no_grad():
+        exact = model(frames)[0]
+    rough = model.bfloat16().synthesize(frames[0])
+    assert rough.dtype == torch.float32
+    assert torch.corrcoef(torch.stack([exact, rough]))[0, 1] > 0.99
+
+
 # ---- units
 
 
