@@ -4,10 +4,10 @@ Lee, Ping, Ginsburg, Catanzaro and Yoon, 2023, "BigVGAN: A Universal Neural Voco
 arXiv 2206.04658. Plain torch: no kernel to build.
 """
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -47,18 +47,19 @@ class BigVGAN(HiFiGAN):
         self.activation_post = self._activation(self.conv_post.in_channels)
 
     @classmethod
-    def from_foreign(cls, source: str | Path) -> Self:
-        """Read NVIDIA's `bigvgan_generator.pt`, or the folder it lies in, with the `config.json` beside it."""
+    def from_foreign(cls, source: str | Path, config: HiFiGANConfig | Mapping[str, Any] | None = None) -> Self:
+        """Read NVIDIA's `bigvgan_generator.pt`, or the folder it lies in; for `config` see `HiFiGAN.from_foreign`."""
         file = Path(source) / "bigvgan_generator.pt" if Path(source).is_dir() else Path(source)
         weights, settings = foreign.read(file, "generator")
-        weights = {
-            re.sub(r"^ups\.(\d+)\.0\.", r"ups.\1.", key.replace(".convs.", ".convs1.")): value
-            for key, value in weights.items()
-            if not key.endswith(".filter")  # they follow from the design
-        }
+        # the filters follow from the design
+        weights = {key: value for key, value in foreign.renamed(weights).items() if not key.endswith(".filter")}
+        if isinstance(config, HiFiGANConfig):
+            return foreign.holding(cls, config, weights, source)
+        settings = dict(config or settings)
+        shape = foreign.shape_of(weights, settings)
         mel = foreign.mel_of(settings, weights["conv_pre.weight"].shape[1])
         config = BigVGANConfig(
-            **foreign.shape_of(weights, settings),
+            **shape,
             dim=mel.bands,
             projection=0,
             sample_rate=mel.sample_rate,

@@ -1,6 +1,7 @@
 """Vocoders that others published: their files, read without running anything of theirs, as our configs and weights."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ def holding(cls: Any, config: Any, weights: dict[str, Tensor], source: str | Pat
         return cls.holding(config, weights)
     except ValueError as error:
         raise ValueError(f"{source} holds no {cls.__name__} that is known here: {error}") from None
+
+
+def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name weights as ours are: single convolutions of version 3 like the first of a pair, no lists of one."""
+    return {
+        re.sub(r"^ups\.(\d+)\.0\.", r"ups.\1.", key.replace(".convs.", ".convs1.")): weights[key] for key in weights
+    }
 
 
 def shape_of(weights: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Conversion With Just Nearest Neighbors", arXiv 2305.18975).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -140,16 +140,20 @@ class HiFiGAN(NeuralVocoder):
         return nn.LeakyReLU(SLOPE)
 
     @classmethod
-    def from_foreign(cls, source: str | Path) -> Self:
+    def from_foreign(cls, source: str | Path, config: HiFiGANConfig | Mapping[str, Any] | None = None) -> Self:
         """Read a generator that others published.
 
         Args:
-            source: kNN-VC's `prematch_g_02500000.pt` or `g_02500000.pt`, or jik876's `generator_v1` (its `config.json`
-                is read where it lies beside it).
+            source: kNN-VC's `prematch_g_02500000.pt` or `g_02500000.pt`, or jik876's `generator_v1`.
+            config: its shape, or the settings that were published with it. If None: the `config.json` that lies beside
+                the file; what that does not say either is as the papers have it.
         """
         weights, settings = foreign.read(Path(source), "generator")
+        if isinstance(config, HiFiGANConfig):
+            return foreign.holding(cls, config, foreign.renamed(weights), source)
+        settings = dict(config or settings)
         shape = foreign.shape_of(weights, settings)
-        weights = {key.replace(".convs.", ".convs1."): value for key, value in weights.items()}
+        weights = foreign.renamed(weights)
         if "lin_pre.weight" in weights:
             projection, dim = weights["lin_pre.weight"].shape
             reads: dict[str, Any] = {"kind": "ssl", "layer": 6, "normalized": False}  # of WavLM-Large

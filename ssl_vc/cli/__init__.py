@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import ssl_vc
+from ssl_vc.cli.copy_synth import copy_synth
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.messages import say
 from ssl_vc.cli.train_vocoder import train_vocoder
@@ -21,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(copy_synth)
 app.command()(extract)
 app.command()(train_vocoder)
 

@@ -7,18 +7,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor
 from tqdm import tqdm
 
 import ssl_vc
 from ssl_vc.cli.messages import say
-from vocoder.recipe import TrainConfig
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
+    from torch import Tensor
+
+    from vocoder.recipe import TrainConfig
     from vocoder.train import Trainer
 
 
@@ -56,8 +54,13 @@ def train_vocoder(
         say("done", f"step {trainer.step}; the model is in {output / 'model'}")
 
 
-def read_config(path: Path, settings: list[str]) -> TrainConfig:
+def read_config(path: Path, settings: list[str]) -> "TrainConfig":
     """Read a YAML file, change settings of it, and check all of them."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from vocoder.recipe import TrainConfig
+
     if not path.is_file():
         raise typer.BadParameter(f"there is no file {path}")
     try:
@@ -71,7 +74,7 @@ def read_config(path: Path, settings: list[str]) -> TrainConfig:
     return recipe
 
 
-def _trainer(recipe: TrainConfig, folder: Path) -> "Trainer":
+def _trainer(recipe: "TrainConfig", folder: Path) -> "Trainer":
     try:
         train = import_module("vocoder.train")
     except ModuleNotFoundError as error:
@@ -80,8 +83,9 @@ def _trainer(recipe: TrainConfig, folder: Path) -> "Trainer":
         return train.Trainer(recipe, folder)
     extractor = ssl_vc.Extractor.from_pretrained(recipe.encoder, recipe.layer)
 
-    def frames(wav: Tensor, sample_rate: int) -> Tensor:
-        tail = torch.zeros(sample_rate // 200)  # 5 ms: a frame is 20 ms and hears 25, so each has its own
-        return extractor((torch.cat([wav, tail]), sample_rate))
+    def frames(wav: "Tensor", sample_rate: int) -> "Tensor":
+        padded = wav.new_zeros(len(wav) + sample_rate // 200)  # 5 ms: a frame lasts 20 ms and hears 25
+        padded[: len(wav)] = wav
+        return extractor((padded, sample_rate))
 
     return train.Trainer(recipe, folder, frames, extractor.spec.facts)

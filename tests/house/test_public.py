@@ -16,7 +16,7 @@ COMMANDS = {
     *("convert", "voice", "batch", "speak", "copy-synth", "units", "extract", "pretrain", "label", "prematch"),
     *("train-vocoder", "train-units", "train-tts", "probe", "evaluate", "models", "demo"),
 }
-COMMANDS_TO_COME = COMMANDS - {"extract", "train-vocoder"}
+COMMANDS_TO_COME = COMMANDS - {"copy-synth", "extract", "train-vocoder"}
 
 
 def parameters(function):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ def run(command, folder):
 def folder(tmp_path_factory):
     """Where the blocks run: with what the first command leaves behind, less its setting up."""
     folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "configs", folder / "configs")  # a reader stands in the repository
     job = SETUPS[0].split("pip install -q . && ")[1].replace(".venv/bin/", "")
     assert "149 frames of 256" in run(["bash", "-euc", job], folder)
     return folder

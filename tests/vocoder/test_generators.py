@@ -78,6 +78,9 @@ def test_hifigan_of_knnvc(golden, tmp_path):
     assert (wav - case.output["wav"][:, 0]).abs().max() < TOLERANCE / 10
     assert (wav - case.output["wav_no_weight_norm"][:, 0]).abs().max() < TOLERANCE / 10
     assert model.reads == {"kind": "ssl", "layer": 6, "normalized": False}
+    (tmp_path / "config.json").unlink()  # as published: the file alone
+    for config in (None, case.config, model.config):
+        assert HiFiGAN.from_foreign(tmp_path / "g.pt", config=config).config == model.config
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -91,6 +94,7 @@ def test_bigvgan(golden, tmp_path, version):
     assert (activated - case.output["act0"]).abs().max() < TOLERANCE / 10
     assert (wav - case.output["wav"][:, 0]).abs().max() < TOLERANCE / 10
     assert BigVGAN.from_foreign(tmp_path).config == model.config
+    assert BigVGAN.from_foreign(tmp_path, config=model.config).config == model.config
     filters = [value for key, value in case.weights.items() if key.endswith(".filter")]
     assert all((model.activation_post.filter - value).abs().max() < 1e-6 for value in filters)
 

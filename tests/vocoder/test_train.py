@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 from vocoder.data import Segment
@@ -163,6 +164,19 @@ def test_goes_on_only_with_the_same_settings(clips, tmp_path):
     assert more.step == 1
     more.run()
     assert more.step == 3
+
+
+def test_bfloat16(clips, tmp_path):
+    """Half the bits lead nearly the same way; the weights stay float32."""
+    losses = []
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state()  # a process has one precision
+        trainer = Trainer(config(clips, steps=4, precision=precision, learning_rate=1e-3), tmp_path / precision)
+        trainer.run(lambda step, parts: losses.append(parts["generator"]))
+        assert all(value.dtype == torch.float32 for value in trainer.model().state_dict().values())
+    AcceleratorState._reset_state()
+    assert losses[:4] != losses[4:]
+    assert losses[:4] == pytest.approx(losses[4:], rel=0.02)
 
 
 def test_time_is_kept(clips, tmp_path):

@@ -1,0 +1,263 @@
+"""Copy-synthesis: a sound's features, and sound from them again, by every pair of features and vocoder that fits.
+
+Nothing is converted, so what the copy loses is what the features lose and what the vocoder gets wrong:
+
+    wav --> mel | mfcc | world | ssl | units --> griffin-lim | world | hifigan | vocos | bigvgan | unit-hifigan --> wav
+"""
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import cached_property
+from os import PathLike, fspath
+from typing import Any, NamedTuple, TypeAlias
+
+import soxr
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pretrain import SpeechEncoder
+from pretrain.encoder.frontend import FIELD, HOP
+from ssl_vc.audio import SAMPLE_RATE, Source, read
+from ssl_vc.extract import Extractor, choose_device
+from ssl_vc.presets import load_encoder
+from vocoder.griffin_lim import GriffinLim
+from vocoder.kinds import load
+from vocoder.mel import Mel, MelConfig, Mfcc
+from vocoder.network import NeuralVocoder
+from vocoder.protocol import Vocoder, require
+from vocoder.world import World
+
+_MEL = ("griffin-lim", "hifigan", "vocos", "bigvgan")
+FITS = {
+    "mel": _MEL,
+    "mfcc": _MEL,
+    "world": ("world",),
+    "ssl": ("hifigan", "vocos", "bigvgan"),
+    "units": ("unit-hifigan",),
+}
+PAIRS = [(features, vocoder) for features, vocoders in FITS.items() for vocoder in vocoders]
+COEFFICIENTS = 40  # of an MFCC: with 24, as recognisers have them, no melody is left
+BLOCK = 3000  # frames of a spectrogram made at a time
+LONGEST = 600  # seconds for a vocoder that takes a clip in one piece
+
+Weights: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]] | None
+
+
+class MissingError(ValueError):
+    """A pair that cannot be made here: why, and the command that changes it ("" if none does)."""
+
+    def __init__(self, reason: str, command: str = "") -> None:
+        cure = f"; run `{command}`." if command and command not in reason else ""
+        super().__init__(reason.removesuffix(".") + cure if cure else reason)
+        self.reason, self.command = reason, command
+
+
+class Analysis(NamedTuple):
+    """How a wav becomes frames.
+
+    Attributes:
+        frames: gives the frames of a 16 kHz wav (samples,) in pieces (some frames, dim).
+        made_by: the features' make, as vocoders check it; its `sample_rate` and `hop_length` say how long a frame is.
+        note: what is worth knowing of them.
+    """
+
+    frames: Callable[[Tensor], Iterable[Tensor]]
+    made_by: Mapping[str, Any]
+    note: str = ""
+
+
+class Route(NamedTuple):
+    """A pair, ready for use."""
+
+    analysis: Analysis
+    vocoder: Vocoder
+
+    def __call__(self, wav: Tensor) -> Tensor:
+        """Give the copy (samples,) of a 16 kHz wav (samples,), exactly as long, at the vocoder's rate."""
+        if not isinstance(self.vocoder, NeuralVocoder) and len(wav) > LONGEST * SAMPLE_RATE:
+            raise ValueError(
+                f"the sound is {len(wav) / SAMPLE_RATE / 60:.0f} minutes long, and this vocoder takes it in one piece; "
+                f"cut it into parts of at most {LONGEST // 60} minutes, or take hifigan, vocos or bigvgan."
+            )
+        pieces = self.analysis.frames(wav)
+        if isinstance(self.vocoder, NeuralVocoder):
+            copy = torch.cat(list(self.vocoder.stream(pieces)))
+        else:
+            copy = self.vocoder(torch.cat(list(pieces))[None])[0].cpu()
+        return pad(copy, (0, round(len(wav) * self.sample_rate / SAMPLE_RATE) - len(copy)))
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples of the copy in a second."""
+        return self.vocoder.sample_rate
+
+
+def copy_synthesis(
+    source: Source,
+    features: str = "mel",
+    vocoder: str = "griffin-lim",
+    *,
+    weights: Weights = None,
+    encoder: str = "tiny",
+    layer: int | None = None,
+    device: str = "auto",
+) -> Tensor:
+    """Take a sound apart into features and make sound of them again: (samples,) at 16 kHz, exactly as long.
+
+    Args:
+        source: see `ssl_vc.read`.
+        features: mel, mfcc, world, ssl or units.
+        vocoder: griffin-lim, world, hifigan, vocos, bigvgan or unit-hifigan; `FITS` says which reads what.
+        weights: of a trained vocoder: a folder, a file or a hub id (see `vocoder.kinds.load`); of several, the one that
+            serves the pair is taken.
+        encoder: whose frames `ssl` are.
+        layer: which of its layers; the one that the vocoder reads if None.
+        device: auto, cpu, cuda, cuda:1 ... or mps.
+    """
+    check_pair(features, vocoder)
+    route, wav = Routes(weights, encoder, layer, device)(features, vocoder), read(source)
+    copy = read((route(wav), route.sample_rate))
+    return pad(copy, (0, len(wav) - len(copy)))
+
+
+def check_pair(features: str, vocoder: str) -> None:
+    """Refuse features and vocoders that do not exist or do not fit."""
+    vocoders = {name: [each for each, fitting in FITS.items() if name in fitting] for _, name in PAIRS}
+    if features not in FITS:
+        raise ValueError(f"there are no features {features!r}; possible are {', '.join(FITS)}.")
+    if vocoder not in vocoders:
+        raise ValueError(f"there is no vocoder {vocoder!r}; possible are {', '.join(vocoders)}.")
+    if vocoder not in FITS[features]:
+        raise ValueError(
+            f"{features} and {vocoder} do not fit: {features} goes with {', '.join(FITS[features])}, and {vocoder} "
+            f"reads {', '.join(vocoders[vocoder])}."
+        )
+
+
+class Routes:
+    """Every route that can be made of some weights, an encoder and a layer; see `copy_synthesis` for the arguments."""
+
+    def __init__(
+        self, weights: Weights = None, encoder: str = "tiny", layer: int | None = None, device: str = "auto"
+    ) -> None:
+        self.encoder, self.layer, self.device = encoder, layer, choose_device(device)
+        self.trained: dict[tuple[str, str], NeuralVocoder] = {}
+        for name in [weights] if isinstance(weights, str | PathLike) else weights or []:
+            vocoder = load(fspath(name))
+            pair = vocoder.reads.get("kind", "unknown"), vocoder.config.kind
+            if pair not in PAIRS:
+                raise ValueError(f"{name} is a {pair[1]} on {pair[0]} features, which no pair here needs.")
+            if pair in self.trained:
+                raise ValueError(f"{name} is a second {pair[1]} on {pair[0]} features; give one at a time.")
+            self.trained[pair] = vocoder.to(self.device)
+
+    def __call__(self, features: str, vocoder: str) -> Route:
+        """Make the route of a pair that fits, or say with a `MissingError` what it lacks."""
+        make = {"mel": self._mel, "mfcc": self._mfcc, "world": self._world, "ssl": self._ssl, "units": self._units}
+        analysis, speaker = make[features](vocoder)
+        made_by = analysis.made_by
+        require(speaker.reads, made_by, f"{features} of this make")
+        if speaker.hop_length * made_by["sample_rate"] != made_by["hop_length"] * speaker.sample_rate:
+            raise ValueError(
+                f"a frame of {features} is {1000 * made_by['hop_length'] / made_by['sample_rate']:g} ms long, and this "
+                f"{vocoder} makes {1000 * speaker.hop_length / speaker.sample_rate:g} ms of it; take another vocoder."
+            )
+        return Route(analysis, speaker)
+
+    def _mel(self, vocoder: str) -> tuple[Analysis, Vocoder]:
+        if vocoder == "griffin-lim":
+            mel = Mel().to(self.device)
+            return self._spectral(mel), GriffinLim(mel).to(self.device)
+        speaker = self._trained("mel", vocoder)
+        return self._spectral(Mel(_mel_config(speaker.reads)).to(self.device)), speaker
+
+    def _mfcc(self, vocoder: str) -> tuple[Analysis, Vocoder]:
+        if vocoder == "griffin-lim":
+            mfcc = Mfcc(count=COEFFICIENTS).to(self.device)
+            return self._spectral(mfcc), GriffinLim(mfcc).to(self.device)
+        if own := self.trained.get(("mfcc", vocoder)):
+            return self._spectral(Mfcc(_mel_config(own.reads), own.dim).to(self.device)), own
+        speaker = self._trained("mel", vocoder)
+        config = _mel_config(speaker.reads)
+        mfcc = Mfcc(config, min(COEFFICIENTS, config.bands)).to(self.device)
+        back = self._spectral(mfcc, mfcc.inverse)
+        return back._replace(made_by=mfcc.mel.reads), speaker
+
+    def _spectral(self, features: Mel | Mfcc, then: Callable[[Tensor], Tensor] = lambda frames: frames) -> Analysis:
+        config, device = features.config, self.device
+
+        @torch.no_grad()
+        def frames(wav: Tensor) -> Iterator[Tensor]:
+            if config.sample_rate != SAMPLE_RATE:
+                wav = torch.from_numpy(soxr.resample(wav.numpy(), SAMPLE_RATE, config.sample_rate))
+            hops = _whole(wav, config.hop_length).view(-1, config.hop_length)
+            context = -(-config.n_fft // config.hop_length)
+            for start in range(0, len(hops), BLOCK):
+                before = min(start, context)
+                part = features(hops[start - before : start + BLOCK + context].flatten()[None].to(device))
+                last = start + BLOCK >= len(hops)  # to which, with `center`, belongs one frame more
+                yield then(part[:, before : None if last else before + BLOCK])[0]
+
+        name = "coefficients" if isinstance(features, Mfcc) else "bands"
+        return Analysis(frames, features.reads, f"{features.dim} {name}")
+
+    def _world(self, vocoder: str) -> tuple[Analysis, Vocoder]:
+        try:
+            world = World()
+        except ValueError as error:
+            raise MissingError(str(error), "pip install 'ssl-vc[world]'") from None
+        return Analysis(lambda wav: [world.analyze(_whole(wav, world.hop_length))], world.reads), world
+
+    def _ssl(self, vocoder: str) -> tuple[Analysis, Vocoder]:
+        if isinstance(self._encoder, str):
+            if ("ssl", vocoder) in self.trained:
+                raise MissingError(self._encoder)
+            more = f"; no weights of a {vocoder} on ssl were given either."
+            raise MissingError(self._encoder.removesuffix(".") + more, self._training("ssl", vocoder))
+        speaker = self._trained("ssl", vocoder)
+        layer = speaker.reads.get("layer") if self.layer is None else self.layer
+        extractor = Extractor(self._encoder, layer, device=str(self.device))
+
+        def frames(wav: Tensor) -> Iterator[Tensor]:
+            # a frame stands for a hop and hears a little more, so the last one needs silence behind the end
+            return extractor.stream(pad(_whole(wav, HOP), (0, FIELD - HOP)))
+
+        return Analysis(frames, extractor.spec.facts, f"{self.encoder}, layer {extractor.spec.layer}"), speaker
+
+    def _units(self, vocoder: str) -> tuple[Analysis, Vocoder]:
+        raise MissingError("units need a codebook, and this version has none yet.")
+
+    @cached_property
+    def _encoder(self) -> SpeechEncoder | str:
+        """The encoder, loaded once, or why there is none."""
+        try:
+            return load_encoder(self.encoder)
+        except (ValueError, OSError) as error:
+            return str(error)
+
+    def _trained(self, features: str, vocoder: str) -> NeuralVocoder:
+        if speaker := self.trained.get((features, vocoder)):
+            return speaker
+        option = f"--weights runs/{features}-{vocoder}/model"
+        reason = f"no weights of a {vocoder} on {features} were given ({option}, once they are trained)"
+        raise MissingError(reason, self._training(features, vocoder))
+
+    def _training(self, features: str, vocoder: str) -> str:
+        """The command that makes the weights; clips=FOLDER stands for the speech to train on."""
+        command = f"ssl-vc train-vocoder configs/vocoder/{features}-{vocoder}.yaml -o runs/{features}-{vocoder}"
+        if features == "ssl" and isinstance(self._encoder, SpeechEncoder):
+            command += f" encoder={shlex.quote(self.encoder)}" + ("" if self.layer is None else f" layer={self.layer}")
+        return command + " clips=FOLDER"
+
+
+def _mel_config(reads: Mapping[str, Any]) -> MelConfig:
+    """Give the mel spectrogram that a vocoder reads, or that of the MFCC that it reads."""
+    known = {each.name for each in fields(MelConfig)}
+    return MelConfig(**{name: value for name, value in reads.items() if name in known})
+
+
+def _whole(wav: Tensor, hop: int) -> Tensor:
+    """Fill up the last hop with silence."""
+    return pad(wav, (0, -len(wav) % hop))

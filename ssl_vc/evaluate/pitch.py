@@ -1,0 +1,43 @@
+"""How far the melody of a sound is from that of another."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vocoder.pitch import track_pitch
+
+HOP = 80  # samples: 5 ms
+ENOUGH = 0.1  # of the original's voiced frames must be voiced in the copy too, or their difference says nothing
+
+
+class PitchError(NamedTuple):
+    """The difference of two melodies.
+
+    Attributes:
+        hertz: root mean square difference of F0 where both are voiced, in Hz; None where they hardly ever are.
+        cents: the same in hundredths of a semitone.
+        voicing: how many frames are voiced in one and unvoiced in the other, in percent.
+    """
+
+    hertz: float | None
+    cents: float | None
+    voicing: float | None
+
+
+def pitch_error(original: Tensor, copy: Tensor) -> PitchError:
+    """Compare the F0 of two aligned wavs (samples,) at 16 kHz, every 5 ms."""
+    length = min(len(original), len(copy))
+    if length < HOP:
+        return PitchError(None, None, None)
+    first, second = (track_pitch(wav[:length], hop_length=HOP).double() for wav in (original, copy))
+    voiced = (first > 0) & (second > 0)
+    voicing = 100 * float(((first > 0) != (second > 0)).double().mean())
+    if voiced.sum() <= ENOUGH * (first > 0).sum():
+        return PitchError(None, None, voicing)
+    first, second = first[voiced], second[voiced]
+    return PitchError(_rms(second - first), 1200 * _rms((second / first).log2()), voicing)
+
+
+def _rms(values: Tensor) -> float:
+    return float(torch.mean(values.square()).sqrt())

@@ -1,0 +1,207 @@
+"""A page to listen and compare: one HTML file that holds its sounds and pictures and asks the network for nothing."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+import soundfile
+from torch import Tensor
+
+from ssl_vc.picture import spectrogram, waveform
+
+HEARD = 60  # seconds of each sound: a page of whole hours would open in no browser
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measure in a table.
+
+    Attributes:
+        name: by which rows hold its values.
+        heading: what stands above it, with its unit.
+        digits: decimals.
+        meaning: a sentence for those who do not know it.
+    """
+
+    name: str
+    heading: str
+    digits: int
+    meaning: str = ""
+
+    def text(self, value: float | None) -> str:
+        """Write a value; a dash for none."""
+        return "–" if value is None else f"{value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sound and what was measured on it: wav (samples,), values by the name of their column."""
+
+    name: str
+    wav: Tensor
+    sample_rate: int
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What is not on the page, why, and the command that changes it ("" if none does)."""
+
+    name: str
+    reason: str
+    command: str = ""
+
+
+def render(
+    title: str, intro: str, columns: Sequence[Column], rows: Sequence[Row], absent: Sequence[Absent] = ()
+) -> str:
+    """Make the page; all that is given is text, none of it HTML.
+
+    Args:
+        title: the page's heading.
+        intro: a line below it.
+        columns: of the table.
+        rows: the sounds; the pictures of all are drawn for the level of the first.
+        absent: what could not be made.
+    """
+    body = _sounds(rows) + _table(columns, rows) + _absent(absent)
+    return PAGE.format(title=escape(title), intro=escape(intro), body=body, style=STYLE, script=SCRIPT)
+
+
+def _sounds(rows: Sequence[Row]) -> str:
+    level = float(rows[0].wav.abs().max()) if rows else None
+    figures = "".join(_sound(row, level) for row in rows)
+    return (
+        '<section aria-labelledby="sounds">\n<h2 id="sounds">Sounds</h2>\n'
+        f'<div class="sounds">\n{figures}</div>\n</section>\n'
+    )
+
+
+def _sound(row: Row, level: float | None) -> str:
+    name, wav = escape(row.name), row.wav[: HEARD * row.sample_rate]
+    notes = [row.note, f"the first {HEARD} s" if len(wav) < len(row.wav) else ""]
+    note = escape("; ".join(note for note in notes if note))
+    outline, spectrum = (
+        _data(draw(wav, row.sample_rate, level=level), "image/png") for draw in (waveform, spectrogram)
+    )
+    sound = _data(_flac(wav, row.sample_rate), "audio/flac")
+    return (
+        f"<figure>\n<figcaption><h3>{name}</h3><p>{note}</p></figcaption>\n"
+        f'<img src="{outline}" alt="" class="outline">\n'
+        f'<img src="{spectrum}" alt="Spectrogram of {name}" class="spectrum">\n'
+        f'<audio controls preload="metadata" aria-label="{name}" src="{sound}"></audio>\n</figure>\n'
+    )
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    if not columns:
+        return ""
+    heads = "".join(f'<th scope="col">{escape(column.heading)}</th>' for column in columns)
+    lines = []
+    for row in rows:
+        cells = "".join(f"<td>{column.text(row.values.get(column.name))}</td>" for column in columns)
+        lines.append(f'<tr><th scope="row">{escape(row.name)}</th>{cells}</tr>\n')
+    meanings = "".join(
+        f"<dt>{escape(column.heading)}</dt><dd>{escape(column.meaning)}</dd>\n" for column in columns if column.meaning
+    )
+    return (
+        '<section aria-labelledby="measures">\n<h2 id="measures">Measures</h2>\n'
+        '<div class="wide" role="region" aria-labelledby="measures" tabindex="0">\n<table>\n'
+        f'<thead><tr><th scope="col">Sound</th>{heads}</tr></thead>\n'
+        f"<tbody>\n{''.join(lines)}</tbody>\n</table>\n</div>\n"
+        f"<details><summary>What the measures say</summary>\n<dl>\n{meanings}</dl>\n</details>\n</section>\n"
+    )
+
+
+def _absent(absent: Sequence[Absent]) -> str:
+    if not absent:
+        return ""
+    lines = []
+    for each in absent:
+        command = f"<pre><code>{escape(each.command)}</code></pre>" if each.command else ""
+        lines.append(f"<li><strong>{escape(each.name)}</strong>: {escape(each.reason)}{command}</li>\n")
+    return (
+        f'<section aria-labelledby="missing">\n<h2 id="missing">Missing</h2>\n<ul>\n{"".join(lines)}</ul>\n</section>\n'
+    )
+
+
+def _data(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _flac(wav: Tensor, sample_rate: int) -> bytes:
+    """Encode with 16 bits; what is louder than 1 is lowered, since it would be cut off."""
+    file = io.BytesIO()
+    samples = (wav / max(1.0, float(wav.abs().max()) / 0.999)).numpy(force=True) if len(wav) else wav.numpy(force=True)
+    soundfile.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1c1b22; --soft: #5a5866; --back: #fbfaf8; --card: #fff; --line: #dcd9e2; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #ecebf0; --soft: #aba8b8; --back: #141318; --card: #1e1c24; --line: #3a3745; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 90rem; padding: 1.25rem clamp(0.75rem, 3vw, 2.5rem) 3rem; background: var(--back);
+  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 0.25rem; }
+h2 { font-size: 1.15rem; margin: 1.75rem 0 0.5rem; }
+body > p, figcaption p, dd { color: var(--soft); margin: 0; }
+.sounds { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); }
+figure { margin: 0; padding: 0.75rem; background: var(--card); border: 1px solid var(--line); border-radius: 0.5rem; }
+figcaption { display: flex; flex-wrap: wrap; gap: 0 0.75rem; align-items: baseline; margin-bottom: 0.5rem; }
+figcaption h3 { font-size: 1rem; margin: 0; }
+figcaption p { font-size: 0.85rem; }
+img { display: block; width: 100%; }
+.outline { height: 2.5rem; border-radius: 0.25rem 0.25rem 0 0; }
+.spectrum { height: 9rem; border-radius: 0 0 0.25rem 0.25rem; }
+audio { display: block; width: 100%; height: 2.5rem; margin-top: 0.5rem; }
+.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 0.5rem; background: var(--card); }
+:focus-visible { outline: 2px solid #d74858; outline-offset: 2px; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.9rem;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: 0.4rem 0.75rem; text-align: right; border-top: 1px solid var(--line); }
+thead th { border-top: 0; vertical-align: bottom; color: var(--soft); font-weight: 600; }
+th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); white-space: nowrap; }
+details { margin-top: 0.75rem; }
+summary { cursor: pointer; }
+dt { font-weight: 600; margin-top: 0.5rem; }
+dd { margin: 0; }
+ul { padding-left: 1.1rem; margin: 0; }
+li { margin-bottom: 0.6rem; }
+pre { margin: 0.25rem 0 0; padding: 0.4rem 0.6rem; white-space: pre-wrap; overflow-wrap: anywhere;
+  background: var(--card); border: 1px solid var(--line); border-radius: 0.35rem; font-size: 0.85rem; }
+"""
+
+# one sound at a time
+SCRIPT = """
+document.addEventListener("play", event => {
+  for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();
+}, true);
+"""
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:;
+  style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{intro}</p>
+<main>
+{body}</main>
+<script>{script}</script>
+</body>
+</html>
+"""

@@ -1,0 +1,237 @@
+import copy
+import sys
+import warnings
+
+import pytest
+import torch
+
+import vocoder.world
+from vocoder.pitch import track_pitch
+from vocoder.world import World, WorldConfig
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+    pytest.importorskip("pyworld", reason="needs the extra `world`")
+
+AH = (700, 90), (1200, 110), (2600, 160)
+EE = (300, 60), (2300, 120), (3000, 160)
+
+
+def vowel(f0, rate=16_000, formants=AH):
+    """A voice of the pitch f0 (samples,) with resonances of these frequencies and widths."""
+    number = torch.arange(1, int(rate / 2 / f0.min()) + 1)[:, None]
+    frequency = number * f0
+    gain = 1 / number
+    for centre, width in formants:
+        gain = gain * centre**2 / ((centre**2 - frequency**2) ** 2 + (width * frequency) ** 2).sqrt()
+    phase = 2 * torch.pi * (f0.double() / rate).cumsum(0) * number
+    wav = (torch.cos(phase) * gain * (frequency < 0.48 * rate)).sum(0).float()
+    return 0.1 * wav / wav.square().mean().sqrt()
+
+
+def melody(seconds=0.8, rate=16_000, middle=150.0):
+    time = torch.arange(int(seconds * rate)) / rate
+    return middle * 2 ** (torch.sin(2 * torch.pi * 1.5 * time) / 6)
+
+
+def noise(samples, seed=0):
+    return torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+
+
+def cents(first, second):
+    return 1200 * (first / second).log2().abs()
+
+
+def shape(world, frames):
+    """Decode the mean envelope in dB, up to 4 kHz and about its own mean: (256,)."""
+    import pyworld
+
+    cepstra = frames[10:-10, world.envelope].reshape(-1, world.config.cepstra).mean(0, keepdim=True)
+    envelope = pyworld.decode_spectral_envelope(cepstra.double().numpy(), 16_000, world.fft_size)
+    decibel = 10 * torch.from_numpy(envelope)[0, :256].log10()
+    return decibel - decibel.mean()
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+@pytest.fixture(scope="module")
+def frames(world):
+    """Half a second of noise, then a voice."""
+    return world.analyze(torch.cat([0.02 * noise(8000), vowel(melody())]))
+
+
+def test_a_frame_says_pitch_voicing_envelope_and_aperiodicity(world, frames):
+    assert frames.shape == (65, world.dim)
+    assert frames.dtype == torch.float32
+    columns = [world.pitch, world.voicing, world.envelope, world.aperiodicity]
+    assert [n for part in columns for n in range(part.start, part.stop)] == list(range(world.dim))
+    assert not frames[:24, world.voicing].any()
+    assert frames[27:, world.voicing].all()
+    truth = melody()[80::160].reshape(-1, 2)
+    assert cents(frames[25:, world.pitch].exp(), truth)[2:-2].max() < 10
+    assert frames[:24, world.pitch].exp().sub(truth[0, 0]).abs().max() < 15  # F0 goes on where it is unvoiced
+    assert frames[27:-1, world.aperiodicity].max() < -10 < frames[:24, world.aperiodicity].min()
+    assert (world.sample_rate, world.hop_length) == (16_000, 320)
+    assert world.reads["kind"] == "world"
+    assert world.reads["subframes"] == world.config.subframes
+
+
+@pytest.mark.parametrize("subframes", [1, 2, 4])
+def test_copy_synthesis_keeps_the_melody(subframes):
+    world = World(WorldConfig(subframes=subframes))
+    wav = vowel(melody())
+    copied = world(world.analyze(wav)[None])[0]
+    assert cents(track_pitch(copied), track_pitch(wav))[2:-2].median() < 5
+    assert cents(track_pitch(copied), track_pitch(wav))[2:-2].max() < 20
+
+
+@pytest.mark.parametrize("subframes", [1, 2])
+@pytest.mark.parametrize("kind", ["voice", "noise"])
+def test_copy_synthesis_keeps_the_place(subframes, kind):
+    """What swells and fades three times a second does so in the copy, neither sooner nor later."""
+    world = World(WorldConfig(subframes=subframes))
+    wav = vowel(melody()) if kind == "voice" else 0.1 * noise(12_800)
+    wav = wav * 10 ** (0.7 * torch.sin(2 * torch.pi * 3 * torch.arange(len(wav)) / 16_000))
+    copied = world(world.analyze(wav)[None])[0]
+    level, again = (part.reshape(-1, 160).square().mean(1).log10()[8:-8] for part in (wav, copied))
+    apart = torch.stack([(level[3:-3] - again[3 + by : len(again) - 3 + by]).std() for by in range(-3, 4)])
+    assert apart.argmin() == 3  # steps of 10 ms
+    assert apart[3] < 0.2
+
+
+def test_an_octave_up_doubles_the_pitch_and_leaves_the_formants(world):
+    frames = world.analyze(vowel(melody(middle=120.0)))
+    shifted = world.shift_pitch(frames, 12)
+    assert torch.equal(shifted[:, world.envelope], frames[:, world.envelope])
+    before, after = (world(some[None])[0] for some in (frames, shifted))
+    assert cents(track_pitch(after), 2 * track_pitch(before))[2:-2].max() < 30
+    here, there = (shape(world, world.analyze(wav)) for wav in (before, after))
+    assert (here - there).abs().mean() < 2
+    octave_up = here.repeat_interleave(2)[:256]
+    assert (octave_up - there).abs().mean() > 6
+
+
+def test_another_envelope_keeps_the_pitch(world):
+    """The melody of one vowel with the formants of another."""
+    mixed, other = world.analyze(vowel(melody())), world.analyze(vowel(melody(middle=190.0), formants=EE))
+    mixed[:, world.envelope] = other[:, world.envelope]
+    wav = world(mixed[None])[0]
+    assert cents(track_pitch(wav), track_pitch(vowel(melody())))[2:-2].max() < 20
+    heard, wanted, before = (
+        shape(world, world.analyze(part)) for part in (wav, vowel(melody(), formants=EE), vowel(melody()))
+    )
+    assert (heard - wanted).abs().mean() < 2
+    assert (before - wanted).abs().mean() > 6
+
+
+def test_the_median_pitch_can_be_set(world, frames):
+    for some in (frames, torch.stack([frames, world.shift_pitch(frames, 5)])):
+        moved = world.set_median_pitch(some, 210.0)
+        for row, before in zip(moved.reshape(-1, *frames.shape), some.reshape(-1, *frames.shape), strict=True):
+            voiced = row[:, world.voicing] > 0
+            assert row[:, world.pitch][voiced].median().exp() == pytest.approx(210, rel=1e-3)
+            steps = (row - before)[:, world.pitch]
+            torch.testing.assert_close(steps, steps[:1, :1].expand_as(steps), rtol=1e-4, atol=1e-4)
+    unvoiced = world.set_median_pitch(world.analyze(torch.zeros(3200)), 100.0)
+    torch.testing.assert_close(unvoiced[:, world.pitch].exp(), torch.full((10, 2), 100.0))
+    with pytest.raises(ValueError, match="give a positive number of Hz"):
+        world.set_median_pitch(frames, 0)
+
+
+def test_averages_can_be_spoken(world, frames):
+    """The mean of two frames is a frame: of voices, of voice and noise, of everything."""
+    noisy, voiced = frames[:24].mean(0), frames[30:].mean(0)
+    other = world.shift_pitch(frames, 7)
+    mean = (frames + other) / 2
+    first, both = (track_pitch(world(some[None])[0])[30:-2] for some in (frames, mean))
+    assert cents(both, first * 2 ** (3.5 / 12)).max() < 30
+    for vector in (noisy, voiced, (noisy + voiced) / 2, frames.mean(0)):
+        wav = world(vector.expand(1, 20, -1))
+        assert wav.shape == (1, 6400)
+        assert wav.isfinite().all()
+        assert 1e-4 < wav.abs().max() < 1
+
+
+def test_a_row_of_a_batch_is_what_it_is_alone(world, frames):
+    lengths = torch.tensor([65, 1, 30])
+    wavs = world(frames.expand(3, -1, -1), lengths)
+    assert wavs.shape == (3, 65 * 320)
+    for wav, length in zip(wavs, lengths.tolist(), strict=True):
+        assert torch.equal(wav[: 320 * length], world(frames[None, :length])[0])
+        assert not wav[320 * length :].any()
+
+
+@pytest.mark.parametrize(("rate", "hop"), [(16_000, 320), (22_050, 256), (24_000, 480), (44_100, 882), (48_000, 960)])
+def test_every_rate_gives_whole_hops(rate, hop):
+    world = World(WorldConfig(rate, hop, tracker="dio"))
+    wav = vowel(melody(0.3, rate), rate)
+    for samples in (hop - 1, hop, 2 * hop - 1, 5 * hop + 5):
+        frames = world.analyze(wav[:samples])
+        assert frames.shape == (samples // hop, world.dim)
+        if samples >= hop:
+            assert world(frames[None]).shape == (1, samples // hop * hop)
+    copied = world(world.analyze(wav)[None])[0]
+    assert cents(*(track_pitch(part, rate, hop)[3:-3] for part in (copied, wav))).median() < 5
+
+
+@pytest.mark.parametrize("samples", [320, 640, 2000])
+@pytest.mark.parametrize("tracker", ["harvest", "dio"])
+def test_silence_noise_clicks_and_offsets(samples, tracker):
+    world = World(WorldConfig(tracker=tracker))
+    click = torch.zeros(samples)
+    click[100] = 1
+    for wav in (torch.zeros(samples), noise(samples), click, torch.ones(samples), 1e-30 * noise(samples)):
+        frames = world.analyze(wav)
+        assert frames.isfinite().all()
+        assert world(frames[None]).isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0, 1e10, 1e37])
+def test_no_vector_is_too_wild(world, scale):
+    wav = world(scale * noise(2 * 9 * world.dim).reshape(2, 9, -1))
+    assert wav.shape == (2, 9 * 320)
+    assert wav.isfinite().all()
+
+
+def test_it_has_no_weights_and_can_be_copied(world, frames):
+    assert not list(world.parameters())
+    assert not world.state_dict()
+    assert torch.equal(copy.deepcopy(world)(frames[None, :3]), world(frames[None, :3]))
+
+
+def test_what_is_not_finite_is_refused(world, frames):
+    with pytest.raises(ValueError, match="samples that are NaN or infinite; repair it first"):
+        world.analyze(torch.tensor([0.0, torch.inf] * 400))
+    with pytest.raises(ValueError, match="numbers that are NaN or infinite; make them again"):
+        world(frames[None] * torch.nan)
+    with pytest.raises(ValueError, match=r"shape \(1, 800\); give \(samples,\)"):
+        world.analyze(torch.zeros(1, 800))
+    with pytest.raises(ValueError, match=r"this vocoder reads \(batch, frames, "):
+        world(frames[None, :, 1:])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"sample_rate": 8000}, "at least 12000 Hz"),
+        ({"subframes": 3}, "hop_length is 320; it must be a multiple of subframes, 3"),
+        ({"cepstra": 1}, "cepstra is 1; possible are 2 to 100"),
+        ({"tracker": "pyin"}, "tracker is 'pyin'; possible are 'harvest' and 'dio'"),
+        ({"low": 900.0}, "F0 from 900.0 to 800.0 Hz was asked for; give 40 to 150, and 151 to 2000"),
+    ],
+)
+def test_wrong_configs_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        WorldConfig(**wrong)
+
+
+def test_without_pyworld_a_sentence_says_what_to_install(monkeypatch):
+    vocoder.world._pyworld.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyworld", None)
+    with pytest.raises(ValueError, match=r"pip install 'ssl-vc\[world\]'"):
+        World()
+    monkeypatch.undo()
+    assert World().dim
