@@ -7,7 +7,7 @@ Nothing is converted, so what the copy loses is what the features lose and what 
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeAlias
@@ -218,7 +218,10 @@ class Routes:
             raise MissingError(self._encoder.removesuffix(".") + more, self._training("ssl", vocoder))
         speaker = self._trained("ssl", vocoder)
         layer = speaker.reads.get("layer") if self.layer is None else self.layer
-        extractor = Extractor(self._encoder, layer, device=str(self.device))
+        encoder = self._encoder
+        if "normalized" in speaker.reads:  # as the vocoder heard it, whatever the encoder's own habit
+            encoder.config = replace(encoder.config, normalized=speaker.reads["normalized"])
+        extractor = Extractor(encoder, layer, device=str(self.device))
 
         def frames(wav: Tensor) -> Iterator[Tensor]:
             # a frame stands for a hop and hears a little more, so the last one needs silence behind the end

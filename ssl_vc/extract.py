@@ -121,10 +121,16 @@ class Extractor:
 
     @classmethod
     def from_pretrained(
-        cls, name: str = "tiny", layer: int | None = None, *, device: str = "auto", dtype: str = "auto"
+        cls,
+        name: str = "tiny",
+        layer: int | None = None,
+        *,
+        normalized: bool | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
     ) -> Self:
         """Load an encoder by name (see `ssl_vc.presets.load_encoder`) and make its extractor."""
-        return cls(load_encoder(name), layer, device=device, dtype=dtype)
+        return cls(load_encoder(name, normalized), layer, device=device, dtype=dtype)
 
     def __call__(self, source: Source) -> Tensor:
         """Give the frames (frames, dim) of a clip; see `ssl_vc.read` for what a clip may be."""

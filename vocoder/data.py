@@ -146,6 +146,7 @@ def make_pack(
     made_of = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
     if (folder / "index.json").is_file() and (pack := Pack.open(folder)).made_of == made_of:
         return pack
+    log.info("packing %d clips into %s", len(clips), folder)
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -40,6 +40,7 @@ class TrainConfig:
         mel: what differs from the defaults of `MelConfig`.
         encoder: for `ssl`: whose frames.
         layer: for `ssl`: which; the encoder's own choice if None.
+        normalized: for `ssl`: whether the encoder's input is normalised; its own habit if None.
         clips: a folder of sound files, or a table (see `vocoder.data.find_clips`).
         split: which rows of that table.
         valid_clips: the same, to validate on; none if empty.
@@ -79,6 +80,7 @@ class TrainConfig:
     mel: dict[str, Any] = field(default_factory=dict)
     encoder: str = "tiny"
     layer: int | None = None
+    normalized: bool | None = None
     clips: str = ""
     split: str | None = None
     valid_clips: str = ""

@@ -11,7 +11,7 @@ import typer
 from tqdm import tqdm
 
 import ssl_vc
-from ssl_vc.cli.messages import say
+from ssl_vc.cli.messages import Says, say
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from torch import Tensor
@@ -33,10 +33,12 @@ def train_vocoder(
     recipe = read_config(config, settings or [])
     if (output / "state.pt").exists() and not resume:
         raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
+    logger = logging.getLogger("vocoder")
+    logger.setLevel(logging.INFO)
+    logger.handlers, logger.propagate = [Says()], False
     trainer = _trainer(recipe, output)
     if resume:
         trainer.resume()
-    logging.getLogger("vocoder").setLevel(logging.INFO)
     started, first = time.perf_counter(), trainer.step
     with tqdm(total=recipe.steps, initial=first, unit="step", disable=None if trainer.main else True) as bar:
 
@@ -81,7 +83,7 @@ def _trainer(recipe: "TrainConfig", folder: Path) -> "Trainer":
         raise ValueError(f"training needs {error.name}, which is not installed; pip install 'ssl-vc[train]'.") from None
     if recipe.features != "ssl":
         return train.Trainer(recipe, folder)
-    extractor = ssl_vc.Extractor.from_pretrained(recipe.encoder, recipe.layer)
+    extractor = ssl_vc.Extractor.from_pretrained(recipe.encoder, recipe.layer, normalized=recipe.normalized)
 
     def frames(wav: "Tensor", sample_rate: int) -> "Tensor":
         padded = wav.new_zeros(len(wav) + sample_rate // 200)  # 5 ms: a frame lasts 20 ms and hears 25

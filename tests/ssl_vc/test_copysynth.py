@@ -65,7 +65,9 @@ def weights(tmp_path_factory):
         "mfcc-vocos": Vocos(VocosConfig(dim=20, reads=Mfcc(count=20).reads, **SLIM)),
         "ssl-hifigan-44k": HiFiGAN(HiFiGANConfig(dim=256, projection=0, channels=16, reads=ssl).at_rate(44_100)),
         "ssl-vocos": Vocos(VocosConfig(dim=256, reads=ssl, **SLIM)),
-        "ssl-bigvgan": BigVGAN(BigVGANConfig(dim=256, projection=0, channels=16, reads=ssl)),
+        "ssl-bigvgan": BigVGAN(  # heard the same encoder fed otherwise
+            BigVGANConfig(dim=256, projection=0, channels=16, reads=ssl | {"normalized": True})
+        ),
         "other-encoder": Vocos(VocosConfig(dim=256, reads={**ssl, "encoder": "another"}, **SLIM)),
         "slow": Vocos(VocosConfig(dim=80, reads=mel, hop=640, **SLIM)),
         "silent-about-itself": Vocos(VocosConfig(dim=80, **SLIM)),

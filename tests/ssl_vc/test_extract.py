@@ -288,3 +288,11 @@ def test_a_gpu_gives_the_same_frames(encoder):
     wav = voice(30)
     on_gpu = Extractor(encoder, device="cuda", dtype="float32")(wav)
     torch.testing.assert_close(on_gpu, Extractor(encoder, dtype="float32")(wav), atol=1e-3, rtol=1e-3)
+
+
+def test_normalised_input_is_a_choice():
+    raw, own = (ssl_vc.Extractor.from_pretrained("untrained", normalized=choice) for choice in (True, None))
+    wav = 0.1 * torch.randn(8000)
+    assert (raw.spec.normalized, own.spec.normalized) == (True, False)
+    assert torch.allclose(raw(wav), raw(wav * 0.3 + 0.01), atol=1e-2)
+    assert not torch.allclose(own(wav), own(wav * 0.3 + 0.01), atol=1e-2)
