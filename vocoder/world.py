@@ -29,6 +29,7 @@ from vocoder.protocol import by_row
 Array = npt.NDArray[np.float64]
 
 NO_PITCH = 150.0  # Hz, the F0 of a clip that is nowhere voiced
+CORE, CONTEXT = 10.0, 0.5  # seconds analysed at a time, and heard on either side: a minute at once takes a gigabyte
 LOUDEST = 1e12  # of an envelope's power: far above any sound, and its sound is still finite
 
 
@@ -64,14 +65,15 @@ class WorldConfig:
         if self.tracker not in ("harvest", "dio"):
             raise ValueError(f"tracker is {self.tracker!r}; possible are 'harvest' and 'dio'.")
         if not 40 <= self.low <= 150 < self.high <= 2000:
-            raise ValueError(f"F0 from {self.low} to {self.high} Hz was asked for; give 40 to 150, and 151 to 2000.")
+            raise ValueError(f"low {self.low}, high {self.high} do not do; give 40 <= low <= 150 < high <= 2000.")
 
 
 class World(nn.Module):
     """Analysis and synthesis: a wav (samples,) to frames (frames, dim), and frames (batch, frames, dim) to wav.
 
     A frame's columns are `pitch` (the natural logarithm of F0 in Hz), `voicing` (0 to 1), `envelope` (cepstra of the
-    log-envelope) and `aperiodicity` (in dB), each for all subframes in order. A clip is held in memory whole.
+    log-envelope) and `aperiodicity` (in dB), each for all subframes in order. Analysis works in windows;
+    synthesis holds its whole clip in memory, about 2 MB a second.
 
     Args:
         config: how frames are made.
@@ -116,26 +118,14 @@ class World(nn.Module):
             raise ValueError(f"the sound has the shape {tuple(wav.shape)}; give (samples,).")
         if not wav.isfinite().all():
             raise ValueError("the sound has samples that are NaN or infinite; repair it first.")
-        config, rate = self.config, self.sample_rate
         frames = len(wav) // self.hop_length
         if not frames:
             return wav.new_zeros(0, self.dim, dtype=torch.float32)
-        step = self.hop_length // config.subframes
-        count = frames * config.subframes
-        # half a step in front puts the middle of our subframe t on WORLD's frame t + 1; the step behind is for rounding
-        sound = np.pad(wav.detach().cpu().double().numpy(), (step // 2, step))
-        times = np.arange(1, count + 1) * step / rate
-        f0 = self._track(sound, 1000 * step / rate)[1 : count + 1]
-        f0 = _pyworld().stonemask(sound, np.ascontiguousarray(f0), times, rate)
-        envelope = _pyworld().cheaptrick(sound, f0, times, rate, fft_size=self.fft_size)
-        aperiodicity = _pyworld().d4c(sound, f0, times, rate, fft_size=self.fft_size)
-        voiced = (f0 > 0) & (aperiodicity.min(axis=1) < 0.99)  # D4C takes back what Harvest voices too readily
-        columns = (
-            _through_unvoiced(f0, voiced, min(max(NO_PITCH, config.low), config.high)),
-            voiced.astype(np.float64),
-            _pyworld().code_spectral_envelope(envelope, rate, config.cepstra),
-            _pyworld().code_aperiodicity(aperiodicity, rate),
-        )
+        count = frames * self.config.subframes
+        core = math.ceil(CORE * self.sample_rate / self._step)
+        windows = [self._window(wav, start, min(start + core, count)) for start in range(0, count, core)]
+        f0, *columns = (np.concatenate(part) for part in zip(*windows, strict=True))
+        columns.insert(0, _log_through_unvoiced(f0, columns[0] > 0))
         return torch.from_numpy(np.hstack([part.reshape(frames, -1) for part in columns])).float().to(wav.device)
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -160,10 +150,31 @@ class World(nn.Module):
         moved[..., self.pitch] += math.log(hertz) - median[..., None, None]
         return moved
 
-    def _track(self, sound: Array, period: float) -> Array:
-        track = getattr(_pyworld(), self.config.tracker)
-        f0, _ = track(sound, self.sample_rate, f0_floor=self.config.low, f0_ceil=self.config.high, frame_period=period)
-        return f0
+    @property
+    def _step(self) -> int:
+        return self.hop_length // self.config.subframes
+
+    def _window(self, wav: Tensor, start: int, stop: int) -> tuple[Array, ...]:
+        """Give F0, voicing, coded envelope and aperiodicity of the subframes from `start` to `stop`."""
+        config, rate, step = self.config, self.sample_rate, self._step
+        context = math.ceil(CONTEXT * rate / step)
+        first, last = max(start - context, 0), stop + context
+        # half a step in front puts the middle of our subframe t on WORLD's frame t + 1
+        begin = first * step - step // 2
+        piece = wav[max(begin, 0) : last * step].detach().cpu().double().numpy()
+        piece = np.pad(piece, (max(-begin, 0), step))
+        f0, _ = getattr(_pyworld(), config.tracker)(
+            piece, rate, f0_floor=config.low, f0_ceil=config.high, frame_period=1000 * step / rate
+        )
+        inside = np.arange(start + 1 - first, stop + 1 - first)
+        f0 = f0[inside]
+        times = inside * step / rate
+        f0 = _pyworld().stonemask(piece, f0, times, rate)
+        envelope = _pyworld().cheaptrick(piece, f0, times, rate, fft_size=self.fft_size)
+        aperiodicity = _pyworld().d4c(piece, f0, times, rate, fft_size=self.fft_size)
+        voiced = (f0 > 0) & (aperiodicity.min(axis=1) < 0.99)  # D4C takes back what Harvest voices too readily
+        cepstra = _pyworld().code_spectral_envelope(envelope, rate, config.cepstra)
+        return f0, voiced.astype(np.float64), cepstra, _pyworld().code_aperiodicity(aperiodicity, rate)
 
     @torch.no_grad()
     def _generate(self, frames: Tensor) -> Tensor:
@@ -174,10 +185,10 @@ class World(nn.Module):
 
     def _synthesize(self, frames: Array) -> Array:
         """Give the wav (frames * hop_length,) of one clip's frames (frames, dim)."""
-        rate, step = self.sample_rate, self.hop_length // self.config.subframes
-        count = len(frames) * self.config.subframes
+        rate, step, count = self.sample_rate, self._step, len(frames) * self.config.subframes
+        # WORLD's first frame is on sample 0, half a step before ours: another in front, and half a step cut off
         pitch, voicing, cepstra, bands = (
-            np.ascontiguousarray(frames[:, columns]).reshape(count, -1)
+            np.pad(frames[:, columns].reshape(count, -1), ((1, 1), (0, 0)), mode="edge")
             for columns in (self.pitch, self.voicing, self.envelope, self.aperiodicity)
         )
         # below rate / fft_size + 1 WORLD takes F0 for unvoiced; far above speech it has a pulse in every few samples
@@ -185,21 +196,17 @@ class World(nn.Module):
         f0 = np.where(voicing >= 0.5, f0, 0.0)[:, 0]
         with np.errstate(over="ignore"):
             envelope = _pyworld().decode_spectral_envelope(cepstra, rate, self.fft_size)
-        envelope = np.clip(envelope, 1e-16, LOUDEST)
+        np.clip(envelope, 1e-16, LOUDEST, out=envelope)
         aperiodicity = _pyworld().decode_aperiodicity(np.clip(bands, -60.0, 0.0), rate, self.fft_size)
-        # WORLD's first frame is on sample 0, half a step before ours: another in front, and half a step cut off
-        f0, envelope, aperiodicity = (
-            np.concatenate([part[:1], part, part[-1:]]) for part in (f0, envelope, aperiodicity)
-        )
         wav = _pyworld().synthesize(f0, envelope, aperiodicity, rate, 1000 * step / rate)
         return wav[step - step // 2 :][: count * step]
 
 
-def _through_unvoiced(f0: Array, voiced: npt.NDArray[np.bool_], otherwise: float) -> Array:
+def _log_through_unvoiced(f0: Array, voiced: npt.NDArray[np.bool_]) -> Array:
     """Give log-F0 (frames,), interpolated where it is unvoiced."""
     known = np.flatnonzero(voiced)
     if not len(known):
-        return np.full(len(f0), math.log(otherwise))
+        return np.full(len(f0), math.log(NO_PITCH))
     return np.interp(np.arange(len(f0)), known, np.log(f0[known]))
 
 

@@ -24,12 +24,12 @@ def vowel(f0, rate=16_000, formants=AH):
     gain = 1 / number
     for centre, width in formants:
         gain = gain * centre**2 / ((centre**2 - frequency**2) ** 2 + (width * frequency) ** 2).sqrt()
-    phase = 2 * torch.pi * (f0.double() / rate).cumsum(0) * number
-    wav = (torch.cos(phase) * gain * (frequency < 0.48 * rate)).sum(0).float()
+    phase = 2 * torch.pi * ((f0.double() / rate).cumsum(0) % 1).float() * number
+    wav = (torch.cos(phase) * gain * (frequency < 0.48 * rate)).sum(0)
     return 0.1 * wav / wav.square().mean().sqrt()
 
 
-def melody(seconds=0.8, rate=16_000, middle=150.0):
+def melody(seconds=0.6, rate=16_000, middle=150.0):
     time = torch.arange(int(seconds * rate)) / rate
     return middle * 2 ** (torch.sin(2 * torch.pi * 1.5 * time) / 6)
 
@@ -54,7 +54,7 @@ def shape(world, frames):
 
 @pytest.fixture(scope="module")
 def world():
-    return World()
+    return World(WorldConfig(tracker="dio"))  # ten times faster than the default, which copy-synthesis below tests
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def frames(world):
 
 
 def test_a_frame_says_pitch_voicing_envelope_and_aperiodicity(world, frames):
-    assert frames.shape == (65, world.dim)
+    assert frames.shape == (55, world.dim)
     assert frames.dtype == torch.float32
     columns = [world.pitch, world.voicing, world.envelope, world.aperiodicity]
     assert [n for part in columns for n in range(part.start, part.stop)] == list(range(world.dim))
@@ -93,7 +93,8 @@ def test_copy_synthesis_keeps_the_melody(subframes):
 def test_copy_synthesis_keeps_the_place(subframes, kind):
     """What swells and fades three times a second does so in the copy, neither sooner nor later."""
     world = World(WorldConfig(subframes=subframes))
-    wav = vowel(melody()) if kind == "voice" else 0.1 * noise(12_800)
+    # WORLD puts its pulses where it likes, so a voice is in its place to a period only: here 3 ms
+    wav = vowel(melody(middle=330.0)) if kind == "voice" else 0.1 * noise(9600)
     wav = wav * 10 ** (0.7 * torch.sin(2 * torch.pi * 3 * torch.arange(len(wav)) / 16_000))
     copied = world(world.analyze(wav)[None])[0]
     level, again = (part.reshape(-1, 160).square().mean(1).log10()[8:-8] for part in (wav, copied))
@@ -156,12 +157,23 @@ def test_averages_can_be_spoken(world, frames):
 
 
 def test_a_row_of_a_batch_is_what_it_is_alone(world, frames):
-    lengths = torch.tensor([65, 1, 30])
+    lengths = torch.tensor([55, 1, 30])
     wavs = world(frames.expand(3, -1, -1), lengths)
-    assert wavs.shape == (3, 65 * 320)
+    assert wavs.shape == (3, 55 * 320)
     for wav, length in zip(wavs, lengths.tolist(), strict=True):
         assert torch.equal(wav[: 320 * length], world(frames[None, :length])[0])
         assert not wav[320 * length :].any()
+
+
+def test_windows_equal_the_whole(world, frames, monkeypatch):
+    monkeypatch.setattr(vocoder.world, "CORE", 0.4)
+    monkeypatch.setattr(vocoder.world, "CONTEXT", 0.3)
+    in_windows = world.analyze(torch.cat([0.02 * noise(8000), vowel(melody())]))
+    difference = (in_windows - frames).abs()
+    assert not difference[:, world.voicing].any()
+    assert difference[:, world.pitch].max() < 0.003  # 5 cents
+    assert difference[:, world.envelope].max() < 0.1
+    assert difference[:, world.aperiodicity].median() < 1  # dB; D4C throws dice
 
 
 @pytest.mark.parametrize(("rate", "hop"), [(16_000, 320), (22_050, 256), (24_000, 480), (44_100, 882), (48_000, 960)])
@@ -177,7 +189,7 @@ def test_every_rate_gives_whole_hops(rate, hop):
     assert cents(*(track_pitch(part, rate, hop)[3:-3] for part in (copied, wav))).median() < 5
 
 
-@pytest.mark.parametrize("samples", [320, 640, 2000])
+@pytest.mark.parametrize("samples", [320, 2000])
 @pytest.mark.parametrize("tracker", ["harvest", "dio"])
 def test_silence_noise_clicks_and_offsets(samples, tracker):
     world = World(WorldConfig(tracker=tracker))
@@ -220,7 +232,7 @@ def test_what_is_not_finite_is_refused(world, frames):
         ({"subframes": 3}, "hop_length is 320; it must be a multiple of subframes, 3"),
         ({"cepstra": 1}, "cepstra is 1; possible are 2 to 100"),
         ({"tracker": "pyin"}, "tracker is 'pyin'; possible are 'harvest' and 'dio'"),
-        ({"low": 900.0}, "F0 from 900.0 to 800.0 Hz was asked for; give 40 to 150, and 151 to 2000"),
+        ({"low": 900.0}, r"low 900.0, high 800.0 do not do; give 40 <= low <= 150 < high <= 2000"),
     ],
 )
 def test_wrong_configs_are_refused(wrong, sentence):
