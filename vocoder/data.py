@@ -104,7 +104,10 @@ class Pack:
     @classmethod
     def open(cls, folder: Path) -> "Pack":
         """Open what `make_pack` wrote."""
-        return cls(folder, **json.loads((folder / "index.json").read_text(encoding="utf-8")))
+        try:
+            return cls(folder, **json.loads((folder / "index.json").read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ValueError(f"{folder} is no pack of clips, or is broken; remove it.") from None
 
     def clip(self, index: int) -> Segment:
         """Give a whole clip."""
@@ -130,6 +133,7 @@ def make_pack(
     shortest: int = 1,
     featurize: Featurizer | None = None,
     reads: dict[str, Any] | None = None,
+    keep: bool = False,
 ) -> Pack:
     """Decode clips into a pack, or open it if it is there of the same; clips that cannot be used are named.
 
@@ -141,11 +145,18 @@ def make_pack(
         shortest: clips of fewer frames are left out.
         featurize: makes the frames of clips that do not bring any; None if the pack is to hold no frames.
         reads: what makes the frames.
+        keep: refuse to replace a pack of other clips, since a training has learned from it.
     """
-    asked = repr(([(str(clip.audio), str(clip.frames)) for clip in clips], sample_rate, hop_length, shortest, reads))
+    files = [
+        (str(clip.audio), clip.audio.stat().st_size if clip.audio.is_file() else 0, str(clip.frames)) for clip in clips
+    ]
+    asked = repr((files, sample_rate, hop_length, shortest, reads))
     made_of = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
-    if (folder / "index.json").is_file() and (pack := Pack.open(folder)).made_of == made_of:
-        return pack
+    if (folder / "index.json").is_file():
+        if (pack := Pack.open(folder)).made_of == made_of:
+            return pack
+        if keep:
+            raise ValueError(f"the clips are not those that the training in {folder.parent} was begun with.")
     log.info("packing %d clips into %s", len(clips), folder)
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
@@ -160,8 +171,11 @@ def make_pack(
                 left_out.append(f"{clip.audio.name} ({str(error).splitlines()[0]})")
                 continue
             count = min(len(wav) // hop_length, len(wav) if frames is None else len(frames))
+            if frames is not None and abs(len(frames) - len(wav) // hop_length) > 3:
+                left_out.append(f"{clip.audio.name} ({len(frames)} frames for {len(wav) // hop_length} hops)")
+                continue
             if count < shortest:
-                left_out.append(f"{clip.audio.name} (too short)")
+                left_out.append(f"{clip.audio.name} (too short: {count} frames of {shortest})")
                 continue
             if frames is not None:
                 if dim not in (0, frames.shape[1]):

@@ -75,8 +75,8 @@ def shape_of(weights: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, 
         first = "convs1" if "resblocks.0.convs1.0.weight" in weights else "convs"
         block_kernels = tuple(weights[f"resblocks.{n}.{first}.0.weight"].shape[2] for n in range(stacks))
         channels = weights["conv_pre.weight"].shape[0]
-    except (KeyError, ZeroDivisionError) as error:
-        raise ValueError(f"these are not the weights of a generator of the HiFi-GAN family ({error}).") from None
+    except (KeyError, ZeroDivisionError):
+        raise ValueError("these are not the weights of a generator of the HiFi-GAN family.") from None
     kernels = tuple(up.shape[2] for up in ups)
     dilations = ((1, 3, 5),) * stacks if block == 1 else ((1, 2), (2, 6), (3, 12))
     return {

@@ -29,6 +29,8 @@ def load(source: str | Path) -> NeuralVocoder:
             folder of NVIDIA's BigVGAN or of gemelo-ai's Vocos on mel spectrograms.
     """
     path = Path(source)
+    if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
+        path = path / "model"  # of a training
     if path.is_file():
         return HiFiGAN.from_foreign(path)
     if (path / "bigvgan_generator.pt").is_file():
@@ -47,4 +49,4 @@ def load(source: str | Path) -> NeuralVocoder:
     if (path / "vocoder.xml").is_file():
         context = facts.pop("context")
         return Exported(path, shape(**facts), context)
-    return vocoder.from_pretrained(source)
+    return vocoder.from_pretrained(path if path.is_dir() else source)

@@ -143,9 +143,9 @@ class STFTLoss(nn.Module):
         _check(real, fake)
         with torch.autocast(real.device.type, enabled=False):
             target, ours = self.magnitude(real), self.magnitude(fake)
-            # norms are over the batch, as in the authors' training: one silent row would divide by next to nothing
-            convergence = torch.linalg.vector_norm(target - ours) / torch.linalg.vector_norm(target)
-            return convergence + F.l1_loss(ours.log(), target.log())
+            # row by row, so that a batch may be shared by several processes
+            far, size = (torch.linalg.vector_norm(part, dim=(1, 2)) for part in (target - ours, target))
+            return (far / size).mean() + F.l1_loss(ours.log(), target.log())
 
     def magnitude(self, wav: Tensor) -> Tensor:
         """Give the magnitude spectrogram (batch, frames, bins), kept off zero."""

@@ -40,6 +40,9 @@ class MelConfig:
     epsilon: float = 1e-9
 
     def __post_init__(self) -> None:
+        for name in ("sample_rate", "n_fft", "hop_length", "bands"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a number from 1 on.")
         if self.scale not in ("slaney", "htk"):
             raise ValueError(f"scale is {self.scale!r}; possible are 'slaney' and 'htk'.")
         if self.padding not in ("same", "center"):

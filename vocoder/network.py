@@ -104,6 +104,8 @@ class NeuralVocoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         held = torch.empty(0, self.dim)
         before = 0  # frames at the head of what is held whose sound was given already
         for piece in [pieces] if isinstance(pieces, Tensor) else pieces:
+            if piece.ndim != 2 or piece.shape[1] != self.dim:
+                raise ValueError(f"the frames have shape {tuple(piece.shape)}; a clip's are (frames, {self.dim}).")
             held = torch.cat([held.to(piece.device), piece])
             while len(held) >= before + CORE + self.context:
                 yield self._core(held[: before + CORE + self.context], before, before + CORE)
@@ -119,6 +121,8 @@ class NeuralVocoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
 
     def synthesize(self, frames: Tensor) -> Tensor:
         """Give the wav (frames * hop,) of one clip's frames (frames, dim) of any length."""
+        if not len(frames):
+            raise ValueError("the clip has no frames; give at least one.")
         return torch.cat(list(self.stream(frames)))
 
     @classmethod

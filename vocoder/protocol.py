@@ -63,8 +63,9 @@ def by_row(vocoder: Vocoder, generate: Callable[[Tensor], Tensor], frames: Tenso
             f"the frames have shape {tuple(frames.shape)}; this vocoder reads (batch, frames, {vocoder.dim})."
         )
     total = frames.shape[1]
-    if lengths is None:
-        lengths = torch.full((len(frames),), total)
+    if not len(frames) or not total:
+        raise ValueError(f"the frames have shape {tuple(frames.shape)}; there must be at least one row and one frame.")
+    lengths = torch.full((len(frames),), total) if lengths is None else torch.as_tensor(lengths).long()
     if lengths.shape != (len(frames),) or not (lengths.min() >= 1 and lengths.max() <= total):
         raise ValueError(f"lengths is {lengths.tolist()}; {len(frames)} rows need a number from 1 to {total} each.")
     lengths = lengths.to(frames.device)

@@ -1,8 +1,10 @@
 """How a vocoder is trained: the settings, who judges it, and what it is compared by."""
 
+import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,10 @@ from vocoder.discriminators import (
 from vocoder.kinds import KINDS
 from vocoder.losses import ADVERSARIAL, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss
 from vocoder.mel import MelConfig
+from vocoder.network import NeuralVocoder, VocoderConfig
 
+# when a training goes on
+MAY_CHANGE = {"steps", "minutes", "learning_rate", "max_norm", "log_every", "valid_every", "save_every", "workers"}
 DISCRIMINATORS: dict[str, Callable[[], nn.Module]] = {
     "mpd": MultiPeriodDiscriminator,
     "msd": MultiScaleDiscriminator,
@@ -124,14 +129,44 @@ class TrainConfig:
         for name, values in possible.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; possible are {', '.join(values)}.")
+        if not self.discriminators:
+            raise ValueError("discriminators is empty; adversarial_from=STEPS is how to train without them.")
         for name in self.discriminators:
             if name not in DISCRIMINATORS:
                 raise ValueError(f"discriminators has {name!r}; possible are {', '.join(DISCRIMINATORS)}.")
         for name in ("segment", "batch", "steps", "log_every", "valid_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in (
+            "adversarial_from",
+            "learning_rate",
+            "max_norm",
+            "minutes",
+            "workers",
+            "seed",
+            "decay",
+            "weight_decay",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas is {self.betas}; both must lie from 0 to below 1.")
+        if self.shape.get("kind", self.vocoder) != self.vocoder:
+            raise ValueError(f"shape.kind is {self.shape['kind']!r}; `vocoder` says which it is.")
+        try:
+            self.generator_config()
+            MelConfig(**self.mel)
+        except TypeError as error:
+            raise ValueError(
+                f"shape or mel has a setting that does not exist, or is of the wrong kind ({error})."
+            ) from None
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; it must lie from 0 to below 1.")
+
+    def generator_config(self, **known: Any) -> VocoderConfig:
+        """Give the generator's config; what `shape` says counts more than what is `known` otherwise."""
+        _, kind_config = KINDS[self.vocoder]
+        return kind_config(**{**known, **self.shape})
 
     def learning_rate_at(self, step: int) -> float:
         """Give the learning rate of a step."""
@@ -191,3 +226,30 @@ def average(averaged: dict[str, Tensor], network: nn.Module, keep: float, step: 
     keep = min(keep, (1 + step) / (10 + step)) if keep else 0.0
     for name, value in network.state_dict().items():
         averaged[name].lerp_(value, 1 - keep)
+
+
+def mel_config(config: TrainConfig, start: NeuralVocoder | None) -> MelConfig:
+    """Say which mel frames are learned from: at the vocoder's rate and hop, or as the weights to go on from had."""
+    if start is not None:
+        known = {each.name for each in fields(MelConfig)} & start.reads.keys()
+        return MelConfig(**{name: start.reads[name] for name in known} | config.mel)
+    shape = config.generator_config()
+    own = {"sample_rate": shape.sample_rate, "hop_length": shape.hop_length}
+    return MelConfig(**{**own, "n_fft": 1024 if shape.sample_rate <= 24_000 else 2048, **config.mel})
+
+
+def refuse_other_settings(config: TrainConfig, folder: Path) -> None:
+    """Refuse a folder whose training was begun with other settings, before anything in it is touched."""
+    if not (folder / "state.pt").is_file():
+        return
+    try:
+        before = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} has no readable training.json ({error}); begin in another folder.") from None
+    now = json.loads(json.dumps(asdict(config)))
+    changed = [key for key in now if now[key] != before.get(key) and key not in MAY_CHANGE]
+    if changed:
+        raise ValueError(
+            f"the training in {folder} was begun with {', '.join(f'{key}={before.get(key)}' for key in changed)}; "
+            "it goes on only with the same."
+        )

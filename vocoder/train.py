@@ -32,13 +32,12 @@ from vocoder.data import Clip, Featurizer, Pack, Segment, Segments, batches, fin
 from vocoder.discriminators import judge_both
 from vocoder.kinds import KINDS, load
 from vocoder.losses import ADVERSARIAL, feature_matching
-from vocoder.mel import Mel, MelConfig
+from vocoder.mel import Mel
 from vocoder.network import NeuralVocoder, fold, weight_norm
-from vocoder.recipe import Jury, SpectralLoss, TrainConfig, average, mel_loss
+from vocoder.protocol import require
+from vocoder.recipe import Jury, SpectralLoss, TrainConfig, average, mel_config, mel_loss, refuse_other_settings
 
 log = logging.getLogger(__name__)
-
-MAY_CHANGE = {"steps", "minutes", "log_every", "valid_every", "save_every", "workers"}  # when a training goes on
 
 
 class Trainer:
@@ -71,9 +70,11 @@ class Trainer:
         if not config.clips:
             raise ValueError("there is nothing to train on; set `clips` to a folder of sound files or a table of them.")
         clips = find_clips(config.clips, config.split)
-        self.features = Mel(MelConfig(**config.mel)) if config.features == "mel" else None
+        refuse_other_settings(config, self.folder)
+        start = load(config.start_from).train() if config.start_from else None
+        self.features = Mel(mel_config(config, start)) if config.features == "mel" else None
         self.reads = self.features.reads if self.features else dict(reads or made_by(clips[0]))
-        generator = self._new_generator()
+        generator = self._new_generator(start)
         self.segments, self.valid = self._packs(clips, generator, featurize)
         device = self.accelerator.device
         self.spectral = SpectralLoss(config, generator.sample_rate, generator.hop_length).to(device)
@@ -95,24 +96,22 @@ class Trainer:
         }
         self.averaged = {name: value.detach().clone() for name, value in self._bare().state_dict().items()}
 
-    def _new_generator(self) -> NeuralVocoder:
-        config = self.config
-        kind, kind_config = KINDS[config.vocoder]
-        if config.start_from:
-            generator = load(config.start_from).train()
-            if not isinstance(generator, kind):
-                raise ValueError(f"start_from holds a {generator.config.kind}; vocoder is {config.vocoder!r}.")
+    def _new_generator(self, start: NeuralVocoder | None) -> NeuralVocoder:
+        kind, _ = KINDS[self.config.vocoder]
+        if start is None:
+            dim = {"dim": self.features.dim if self.features else self.reads.get("dim", 1)}
+            generator = kind(self.config.generator_config(**dim, reads=self.reads))
+        elif not isinstance(start, kind):
+            raise ValueError(f"start_from holds a {start.config.kind}; vocoder is {self.config.vocoder!r}.")
         else:
-            known = {"dim": self.features.dim} if self.features is not None else {}
-            known |= {"dim": self.reads["dim"]} if "dim" in self.reads else {}
-            generator = kind(kind_config(**{**known, "reads": self.reads, **config.shape}))
-        if self.features is not None:
-            made = self.features.config
-            if (made.sample_rate, made.hop_length) != (generator.sample_rate, generator.hop_length):
-                raise ValueError(
-                    f"mel frames of {made.hop_length} samples at {made.sample_rate} Hz do not fit a vocoder of "
-                    f"{generator.hop_length} at {generator.sample_rate} Hz; set `mel` or `shape`."
-                )
+            generator = start
+            require(generator.reads, self.reads, f"what {self.config.start_from} is to go on with")
+        rate, hop = (self.reads.get(name) for name in ("sample_rate", "hop_length"))
+        if rate and hop and hop * generator.sample_rate != generator.hop_length * rate:
+            raise ValueError(
+                f"a frame of {hop} samples at {rate} Hz does not last as long as {generator.hop_length} samples at "
+                f"{generator.sample_rate} Hz, which the vocoder makes of it; set the hop or the rates in `shape`."
+            )
         if generator.trains_with_weight_norm:
             weight_norm(generator)
         return generator
@@ -131,6 +130,7 @@ class Trainer:
                 shortest=shortest,
                 featurize=featurize,
                 reads=self.reads,
+                keep=(self.folder / "state.pt").is_file(),
             )
 
         with self.accelerator.main_process_first():
@@ -176,10 +176,10 @@ class Trainer:
         real = segment.wav
         for group in (group for optimizer in self.optimizers.values() for group in optimizer.param_groups):
             group["lr"] = self.config.learning_rate_at(self.step)
-        with self.accelerator.autocast():
-            fake = self.sides["generator"](segment.frames if self.features is None else self.features(real)).float()
+        frames = segment.frames if self.features is None else self.features(real)
+        fake = self.sides["generator"](frames).float()
         losses: dict[str, Tensor] = {}
-        playing = self.step >= self.config.adversarial_from and bool(self.config.discriminators)
+        playing = self.step >= self.config.adversarial_from
         if playing:
             with self.accelerator.autocast():
                 losses["discriminator"] = self.game.discriminator(*judge_both(self.sides["jury"], real, fake.detach()))
@@ -209,9 +209,10 @@ class Trainer:
 
     def _update(self, side: str, loss: Tensor) -> None:
         if not torch.isfinite(loss):
+            again = "go on from the last save" if (self.folder / "state.pt").is_file() else "begin again"
             raise ValueError(
-                f"the {side}'s loss is {loss.item()} at step {self.step}; go on from the last save in {self.folder} "
-                "with a lower learning_rate, or with max_norm=1."
+                f"the {side}'s loss is {loss.item()} at step {self.step}; {again} in {self.folder} with a lower "
+                "learning_rate, or with max_norm=1."
             )
         optimizer = self.optimizers[side]
         optimizer.zero_grad()
@@ -281,15 +282,10 @@ class Trainer:
         file = self.folder / "state.pt"
         if not file.is_file():
             return
-        before = json.loads((self.folder / "training.json").read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(asdict(self.config)))
-        changed = [key for key in now if now[key] != before.get(key) and key not in MAY_CHANGE]
-        if changed:
-            raise ValueError(
-                f"the training in {self.folder} was begun with "
-                f"{', '.join(f'{key}={before.get(key)}' for key in changed)}; it goes on only with the same."
-            )
-        state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
+        try:
+            state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
+        except Exception as error:  # a broken zip, a truncated pickle
+            raise ValueError(f"{file} cannot be read ({error}); begin in another folder.") from None
         self.step = state["step"]
         self._bare().load_state_dict(state["generator"])
         self.averaged = state["averaged"]

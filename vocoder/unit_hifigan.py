@@ -113,21 +113,25 @@ class UnitHiFiGAN(HiFiGAN):
 
     def generate(self, frames: Tensor) -> Tensor:
         """Map whole rows (batch, frames, dim) to (batch, frames * hop)."""
-        units = frames[..., 0].round().long()
-        if units.min() < 0 or units.max() >= self.config.units:
-            raise ValueError(
-                f"the units go from {units.min()} to {units.max()}; this vocoder knows 0 to {self.config.units - 1}."
-            )
-        heard, dtype = [self.unit(units)], self.conv_pre.weight.dtype
+        heard, dtype = [_looked_up(self.unit, frames[..., 0], "units")], self.conv_pre.weight.dtype
         if isinstance(self.pitch, nn.Embedding):
-            heard.append(self.pitch(frames[..., 1].round().long()))
+            heard.append(_looked_up(self.pitch, frames[..., 1], "pitch codes"))
         elif self.pitch is not None:
             hertz = frames[..., 1]
             voiced = hertz > 0
             height = torch.where(voiced, hertz.clamp(min=1.0).log() - 5.0, 0.0)  # 0 at 148 Hz
             heard.append(self.pitch(torch.stack([height, voiced.float()], dim=-1).to(dtype)))
         if isinstance(self.speaker, nn.Embedding):
-            heard.append(self.speaker(frames[..., -1].round().long()))
+            heard.append(_looked_up(self.speaker, frames[..., -1], "speakers"))
         elif self.speaker is not None:
             heard.append(self.speaker(frames[..., -self.config.speaker_vector :].to(dtype)))
         return self.upsample(self.lin_pre(torch.cat(heard, dim=-1)).transpose(1, 2))
+
+
+def _looked_up(table: nn.Embedding, numbers: Tensor, what: str) -> Tensor:
+    rows = numbers.round().long()
+    if rows.min() < 0 or rows.max() >= table.num_embeddings:
+        raise ValueError(
+            f"the {what} go from {rows.min()} to {rows.max()}; this vocoder knows 0 to {table.num_embeddings - 1}."
+        )
+    return table(rows)

@@ -122,6 +122,8 @@ def _grid(source: Path, folder: Path, settings: dict[str, Any], force: bool, as_
             bar.update()
             if as_json:
                 tqdm.write(json.dumps(copy.facts))
+    for name in {*possible} - {copy.file for copy in copies if copy.wav is not None}:
+        (folder / name).unlink(missing_ok=True)  # of an earlier grid, that --force replaces
     facts = [copy.facts for copy in copies]
     contents = (
         json.dumps({"input": _text(source), "sounds": facts}, indent=1),

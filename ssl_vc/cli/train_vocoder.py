@@ -70,8 +70,9 @@ def read_config(path: Path, settings: list[str]) -> "TrainConfig":
             OmegaConf.structured(TrainConfig), OmegaConf.load(path), OmegaConf.from_dotlist(settings)
         )
         recipe: Any = OmegaConf.to_object(merged)
-    except (OmegaConfBaseException, ValueError) as error:
-        raise typer.BadParameter(f"{path}: {str(error).splitlines()[0]}") from None
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        key = getattr(error, "full_key", None)
+        raise typer.BadParameter(f"{path}: {f'{key}: ' if key else ''}{str(error).splitlines()[0]}") from None
     assert isinstance(recipe, TrainConfig)
     return recipe
 

@@ -273,6 +273,9 @@ def test_unit_tables_are_heard():
         )
     assert (first - higher).abs().max() > 1e-4
     assert (first - other).abs().max() > 1e-4
+    for pitch, speaker, sentence in ((20, 0, "pitch codes go from 20"), (2, 3, "speakers go from 3 to 3; .* 0 to 2")):
+        with pytest.raises(ValueError, match=sentence):
+            model(model.frames(units, torch.full((1, 3), pitch), torch.tensor([speaker])))
 
 
 # ---- refusals
@@ -283,6 +286,20 @@ def test_other_features_are_refused():
     require(reads, reads | {"dim": 4})
     with pytest.raises(ValueError, match=r"x\.wav does not fit this vocoder: layer is 5 where 6 is wanted; make"):
         require(reads, reads | {"layer": 5}, "x.wav")
+
+
+def test_no_frames_are_refused():
+    model = MODELS["vocos"]()
+    for shape in ((0, 4, 12), (2, 0, 12)):
+        with pytest.raises(ValueError, match="at least one row and one frame"):
+            model(torch.zeros(shape))
+    for shape, sentence in (
+        ((0, 12), "no frames"),
+        ((1, 4, 12), "are \\(frames, 12\\)"),
+        ((4, 13), "are \\(frames, 12\\)"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            model.synthesize(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
