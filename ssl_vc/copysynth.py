@@ -7,7 +7,7 @@ Nothing is converted, so what the copy loses is what the features lose and what 
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeAlias
@@ -24,7 +24,7 @@ from ssl_vc.extract import Extractor, choose_device
 from ssl_vc.presets import load_encoder
 from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load
-from vocoder.mel import Mel, MelConfig, Mfcc
+from vocoder.mel import Mel, Mfcc, mel_read
 from vocoder.network import NeuralVocoder
 from vocoder.protocol import Vocoder, require
 from vocoder.world import World
@@ -171,16 +171,16 @@ class Routes:
             mel = Mel().to(self.device)
             return self._spectral(mel), GriffinLim(mel).to(self.device)
         speaker = self._trained("mel", vocoder)
-        return self._spectral(Mel(_mel_config(speaker.reads)).to(self.device)), speaker
+        return self._spectral(Mel(mel_read(speaker.reads)).to(self.device)), speaker
 
     def _mfcc(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         if vocoder == "griffin-lim":
             mfcc = Mfcc(count=COEFFICIENTS).to(self.device)
             return self._spectral(mfcc), GriffinLim(mfcc).to(self.device)
         if own := self.trained.get(("mfcc", vocoder)):
-            return self._spectral(Mfcc(_mel_config(own.reads), own.dim).to(self.device)), own
+            return self._spectral(Mfcc(mel_read(own.reads), own.dim).to(self.device)), own
         speaker = self._trained("mel", vocoder)
-        config = _mel_config(speaker.reads)
+        config = mel_read(speaker.reads)
         mfcc = Mfcc(config, min(COEFFICIENTS, config.bands)).to(self.device)
         back = self._spectral(mfcc, mfcc.inverse)
         return back._replace(made_by=mfcc.mel.reads), speaker
@@ -253,12 +253,6 @@ class Routes:
         if features == "ssl" and isinstance(self._encoder, SpeechEncoder):
             command += f" encoder={shlex.quote(self.encoder)}" + ("" if self.layer is None else f" layer={self.layer}")
         return command + " clips=FOLDER"
-
-
-def _mel_config(reads: Mapping[str, Any]) -> MelConfig:
-    """Give the mel spectrogram that a vocoder reads, or that of the MFCC that it reads."""
-    known = {each.name for each in fields(MelConfig)}
-    return MelConfig(**{name: value for name, value in reads.items() if name in known})
 
 
 def _whole(wav: Tensor, hop: int) -> Tensor:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ssl_vc.cli import main
+
 GOLDEN = Path(__file__).parent / "golden"
 torch.set_num_threads(2)
 
@@ -28,3 +30,16 @@ def golden():
         return SimpleNamespace(config=case.get("config"), shapes=case.get("shapes"), **parts)
 
     return load
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command as the shell would, and give (status, stdout, stderr)."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return call

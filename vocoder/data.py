@@ -147,11 +147,10 @@ def make_pack(
         reads: what makes the frames.
         keep: refuse to replace a pack of other clips, since a training has learned from it.
     """
-    files = [
-        (str(clip.audio), clip.audio.stat().st_size if clip.audio.is_file() else 0, str(clip.frames)) for clip in clips
-    ]
-    asked = repr((files, sample_rate, hop_length, shortest, reads))
-    made_of = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
+    asked = (clips, [clip.audio.stat().st_size if clip.audio.is_file() else 0 for clip in clips])
+    made_of = hashlib.blake2b(
+        repr((asked, sample_rate, hop_length, shortest, reads)).encode(), digest_size=8
+    ).hexdigest()
     if (folder / "index.json").is_file():
         if (pack := Pack.open(folder)).made_of == made_of:
             return pack
@@ -165,26 +164,18 @@ def make_pack(
     with (partial / "audio.i16").open("wb") as audio, (partial / "frames.f16").open("wb") as frames_file:
         for clip in clips:
             try:
-                wav = _decode(clip.audio, sample_rate)
-                frames = _frames(clip, wav, sample_rate, featurize, reads or {})
+                wav, frames = _usable(clip, sample_rate, hop_length, shortest, featurize, reads or {})
             except (OSError, ValueError, soundfile.SoundFileError, SafetensorError) as error:
                 left_out.append(f"{clip.audio.name} ({str(error).splitlines()[0]})")
-                continue
-            count = min(len(wav) // hop_length, len(wav) if frames is None else len(frames))
-            if frames is not None and abs(len(frames) - len(wav) // hop_length) > 3:
-                left_out.append(f"{clip.audio.name} ({len(frames)} frames for {len(wav) // hop_length} hops)")
-                continue
-            if count < shortest:
-                left_out.append(f"{clip.audio.name} (too short: {count} frames of {shortest})")
                 continue
             if frames is not None:
                 if dim not in (0, frames.shape[1]):
                     raise ValueError(f"{clip.audio} has frames of {frames.shape[1]} numbers, the others of {dim}.")
                 dim = frames.shape[1]
-                frames_file.write(frames[:count].half().numpy().tobytes())
-            audio.write((wav[: count * hop_length].clamp(-1, 1) * 32767).round().short().numpy().tobytes())
+                frames_file.write(frames.half().numpy().tobytes())
+            audio.write((wav.clamp(-1, 1) * 32767).round().short().numpy().tobytes())
             names.append(clip.audio.name)
-            lengths.append(count)
+            lengths.append(len(wav) // hop_length)
     if left_out:
         log.warning("%d clips left out: %s", len(left_out), ", ".join(left_out[:20]))
     if not names:
@@ -195,6 +186,28 @@ def make_pack(
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return Pack.open(folder)
+
+
+def _usable(
+    clip: Clip,
+    sample_rate: int,
+    hop_length: int,
+    shortest: int,
+    featurize: Featurizer | None,
+    reads: dict[str, Any],
+) -> tuple[Tensor, Tensor | None]:
+    """Give a clip's samples and its frames, both cut to the same time, or say why it cannot be used."""
+    wav = _decode(clip.audio, sample_rate)
+    frames = _frames(clip, wav, sample_rate, featurize, reads)
+    count = hops = len(wav) // hop_length
+    if frames is not None:
+        if abs(len(frames) - hops) > 3:
+            raise ValueError(f"{len(frames)} frames for {hops} hops")
+        count = min(hops, len(frames))
+        frames = frames[:count]
+    if count < shortest:
+        raise ValueError(f"too short: {count} frames of {shortest}")
+    return wav[: count * hop_length], frames
 
 
 def made_by(clip: Clip) -> dict[str, Any]:

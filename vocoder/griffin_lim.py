@@ -83,14 +83,10 @@ class GriffinLim(nn.Module):
         momentum: of the fast algorithm.
     """
 
-    filters: Tensor
-
     def __init__(self, features: Mel | Mfcc | None = None, iterations: int = 32, momentum: float = 0.99) -> None:
         super().__init__()
         self.features = Mel() if features is None else features
         self.iterations, self.momentum = iterations, momentum
-        filters = self.features.mel.filters if isinstance(self.features, Mfcc) else self.features.filters
-        self.register_buffer("filters", filters, persistent=False)
         config = self.features.config
         self.dim, self.sample_rate, self.hop_length = self.features.dim, config.sample_rate, config.hop_length
 
@@ -98,6 +94,11 @@ class GriffinLim(nn.Module):
     def reads(self) -> dict[str, Any]:
         """What the frames are."""
         return self.features.reads
+
+    @property
+    def filters(self) -> Tensor:
+        """The mel filters (bands, bins) beneath the frames."""
+        return self.features.mel.filters if isinstance(self.features, Mfcc) else self.features.filters
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Give the wav (batch, frames * hop) of frames (batch, frames, dim)."""

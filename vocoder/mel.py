@@ -1,6 +1,7 @@
 """Mel spectrogram and MFCC: the features of classic vocoders, as modules whose constants move with the model."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -51,6 +52,12 @@ class MelConfig:
             raise ValueError(f"hop_length is {self.hop_length}; it must lie between 1 and n_fft, {self.n_fft}.")
         if not 0 <= self.low < (self.high or self.sample_rate / 2) <= self.sample_rate / 2:
             raise ValueError(f"low {self.low}, high {self.high} do not lie in order below {self.sample_rate / 2} Hz.")
+
+
+def mel_read(reads: Mapping[str, Any], **other: Any) -> MelConfig:
+    """Give the mel spectrogram that a vocoder reads, or that beneath the MFCC that it reads; `other` counts more."""
+    known = {each.name for each in fields(MelConfig)} & reads.keys()
+    return MelConfig(**{**{name: reads[name] for name in known}, **other})
 
 
 class Mel(nn.Module):

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from vocoder.discriminators import (
 )
 from vocoder.kinds import KINDS
 from vocoder.losses import ADVERSARIAL, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss
-from vocoder.mel import MelConfig
+from vocoder.mel import MelConfig, mel_read
 from vocoder.network import NeuralVocoder, VocoderConfig
 
 # when a training goes on
@@ -231,8 +231,7 @@ def average(averaged: dict[str, Tensor], network: nn.Module, keep: float, step: 
 def mel_config(config: TrainConfig, start: NeuralVocoder | None) -> MelConfig:
     """Say which mel frames are learned from: at the vocoder's rate and hop, or as the weights to go on from had."""
     if start is not None:
-        known = {each.name for each in fields(MelConfig)} & start.reads.keys()
-        return MelConfig(**{name: start.reads[name] for name in known} | config.mel)
+        return mel_read(start.reads, **config.mel)
     shape = config.generator_config()
     own = {"sample_rate": shape.sample_rate, "hop_length": shape.hop_length}
     return MelConfig(**{**own, "n_fft": 1024 if shape.sample_rate <= 24_000 else 2048, **config.mel})

@@ -23,19 +23,6 @@ def tone(path, seconds=1.0, rate=16_000):
     return str(path)
 
 
-@pytest.fixture
-def run(capsys):
-    """Run a command as the shell would, and give (status, stdout, stderr)."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
-
-
 def test_extract_writes_what_the_extractor_gives(run, tmp_path):
     clip = tone(tmp_path / "clip.wav")
     status, out, err = run("extract", clip, "-o", tmp_path / "frames", "--model", "untrained")

@@ -13,7 +13,6 @@ import torch
 
 import ssl_vc
 from ssl_vc import copysynth
-from ssl_vc.cli import main
 from ssl_vc.cli.copy_synth import Features, Vocoder
 from ssl_vc.copysynth import FITS, PAIRS, MissingError, Routes
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion, mel_distance
@@ -76,19 +75,6 @@ def weights(tmp_path_factory):
     for name, vocoder in made.items():
         vocoder.save_pretrained(folder / name)
     return folder
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command as the shell would, and give (status, stdout, stderr)."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
