@@ -6,27 +6,27 @@ Nothing is converted, so what the copy loses is what the features lose and what 
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-import soxr
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from pretrain import SpeechEncoder
-from pretrain.encoder.frontend import FIELD, HOP
 from ssl_vc.audio import SAMPLE_RATE, Source, read
-from ssl_vc.extract import Extractor, choose_device
+from ssl_vc.device import choose_device
+from ssl_vc.extract import Extractor
+from ssl_vc.features import Analysis, spectral_frames, ssl_frames, world_frames
 from ssl_vc.presets import load_encoder
 from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load
 from vocoder.mel import Mel, Mfcc, mel_read
 from vocoder.network import NeuralVocoder
-from vocoder.protocol import Vocoder, require
+from vocoder.protocol import Vocoder
 from vocoder.world import World
 
 _MEL = ("griffin-lim", "hifigan", "vocos", "bigvgan")
@@ -39,7 +39,6 @@ FITS = {
 }
 PAIRS = [(features, vocoder) for features, vocoders in FITS.items() for vocoder in vocoders]
 COEFFICIENTS = 40  # of an MFCC: with 24, as recognisers have them, no melody is left
-BLOCK = 3000  # frames of a spectrogram made at a time
 LONGEST = 600  # seconds for a vocoder that takes a clip in one piece
 
 Weights: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]] | None
@@ -52,20 +51,6 @@ class MissingError(ValueError):
         cure = f"; run `{command}`." if command and command not in reason else ""
         super().__init__(reason.removesuffix(".") + cure if cure else reason)
         self.reason, self.command = reason, command
-
-
-class Analysis(NamedTuple):
-    """How a wav becomes frames.
-
-    Attributes:
-        frames: gives the frames of a 16 kHz wav (samples,) in pieces (some frames, dim).
-        made_by: the features' make, as vocoders check it; its `sample_rate` and `hop_length` say how long a frame is.
-        note: what is worth knowing of them.
-    """
-
-    frames: Callable[[Tensor], Iterable[Tensor]]
-    made_by: Mapping[str, Any]
-    note: str = ""
 
 
 class Route(NamedTuple):
@@ -157,58 +142,34 @@ class Routes:
         """Make the route of a pair that fits, or say with a `MissingError` what it lacks."""
         make = {"mel": self._mel, "mfcc": self._mfcc, "world": self._world, "ssl": self._ssl, "units": self._units}
         analysis, speaker = make[features](vocoder)
-        made_by = analysis.made_by
-        require(speaker.reads, made_by, f"{features} of this make")
-        if speaker.hop_length * made_by["sample_rate"] != made_by["hop_length"] * speaker.sample_rate:
-            raise ValueError(
-                f"a frame of {features} is {1000 * made_by['hop_length'] / made_by['sample_rate']:g} ms long, and this "
-                f"{vocoder} makes {1000 * speaker.hop_length / speaker.sample_rate:g} ms of it; take another vocoder."
-            )
+        analysis.require(speaker, f"{features} of this make")
         return Route(analysis, speaker)
 
     def _mel(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         if vocoder == "griffin-lim":
             mel = Mel().to(self.device)
-            return self._spectral(mel), GriffinLim(mel).to(self.device)
+            return spectral_frames(mel), GriffinLim(mel).to(self.device)
         speaker = self._trained("mel", vocoder)
-        return self._spectral(Mel(mel_read(speaker.reads)).to(self.device)), speaker
+        return spectral_frames(Mel(mel_read(speaker.reads)).to(self.device)), speaker
 
     def _mfcc(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         if vocoder == "griffin-lim":
             mfcc = Mfcc(count=COEFFICIENTS).to(self.device)
-            return self._spectral(mfcc), GriffinLim(mfcc).to(self.device)
+            return spectral_frames(mfcc), GriffinLim(mfcc).to(self.device)
         if own := self.trained.get(("mfcc", vocoder)):
-            return self._spectral(Mfcc(mel_read(own.reads), own.dim).to(self.device)), own
+            return spectral_frames(Mfcc(mel_read(own.reads), own.dim).to(self.device)), own
         speaker = self._trained("mel", vocoder)
         config = mel_read(speaker.reads)
         mfcc = Mfcc(config, min(COEFFICIENTS, config.bands)).to(self.device)
-        back = self._spectral(mfcc, mfcc.inverse)
+        back = spectral_frames(mfcc, mfcc.inverse)
         return back._replace(made_by=mfcc.mel.reads), speaker
-
-    def _spectral(self, features: Mel | Mfcc, then: Callable[[Tensor], Tensor] = lambda frames: frames) -> Analysis:
-        config, device = features.config, self.device
-
-        @torch.no_grad()
-        def frames(wav: Tensor) -> Iterator[Tensor]:
-            if config.sample_rate != SAMPLE_RATE:
-                wav = torch.from_numpy(soxr.resample(wav.numpy(), SAMPLE_RATE, config.sample_rate))
-            hops = _whole(wav, config.hop_length).view(-1, config.hop_length)
-            context = -(-config.n_fft // config.hop_length)
-            for start in range(0, len(hops), BLOCK):
-                before = min(start, context)
-                part = features(hops[start - before : start + BLOCK + context].flatten()[None].to(device))
-                last = start + BLOCK >= len(hops)  # to which, with `center`, belongs one frame more
-                yield then(part[:, before : None if last else before + BLOCK])[0]
-
-        name = "coefficients" if isinstance(features, Mfcc) else "bands"
-        return Analysis(frames, features.reads, f"{features.dim} {name}")
 
     def _world(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         try:
             world = World()
         except ValueError as error:
             raise MissingError(str(error), "pip install 'ssl-vc[world]'") from None
-        return Analysis(lambda wav: [world.analyze(_whole(wav, world.hop_length))], world.reads), world
+        return world_frames(world), world
 
     def _ssl(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         if isinstance(self._encoder, str):
@@ -221,13 +182,7 @@ class Routes:
         encoder = self._encoder
         if "normalized" in speaker.reads:  # as the vocoder heard it, whatever the encoder's own habit
             encoder.config = replace(encoder.config, normalized=speaker.reads["normalized"])
-        extractor = Extractor(encoder, layer, device=str(self.device))
-
-        def frames(wav: Tensor) -> Iterator[Tensor]:
-            # a frame stands for a hop and hears a little more, so the last one needs silence behind the end
-            return extractor.stream(pad(_whole(wav, HOP), (0, FIELD - HOP)))
-
-        return Analysis(frames, extractor.spec.facts, f"{self.encoder}, layer {extractor.spec.layer}"), speaker
+        return ssl_frames(Extractor(encoder, layer, device=str(self.device)), self.encoder), speaker
 
     def _units(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         raise MissingError("units need a codebook, and this version has none yet.")
@@ -253,8 +208,3 @@ class Routes:
         if features == "ssl" and isinstance(self._encoder, SpeechEncoder):
             command += f" encoder={shlex.quote(self.encoder)}" + ("" if self.layer is None else f" layer={self.layer}")
         return command + " clips=FOLDER"
-
-
-def _whole(wav: Tensor, hop: int) -> Tensor:
-    """Fill up the last hop with silence."""
-    return pad(wav, (0, -len(wav) % hop))

@@ -13,7 +13,6 @@ on the whole clip first, so only attention can tell a window from the whole.
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -24,12 +23,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from pretrain import SpeechEncoder
 from pretrain.encoder.frontend import FIELD, HOP
 from pretrain.encoder.model import Statistics
 from ssl_vc.audio import SAMPLE_RATE, AudioError, Source, read
+from ssl_vc.device import choose_device, fast_bfloat16
 from ssl_vc.files import replacing
 from ssl_vc.presets import load_encoder
 
@@ -132,13 +133,20 @@ class Extractor:
         """Load an encoder by name (see `ssl_vc.presets.load_encoder`) and make its extractor."""
         return cls(load_encoder(name, normalized), layer, device=device, dtype=dtype)
 
-    def __call__(self, source: Source) -> Tensor:
-        """Give the frames (frames, dim) of a clip; see `ssl_vc.read` for what a clip may be."""
-        return torch.cat(list(self.stream(source)))
+    def __call__(self, source: Source, *, every_hop: bool = False) -> Tensor:
+        """Give the frames (frames, dim) of a clip.
 
-    def stream(self, source: Source) -> Iterator[Tensor]:
+        Args:
+            source: see `ssl_vc.read`.
+            every_hop: give a frame for every hop of the clip, the last one begun too, hearing silence behind the end.
+                Else the last frames are missing that would hear it, since a frame hears more than its hop.
+        """
+        return torch.cat(list(self.stream(source, every_hop=every_hop)))
+
+    def stream(self, source: Source, *, every_hop: bool = False) -> Iterator[Tensor]:
         """Give the frames of a clip in order, piece by piece (some frames, dim), so that memory stays bounded."""
-        yield from self._stream(self._read(source))
+        wav = self._read(source, FIELD - HOP if every_hop else None)
+        return (piece for _, piece in self._pieces([wav]))
 
     def batch(self, sources: Sequence[Source]) -> list[Tensor]:
         """Give the frames of several clips, computed together; each is as if it had been alone."""
@@ -154,14 +162,14 @@ class Extractor:
         wav = self._read(source)
         count = self.encoder.num_frames(len(wav))
         facts = {"source": _printable(source), "dtype": str(self.dtype).removeprefix("torch.")}
-        write_frames(path, self._stream(wav), count, self.spec, facts)
+        write_frames(path, (piece for _, piece in self._pieces([wav])), count, self.spec, facts)
         return count
 
-    def _stream(self, wav: Tensor) -> Iterator[Tensor]:
-        return (piece for _, piece in self._pieces([wav]))
-
-    def _read(self, source: Source) -> Tensor:
+    def _read(self, source: Source, silence: int | None = None) -> Tensor:
+        """Read a clip; with `silence`, fill up its last hop and add so many samples."""
         wav = read(source, speech=True)
+        if silence is not None:
+            wav = pad(wav, (0, -len(wav) % HOP + silence))
         if self.encoder.num_frames(len(wav)) < 1:
             name = _printable(source) or "the clip"
             raise AudioError(f"{name!r} has {len(wav)} samples at 16 kHz; one frame needs {FIELD} (25 ms).")
@@ -255,31 +263,6 @@ def read_frames(path: str | Path) -> tuple[Tensor, FrameSpec]:
     if frames.ndim != 2 or frames.shape[1] != spec.dim:
         raise ValueError(f"{path} holds a tensor of shape {tuple(frames.shape)}; its header says (frames, {spec.dim}).")
     return frames, spec
-
-
-def choose_device(name: str) -> torch.device:
-    """Resolve `auto` to CUDA where there is one, else the CPU; refuse what is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
-        raise ValueError(f"the device {name!r} is not known; possible are auto, cpu, cuda, cuda:1 ... and mps.")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except Exception as error:  # each kind of device says in its own way that it is not there
-        reason = str(error).splitlines()[0].partition(". ")[0]
-        raise ValueError(f"the device {name!r} cannot be used here: {reason}.") from None
-    return device
-
-
-def fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether the hardware itself computes in bfloat16; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-        return any(check() for check in checks if check is not None)
-    return False
 
 
 def _choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -87,8 +87,6 @@ def _trainer(recipe: "TrainConfig", folder: Path) -> "Trainer":
     extractor = ssl_vc.Extractor.from_pretrained(recipe.encoder, recipe.layer, normalized=recipe.normalized)
 
     def frames(wav: "Tensor", sample_rate: int) -> "Tensor":
-        padded = wav.new_zeros(len(wav) + sample_rate // 200)  # 5 ms: a frame lasts 20 ms and hears 25
-        padded[: len(wav)] = wav
-        return extractor((padded, sample_rate))
+        return extractor((wav, sample_rate), every_hop=True)
 
     return train.Trainer(recipe, folder, frames, extractor.spec.facts)

@@ -17,7 +17,7 @@ from transformers import WavLMModel
 
 from pretrain import EncoderConfig, SpeechEncoder
 from ssl_vc import Extractor
-from ssl_vc.extract import fast_bfloat16
+from ssl_vc.device import fast_bfloat16
 
 
 def seconds_of(*runs: Callable[[], object], repeats: int = 5) -> list[float]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_vc.extract import fast_bfloat16
+from ssl_vc.device import fast_bfloat16
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
 from vocoder.export import Exported, export
 from vocoder.griffin_lim import GriffinLim

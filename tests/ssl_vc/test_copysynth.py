@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 import ssl_vc
-from ssl_vc import copysynth
+from ssl_vc import copysynth, features
 from ssl_vc.cli.copy_synth import Features, Vocoder
 from ssl_vc.copysynth import FITS, PAIRS, MissingError, Routes
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion, mel_distance
@@ -116,8 +116,8 @@ def test_any_source_is_taken(tmp_path, voice):
 @pytest.mark.parametrize("padding", get_args(Padding))
 def test_spectrograms_in_blocks_are_those_of_the_whole(voice, padding, monkeypatch):
     mel = Mel(MelConfig(padding=padding))
-    monkeypatch.setattr(copysynth, "BLOCK", 7)
-    pieces = list(Routes()._spectral(mel).frames(voice[:15_900]))
+    monkeypatch.setattr(features, "BLOCK", 7)
+    pieces = list(features.spectral_frames(mel).frames(voice[:15_900]))
     assert len(pieces) == 8
     whole = mel(torch.cat([voice[:15_900], torch.zeros(100)])[None])[0]
     assert torch.allclose(torch.cat(pieces), whole, atol=1e-5)
@@ -161,7 +161,7 @@ def test_pairs_that_do_not_fit_are_refused(pair, words, voice):
     ("pair", "name", "words"),
     [
         (("ssl", "vocos"), "other-encoder", "encoder is '[0-9a-f]+' where 'another' is wanted"),
-        (("mel", "vocos"), "slow", "a frame of mel is 20 ms long, and this vocos makes 40 ms of it"),
+        (("mel", "vocos"), "slow", "a frame of mel of this make is 20 ms long, and this vocoder makes 40 ms of it"),
         (("mel", "vocos"), "silent-about-itself", "is a vocos on unknown features"),
         (("mel", "vocos"), "nowhere", "there is no vocoder"),
         (("mel", "vocos"), "ssl-vocos", "no weights of a vocos on mel were given"),

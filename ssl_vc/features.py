@@ -1,0 +1,102 @@
+"""Features: what vocoders read, taken from a sound in pieces."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import soxr
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ssl_vc.audio import SAMPLE_RATE
+from ssl_vc.extract import Extractor
+from vocoder.mel import Mel, Mfcc, mel_read
+from vocoder.protocol import Vocoder, require
+from vocoder.world import World
+
+BLOCK = 3000  # frames of a spectrogram made at a time
+
+
+class Analysis(NamedTuple):
+    """How a wav becomes frames.
+
+    Attributes:
+        frames: gives the frames of a 16 kHz wav (samples,) in pieces (some frames, dim), one for every hop.
+        made_by: the features' make, as vocoders check it; its `sample_rate` and `hop_length` say how long a frame is.
+        note: what is worth knowing of them.
+    """
+
+    frames: Callable[[Tensor], Iterable[Tensor]]
+    made_by: Mapping[str, Any]
+    note: str = ""
+
+    def require(self, vocoder: Vocoder, what: str) -> None:
+        """Refuse a vocoder that does not read these features, or makes another time of them."""
+        require(vocoder.reads, self.made_by, what)
+        rate, hop = self.made_by["sample_rate"], self.made_by["hop_length"]
+        if vocoder.hop_length * rate != hop * vocoder.sample_rate:
+            raise ValueError(
+                f"a frame of {what} is {1000 * hop / rate:g} ms long, and this vocoder makes "
+                f"{1000 * vocoder.hop_length / vocoder.sample_rate:g} ms of it; take another vocoder."
+            )
+
+
+def ssl_frames(extractor: Extractor, name: str = "encoder") -> Analysis:
+    """Frames of an encoder's layer."""
+    spec = extractor.spec
+    return Analysis(lambda wav: extractor.stream(wav, every_hop=True), spec.facts, f"{name}, layer {spec.layer}")
+
+
+def world_frames(vocoder: World) -> Analysis:
+    """WORLD's frames."""
+    return Analysis(lambda wav: [vocoder.analyze(_whole(wav, vocoder.hop_length))], vocoder.reads)
+
+
+def spectral_frames(features: Mel | Mfcc, then: Callable[[Tensor], Tensor] = lambda frames: frames) -> Analysis:
+    """Mel spectrograms or MFCC, on the device where they are.
+
+    Args:
+        features: which ones.
+        then: what is made of them, frame by frame.
+    """
+    config = features.config
+
+    @torch.no_grad()
+    def frames(wav: Tensor) -> Iterator[Tensor]:
+        if config.sample_rate != SAMPLE_RATE:
+            wav = torch.from_numpy(soxr.resample(wav.numpy(), SAMPLE_RATE, config.sample_rate))
+        hops = _whole(wav, config.hop_length).view(-1, config.hop_length)
+        context = -(-config.n_fft // config.hop_length)
+        device = next(features.buffers()).device
+        for start in range(0, len(hops), BLOCK):
+            before = min(start, context)
+            part = features(hops[start - before : start + BLOCK + context].flatten()[None].to(device))
+            last = start + BLOCK >= len(hops)  # to which, with `center`, belongs one frame more
+            yield then(part[:, before : None if last else before + BLOCK])[0]
+
+    name = "coefficients" if isinstance(features, Mfcc) else "bands"
+    return Analysis(frames, features.reads, f"{features.dim} {name}")
+
+
+def read_by(vocoder: Vocoder, *extractors: Extractor) -> Analysis:
+    """Give the features that a vocoder reads: frames of one of the extractors, a spectrogram, or WORLD's."""
+    reads, device = vocoder.reads, extractors[0].device
+    kind = reads.get("kind")
+    if isinstance(vocoder, World):
+        analysis = world_frames(vocoder)
+    elif kind == "mel":
+        analysis = spectral_frames(Mel(mel_read(reads)).to(device))
+    elif kind == "mfcc":
+        analysis = spectral_frames(Mfcc(mel_read(reads), vocoder.dim).to(device))
+    elif kind == "ssl":
+        fitting = [each for each in extractors if reads.items() <= each.spec.facts.items()]
+        analysis = ssl_frames((fitting or extractors)[0])
+    else:
+        raise ValueError(f"this vocoder reads {kind or 'unknown'} features; conversion knows ssl, mel, mfcc and world.")
+    analysis.require(vocoder, f"{kind} of this make")
+    return analysis
+
+
+def _whole(wav: Tensor, hop: int) -> Tensor:
+    """Fill up the last hop with silence."""
+    return pad(wav, (0, -len(wav) % hop))

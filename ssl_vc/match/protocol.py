@@ -1,0 +1,108 @@
+"""What every matcher is: a clip's frames in, piece by piece, and a target's frames out.
+
+What is compared and what is given need not be the same: a pool holds for each frame the one that the vocoder reads.
+
+    source --> query frames --> compared with pool.frames --> pool.synthesis of what is near --> vocoder
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ssl_vc.match.search import Neighbours, Search
+
+
+class Match(NamedTuple):
+    """What a matcher gives for some frames of a source.
+
+    Attributes:
+        frames: what the vocoder reads (frames, dim).
+        distance: 1 - cosine of each frame to the nearest one of the pool (frames,); NaN where none was looked for.
+    """
+
+    frames: Tensor
+    distance: Tensor
+
+
+class Pool:
+    """A target's frames, on one device, ready to be searched.
+
+    Args:
+        frames: what queries are compared with (frames, dim).
+        synthesis: what is given in their place (frames, other dim); the frames themselves if None.
+        clips: how many frames each clip has, in order; one clip if None.
+    """
+
+    def __init__(self, frames: Tensor, synthesis: Tensor | None = None, clips: Iterable[int] | None = None) -> None:
+        self.frames = frames
+        self.synthesis = frames if synthesis is None else synthesis
+        lengths = torch.tensor([len(frames)] if clips is None else list(clips))
+        if len(self.synthesis) != len(frames) or int(lengths.sum()) != len(frames):
+            raise ValueError(
+                f"a pool of {len(frames)} frames has {len(self.synthesis)} for synthesis, and its clips "
+                f"{int(lengths.sum())}; the three must agree."
+            )
+        self.goes_on = torch.ones(len(frames), dtype=torch.bool)
+        """Whether the next frame is of the same clip (frames,)."""
+        self.goes_on[lengths[lengths > 0].cumsum(0) - 1] = False
+        self.goes_on = self.goes_on.to(frames.device)
+
+    @cached_property
+    def search(self) -> Search:
+        """What finds the nearest frames."""
+        return Search(self.frames)
+
+    def nearest(self, query: Tensor, k: int) -> Neighbours:
+        """Find the k nearest frames of each query (queries, dim); all of them where there are fewer than k."""
+        return self.search(query, k)
+
+    @property
+    def seconds(self) -> float:
+        """How long what it holds lasts."""
+        return len(self.frames) / 50
+
+    @property
+    def same_space(self) -> bool:
+        """Whether what is given is what is compared."""
+        return self.synthesis is self.frames
+
+
+class Matcher(Protocol):
+    """Anything that turns a source's frames into a target's.
+
+    Attributes:
+        online: whether it gives frames as the source's come, with a bounded delay; else it hears the whole clip first.
+    """
+
+    online: bool
+
+    def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
+        """Give the target's frames for a clip's, in order, as many, in pieces of any size.
+
+        Args:
+            pieces: the clip's frames in order, float32 (some frames, dim) each, on the pool's device.
+            pool: the target.
+        """
+
+
+def blend(selected: Tensor, source: Tensor | None, share: float) -> Tensor:
+    """Give share * selected + (1 - share) * source; with 0 and 1, one of the two bit for bit."""
+    if share == 1:
+        return selected
+    assert source is not None
+    return source if share == 0 else source + share * (selected - source)
+
+
+def jump(frames: Tensor) -> float:
+    """Measure how little each frame (frames, dim) has to do with the one before: 0 for none changing, 1 for noise.
+
+    The root mean square step from frame to frame, over that of frames in random order.
+    """
+    if len(frames) < 3:
+        return 0.0
+    steps = frames.diff(dim=0).float().square().sum(1).mean()
+    spread = 2 * frames.float().var(dim=0).sum()
+    return float((steps / spread.clamp(min=1e-30)).sqrt())
