@@ -1,4 +1,4 @@
-"""Features: what vocoders read, taken from a sound in pieces."""
+"""Features: what vocoders read, taken from a sound in pieces, and sound made of them again."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,10 +11,12 @@ from torch.nn.functional import pad
 from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.extract import Extractor
 from vocoder.mel import Mel, Mfcc, mel_read
+from vocoder.network import NeuralVocoder
 from vocoder.protocol import Vocoder, require
 from vocoder.world import World
 
 BLOCK = 3000  # frames of a spectrogram made at a time
+LONGEST = 600  # seconds for a vocoder that takes a clip in one piece
 
 
 class Analysis(NamedTuple):
@@ -95,6 +97,25 @@ def read_by(vocoder: Vocoder, *extractors: Extractor) -> Analysis:
         raise ValueError(f"this vocoder reads {kind or 'unknown'} features; conversion knows ssl, mel, mfcc and world.")
     analysis.require(vocoder, f"{kind} of this make")
     return analysis
+
+
+def synthesize(vocoder: Vocoder, pieces: Iterable[Tensor], frames: int) -> Tensor:
+    """Give the sound (samples,) of a clip's frames, in bounded memory where the vocoder can.
+
+    Args:
+        vocoder: what makes it.
+        pieces: the frames in order, (some frames, dim) each.
+        frames: how many they are together.
+    """
+    if isinstance(vocoder, NeuralVocoder | World):
+        return torch.cat(list(vocoder.stream(pieces)))
+    if frames * vocoder.hop_length > LONGEST * vocoder.sample_rate:
+        raise ValueError(
+            f"the sound is {frames * vocoder.hop_length / vocoder.sample_rate / 60:.0f} minutes long, and this vocoder "
+            f"takes it in one piece; cut it into parts of at most {LONGEST // 60} minutes, or take world, hifigan, "
+            "vocos or bigvgan."
+        )
+    return vocoder(torch.cat(list(pieces))[None])[0].cpu()
 
 
 def _whole(wav: Tensor, hop: int) -> Tensor:

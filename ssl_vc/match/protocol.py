@@ -96,13 +96,41 @@ def blend(selected: Tensor, source: Tensor | None, share: float) -> Tensor:
     return source if share == 0 else source + share * (selected - source)
 
 
-def jump(frames: Tensor) -> float:
-    """Measure how little each frame (frames, dim) has to do with the one before: 0 for none changing, 1 for noise.
+class Jump:
+    """Measures how little each frame has to do with the one before, over a clip that comes in pieces.
 
-    The root mean square step from frame to frame, over that of frames in random order.
+    The root mean square step from frame to frame, over that of frames in random order: 0 where nothing changes, 1 for
+    noise.
     """
-    if len(frames) < 3:
-        return 0.0
-    steps = frames.diff(dim=0).float().square().sum(1).mean()
-    spread = 2 * frames.float().var(dim=0).sum()
-    return float((steps / spread.clamp(min=1e-30)).sqrt())
+
+    def __init__(self) -> None:
+        self._last: Tensor | None = None
+        self._frames, self._steps, self._squares, self._sum = 0, 0.0, 0.0, torch.zeros(())
+
+    def add(self, frames: Tensor) -> None:
+        """Take the next frames (frames, dim)."""
+        if not len(frames):
+            return
+        exact = frames.double()
+        joined = exact if self._last is None else torch.cat([self._last, exact])
+        self._steps += float(joined.diff(dim=0).square().sum())
+        self._squares += float(exact.square().sum())
+        self._sum = self._sum.to(exact) + exact.sum(0)
+        self._frames += len(frames)
+        self._last = exact[-1:]
+
+    @property
+    def value(self) -> float:
+        """The measure so far; 0 of fewer than three frames."""
+        count = self._frames
+        if count < 3:
+            return 0.0
+        spread = (self._squares - float(self._sum.square().sum()) / count) / (count - 1)
+        return (self._steps / (count - 1) / (2 * spread)) ** 0.5 if spread > 0 else 0.0
+
+
+def jump(frames: Tensor) -> float:
+    """Give the `Jump` of a whole clip (frames, dim)."""
+    measure = Jump()
+    measure.add(frames)
+    return measure.value

@@ -19,7 +19,8 @@ from ssl_vc.device import fast_bfloat16, fast_int8
 CANDIDATES = 12  # beyond the k that are wanted
 SAFE = 6.0  # standard deviations of the coarse scores' error
 QUERIES = 512  # compared at a time
-POOL = 4096  # frames of the pool compared at a time
+POOL = 2048  # frames of the pool compared at a time
+RESCORED = 16  # queries whose candidates are looked at in float32 at a time
 GROUP = 16  # columns of which only the best is looked at first
 
 
@@ -56,7 +57,7 @@ class Search:
             return
         # less their mean the frames differ more in what is left; it is the same for all, so the order stays
         self.mean = torch.stack([scale @ block.float() for block, scale in self._blocks()]).sum(0) / len(pool)
-        small = [self._small(block.float() * scale[:, None] - self.mean) for block, scale in self._blocks()]
+        small = [self._small((block * scale[:, None]).sub_(self.mean)) for block, scale in self._blocks()]
         self.steps = [step for step, _ in small]
         self.small = [numbers for _, numbers in small]
 
@@ -64,12 +65,13 @@ class Search:
         return zip(self.pool.split(POOL), self.scale.split(POOL), strict=True)
 
     def _small(self, numbers: Tensor, each_row: bool = False) -> tuple[Tensor, Tensor]:
-        """Give (step, coarse numbers), whose product is about `numbers`; one step for all, or one for each row."""
+        """Give (step, coarse numbers), whose product is about `numbers`, which are lost; one step, or one for each row."""
         if self.coarse == "bfloat16":
-            return numbers.new_ones(()), numbers.bfloat16()
-        largest = numbers.abs().amax(1, keepdim=True) if each_row else numbers.abs().amax()
-        step = largest.clamp(min=1e-30) / 127
-        return step, (numbers / step).round_().to(torch.int8)
+            return numbers.new_ones(len(numbers), 1) if each_row else numbers.new_ones(()), numbers.bfloat16()
+        low, high = numbers.aminmax(dim=1, keepdim=True)
+        largest = torch.maximum(-low, high)
+        step = (largest if each_row else largest.amax()).clamp(min=1e-30) / 127
+        return step, numbers.div_(step).round_().to(torch.int8)
 
     def __call__(self, query: Tensor, k: int) -> Neighbours:
         """Find the k nearest frames of each query (queries, dim); all of them where the pool has fewer than k."""
@@ -78,11 +80,11 @@ class Search:
         if k < 1:
             raise ValueError(f"k is {k}; give at least 1.")
         k = min(k, len(self.pool))
-        found = [self._block(block, k) for block in query.float().to(self.pool.device).split(QUERIES)]
-        if not found:
+        if not len(query):
             return Neighbours(self.scale.new_empty(0, k), self.scale.new_empty(0, k, dtype=torch.long))
+        found = [self._block(block, k) for block in query.float().to(self.pool.device).split(QUERIES)]
         score, index = (torch.cat(part) for part in zip(*found, strict=True))
-        return Neighbours(1 - score, index)
+        return Neighbours((1 - score).clamp(min=0), index)
 
     def _block(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         query = torch.nn.functional.normalize(query, dim=1)
@@ -102,58 +104,66 @@ class Search:
 
     def _candidates(self, query: Tensor, many: int) -> tuple[Tensor, Tensor]:
         """Find the `many` best by coarse scores: those, less what the pool's mean gives, and where they are."""
-        step, small = self._small(query, each_row=True)
-        running = _Running(many)
+        step, small = self._small(query.clone(), each_row=True)
+        running = _Running(len(query), many, query.device)
         for block, its_step in zip(self.small, self.steps, strict=True):
-            score, index = _best(torch._int_mm(small, block.T) if self.coarse == "int8" else small @ block.T, many)
-            running.add(score.float() * (step * its_step), index, len(block))
-        return running.score, running.index
+            running.add(torch._int_mm(small, block.T) if self.coarse == "int8" else small @ block.T, step * its_step)
+        return running.best
 
     def _scores(self, query: Tensor, index: Tensor) -> Tensor:
         """Give the cosines of each unit query with its candidates, in float32."""
-        chosen = self.pool.index_select(0, index.flatten()).float().view(*index.shape, -1)
-        return torch.bmm(chosen, query[:, :, None])[:, :, 0] * self.scale[index]
+        scores = []
+        for some, which in zip(query.split(RESCORED), index.split(RESCORED), strict=True):
+            chosen = self.pool.index_select(0, which.flatten()).float().unflatten(0, which.shape)
+            scores.append(torch.bmm(chosen, some[:, :, None])[:, :, 0])
+        return torch.cat(scores) * self.scale[index]
 
     def _exact(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        running = _Running(k)
+        running = _Running(len(query), k, query.device)
         for block, scale in self._blocks():
-            running.add(*_best((query @ block.float().T).mul_(scale), k), len(block))
-        return running.score, running.index
+            running.add((query @ block.float().T).mul_(scale), query.new_ones(len(query), 1))
+        return running.best
 
 
 class _Running:
     """The best of every row, over blocks of columns."""
 
-    score: Tensor
-    index: Tensor
+    def __init__(self, rows: int, many: int, device: torch.device) -> None:
+        self._score = torch.full((rows, many), -torch.inf, device=device)
+        self._index = torch.zeros(rows, many, dtype=torch.long, device=device)
+        self._seen = 0
 
-    def __init__(self, many: int) -> None:
-        self.many, self.seen = many, 0
+    def add(self, scores: Tensor, step: Tensor) -> None:
+        """Take the scores (rows, columns) of the next columns, each row in steps (rows, 1) of its own."""
+        worst = self._score.amin(1, keepdim=True)
+        better = (scores.amax(1, keepdim=True) * step > worst).nonzero()[:, 0]  # soon only few rows find anything
+        if len(better):
+            some = scores if len(better) == len(scores) else scores[better]
+            score, index = _shortlist(some, self._score.shape[1])
+            score = torch.cat([self._score[better], score * step[better]], 1)
+            index = torch.cat([self._index[better], index + self._seen], 1)
+            self._score[better], order = score.topk(self._score.shape[1])
+            self._index[better] = index.gather(1, order)
+        self._seen += scores.shape[1]
 
-    def add(self, score: Tensor, index: Tensor, columns: int) -> None:
-        """Take the best (rows, some) of the next block of so many columns."""
-        index = index + self.seen
-        if self.seen:
-            score, index = torch.cat([self.score, score], 1), torch.cat([self.index, index], 1)
-            score, order = score.topk(min(self.many, score.shape[1]))
-            index = index.gather(1, order)
-        self.score, self.index = score, index
-        self.seen += columns
+    @property
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Scores and columns (rows, many), the best first."""
+        return self._score, self._index
 
 
-def _best(scores: Tensor, many: int) -> tuple[Tensor, Tensor]:
-    """Give the best of every row and their columns: they lie in the groups whose best are best."""
+def _shortlist(scores: Tensor, many: int) -> tuple[Tensor, Tensor]:
+    """Give some of every row's scores and their columns, the `many` best among them: the groups whose best are best."""
     rows, columns = scores.shape
-    stride = columns // GROUP  # group g holds the columns g, g + stride, ...; what is left over is looked at anyway
+    stride = columns // GROUP  # group g holds the columns g, g + stride, ...; what is left over is taken anyway
+    every = torch.arange(columns, device=scores.device)
     if stride <= many:
-        return scores.topk(min(many, columns))
+        return scores, every.expand(rows, -1)
     grouped = stride * GROUP
     groups = scores[:, :grouped].unflatten(1, (GROUP, stride)).amax(1).topk(many, sorted=False).indices
-    members = stride * torch.arange(GROUP, device=scores.device)[:, None]
-    rest = torch.arange(grouped, columns, device=scores.device).expand(rows, -1)
-    inside = torch.cat([(groups[:, None] + members).flatten(1), rest], 1)
-    score, order = scores.gather(1, inside).topk(many)
-    return score, inside.gather(1, order)
+    members = (groups[:, None] + stride * every[:GROUP, None]).flatten(1)
+    listed = torch.cat([members, every[grouped:].expand(rows, -1)], 1)
+    return scores.gather(1, listed), listed
 
 
 def _fastest(pool: Tensor) -> str:

@@ -1,0 +1,47 @@
+"""Encoded: a source that was heard once, for many voices."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from ssl_vc.audio import SAMPLE_RATE
+from ssl_vc.extract import Extractor
+from ssl_vc.features import Analysis
+
+HELD = 600  # seconds of a source whose frames are kept for the next voice; a longer one is heard again for each
+
+
+class Encoded:
+    """A source, and on demand its frames; they are kept, unless it is very long.
+
+    Args:
+        wav: the sound (samples,) at 16 kHz.
+        extractor: makes the frames that are matched.
+        analysis: makes what the vocoder reads.
+    """
+
+    def __init__(self, wav: Tensor, extractor: Extractor, analysis: Analysis) -> None:
+        self.wav, self._extractor, self._analysis = wav, extractor, analysis
+        self._kept: dict[str, Tensor] = {}
+
+    @property
+    def frames(self) -> int:
+        """How many frames there are: one for every hop, the last one begun too."""
+        return -(-len(self.wav) // self._extractor.hop_length)
+
+    def matched(self) -> Iterable[Tensor]:
+        """Give the frames that are matched, in pieces."""
+        return self._pieces("matched", lambda wav: self._extractor.stream(wav, every_hop=True))
+
+    def spoken(self) -> Iterable[Tensor]:
+        """Give what the vocoder reads of the source itself, in pieces."""
+        same = self._analysis.made_by == self._extractor.spec.facts
+        return self.matched() if same else self._pieces("spoken", self._analysis.frames)
+
+    def _pieces(self, name: str, make: Callable[[Tensor], Iterable[Tensor]]) -> Iterable[Tensor]:
+        if len(self.wav) > HELD * SAMPLE_RATE:
+            return make(self.wav)
+        if name not in self._kept:
+            self._kept[name] = torch.cat(list(make(self.wav)))
+        return [self._kept[name]]

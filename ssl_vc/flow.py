@@ -1,0 +1,56 @@
+"""Flow: matched frames on their way to the vocoder, and what is counted as they go by."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from ssl_vc.match.protocol import Jump, Match, blend
+from ssl_vc.melody import Melody
+from ssl_vc.tempo import Regroup
+
+
+class Tally:
+    """What is counted while frames go by."""
+
+    def __init__(self) -> None:
+        self.before, self.after = Jump(), Jump()
+        self.distances: list[Tensor] = []
+
+    def heard(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pass on the source's frames."""
+        for piece in pieces:
+            self.before.add(piece)
+            yield piece
+
+    def given(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pass on what the vocoder gets."""
+        for piece in pieces:
+            self.after.add(piece)
+            yield piece
+
+    @property
+    def distance(self) -> Tensor:
+        """Of the source's frames to the nearest of the voice, where it was looked for (frames,)."""
+        known = torch.cat(self.distances).cpu() if self.distances else torch.empty(0)
+        return known[~known.isnan()]
+
+
+def mixed(
+    matches: Iterable[Match] | None, own: Iterable[Tensor] | None, melody: Melody | None, share: float, tally: Tally
+) -> Iterator[Tensor]:
+    """Give what the vocoder reads: matched frames with the source's melody, and a share of the source's own."""
+    if matches is None:
+        assert own is not None
+        yield from own if melody is None else map(melody.lift, own)
+        return
+    source = None if own is None else Regroup(own)
+    for match in matches:
+        tally.distances.append(match.distance)
+        theirs = None if source is None else source.take(len(match.frames))
+        frames = match.frames
+        if melody is not None and theirs is not None:
+            frames = melody.lift(blend(melody.sung(frames, theirs), theirs, share))
+        else:
+            frames = blend(frames, theirs, share)
+        yield frames

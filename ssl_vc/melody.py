@@ -1,0 +1,56 @@
+"""Melody: whose pitch a vocoder sings that takes one. WORLD does; its frames say pitch and voicing by themselves.
+
+What is near in SSL frames need not be near in pitch, so a mean of neighbours has no melody. The source's own is kept,
+and moved to where the target's voice lies.
+"""
+
+import math
+
+from torch import Tensor
+
+from ssl_vc.voice import PitchRange
+from vocoder.world import World
+
+
+class Melody:
+    """The source's melody for one conversion.
+
+    Args:
+        world: whose frames they are.
+        own: all of the source's frames (frames, dim).
+        target: the voice's F0.
+        pitch: `keep` or `match`: moved to the target's median; a number: the source's own, so many semitones higher.
+    """
+
+    def __init__(self, world: World, own: Tensor, target: PitchRange | None, pitch: str | float) -> None:
+        self.world = world
+        self.moved = self.lifted = 0.0
+        if isinstance(pitch, str):
+            voiced = own[:, world.voicing] >= 0.5
+            if target is not None and bool(voiced.any()):
+                self.moved = math.log(target.median) - float(own[:, world.pitch][voiced].median())
+        else:
+            self.lifted = pitch
+
+    def sung(self, selected: Tensor, own: Tensor) -> Tensor:
+        """Give the selected frames with the source's voicing and its pitch, moved to the target's."""
+        sung = selected.clone()
+        sung[:, self.world.voicing] = own[:, self.world.voicing]
+        sung[:, self.world.pitch] = own[:, self.world.pitch] + self.moved
+        return sung
+
+    def lift(self, frames: Tensor) -> Tensor:
+        """Give frames so many semitones higher as were asked for."""
+        return self.world.shift_pitch(frames, self.lifted) if self.lifted else frames
+
+
+def check_pitch(pitch: object, takes_pitch: bool) -> None:
+    """Refuse what is no setting of the pitch, or what a vocoder cannot do."""
+    known = pitch in ("keep", "match") if isinstance(pitch, str) else isinstance(pitch, int | float)
+    if not known or isinstance(pitch, bool) or (isinstance(pitch, int | float) and not -48 <= pitch <= 48):
+        raise ValueError(f"pitch is {pitch!r}; possible are keep, match, or a number of semitones from -48 to 48.")
+    if pitch != "keep" and not takes_pitch:
+        raise ValueError(
+            f"pitch is {pitch!r}, but this vocoder takes no pitch: it sings what the matched frames say; leave it at "
+            "keep, or take the vocoder 'world'."
+        )
