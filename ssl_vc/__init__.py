@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssl_vc.audio import AudioError, read, write
+    from ssl_vc.convert import VoiceConverter
     from ssl_vc.copysynth import copy_synthesis
     from ssl_vc.extract import Extractor, FrameSpec, read_frames
+    from ssl_vc.voice import Voice
 
 __version__ = "0.1.0"
 
@@ -17,12 +19,24 @@ _HOMES = {
     "AudioError": "audio",
     "Extractor": "extract",
     "FrameSpec": "extract",
+    "Voice": "voice",
+    "VoiceConverter": "convert",
     "copy_synthesis": "copysynth",
     "read": "audio",
     "read_frames": "extract",
     "write": "audio",
 }
-__all__ = ["AudioError", "Extractor", "FrameSpec", "copy_synthesis", "read", "read_frames", "write"]
+__all__ = [
+    "AudioError",
+    "Extractor",
+    "FrameSpec",
+    "Voice",
+    "VoiceConverter",
+    "copy_synthesis",
+    "read",
+    "read_frames",
+    "write",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -43,3 +43,44 @@ def run(capsys):
         return stop.value.code, captured.out, captured.err
 
     return call
+
+
+VOWELS = (
+    (730, 1090, 2440),
+    (270, 2290, 3010),
+    (300, 870, 2240),
+    (530, 1840, 2480),
+    (570, 840, 2410),
+    (490, 1350, 1690),
+)
+
+
+@pytest.fixture(scope="session")
+def speech():
+    """Make speech-like sound (samples,) at 16 kHz: vowels, hissing and pauses, in an order that `text` decides."""
+
+    def say(seconds=2.0, *, pitch=120.0, size=1.0, text=0):
+        """A speaker is a pitch in Hz and a size; the same text has the same timing in all of them."""
+        generator = torch.Generator().manual_seed(text)
+        samples, step = round(seconds * 16_000), 1600
+        sounds = torch.randint(len(VOWELS) + 2, (-(-samples // step) + 1,), generator=generator).tolist()
+        sounds[0] = 0  # something is voiced
+        glide = 1 + 0.1 * torch.sin(torch.arange(samples) / 16_000 * 3)
+        pulses = torch.diff((pitch * glide / 16_000).cumsum(0).floor(), prepend=torch.zeros(1))
+        noise = torch.randn(samples, generator=generator)
+        wav = torch.zeros(samples)
+        for kind in set(sounds):
+            part = torch.tensor([sound == kind for sound in sounds]).float().repeat_interleave(step)[:samples]
+            part = torch.nn.functional.avg_pool1d(part[None], 401, 1, 200)[0]  # 25 ms to come and go
+            if kind < len(VOWELS):
+                heard = torch.fft.rfft(pulses, n=samples + 4000)
+                hertz = torch.linspace(0, 8000, len(heard))
+                for at in VOWELS[kind]:
+                    heard = heard / (1 - (hertz / (at * size)) ** 2 + 1j * hertz * (50 + at / 20) / (at * size) ** 2)
+                vowel = torch.fft.irfft(heard, n=samples + 4000)[:samples]
+                wav += part * vowel / vowel.abs().max()
+            elif kind == len(VOWELS):
+                wav += part * 0.05 * torch.diff(noise, prepend=torch.zeros(1))
+        return 0.4 * wav / wav.abs().max()
+
+    return say

@@ -65,7 +65,7 @@ class Search:
         return zip(self.pool.split(POOL), self.scale.split(POOL), strict=True)
 
     def _small(self, numbers: Tensor, each_row: bool = False) -> tuple[Tensor, Tensor]:
-        """Give (step, coarse numbers), whose product is about `numbers`, which are lost; one step, or one for each row."""
+        """Give (step, coarse numbers), whose product is about `numbers`; these are lost. One step, or one a row."""
         if self.coarse == "bfloat16":
             return numbers.new_ones(len(numbers), 1) if each_row else numbers.new_ones(()), numbers.bfloat16()
         low, high = numbers.aminmax(dim=1, keepdim=True)

@@ -92,9 +92,8 @@ def main() -> None:
         same = WAYS[name](query, pool) if name in WAYS else search(query, K).index
         added = float(subprocess.check_output([sys.executable, __file__, "--memory", name])) if name in WAYS else None
         text = "" if added is None else f"{added:6.0f} MB beyond the inputs, "
-        print(
-            f"{name:22} {taken:6.3f} s, {text}{float((same == wanted).float().mean()):.4%} of the neighbours are those of float64"
-        )
+        share = float((same == wanted).float().mean())
+        print(f"{name:22} {taken:6.3f} s, {text}{share:.4%} of the neighbours are those of float64")
     if not options.large:
         return
     try:

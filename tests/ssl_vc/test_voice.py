@@ -60,7 +60,7 @@ def test_what_is_too_large_for_16_bits_is_kept_as_bfloat16(tmp_path):
 
 
 def test_says_what_its_vocoder_reads():
-    assert voice().reads == {"kind": "ssl", "encoder": SPEC.encoder, "layer": 4, **{k: vars(SPEC)[k] for k in vars(SPEC)}}
+    assert voice().reads == {"kind": "ssl", **vars(SPEC)}
     assert with_synthesis().reads == WORLD
     assert voice(50).seconds == 1.0
 
@@ -192,7 +192,7 @@ def test_pickles_and_missing_files_are_refused(tmp_path):
     path.write_bytes(pickle.dumps({"frames": [1, 2]}))
     with pytest.raises(ValueError, match="is no voice that this version reads"):
         Voice.load(path)
-    with pytest.raises(ValueError, match="there is no voice '.*none.voice'; `ssl-vc voice build` makes one"):
+    with pytest.raises(ValueError, match=r"there is no voice '.*none\.voice'; `ssl-vc voice build` makes one"):
         Voice.load(tmp_path / "none.voice")
 
 

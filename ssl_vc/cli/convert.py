@@ -1,0 +1,135 @@
+"""`ssl-vc convert`: any voice to any voice."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from tqdm import tqdm
+
+import ssl_vc
+from ssl_vc.cli.messages import say
+
+if TYPE_CHECKING:
+    from ssl_vc.convert import VoiceConverter
+    from ssl_vc.voice import Voice
+
+MODEL = "tiny, knn-vc, untrained, a folder or a hub id; see `ssl-vc models list`."
+VOCODER = "world, griffin-lim, or weights: a folder, a file, a hub id. The model's own if left out."
+
+
+def convert(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Sound files.", readable=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A sound file; for several sources a folder.", show_default=False)
+    ],
+    target: Annotated[
+        list[Path] | None, typer.Option(metavar="REF...", help="Recordings of the target speaker, or folders of them.")
+    ] = None,
+    voice: Annotated[Path | None, typer.Option(help="A voice that `ssl-vc voice build` made.")] = None,
+    model: Annotated[str, typer.Option(help=MODEL)] = "tiny",
+    vocoder: Annotated[str | None, typer.Option(help=VOCODER)] = None,
+    layer: Annotated[int | None, typer.Option(help="Layer to match; what fits the vocoder if left out.")] = None,
+    matcher: Annotated[str, typer.Option(help="auto, knn, smooth, linear, orthogonal or transport.")] = "auto",
+    k: Annotated[int | None, typer.Option(help="How many neighbours; the matcher's choice if left out.")] = None,
+    blend: Annotated[float, typer.Option(help="1: matched frames, 0: the source's own, above 1: beyond.")] = 1.0,
+    pitch: Annotated[str, typer.Option(help="keep, match (the target's median), or semitones.")] = "keep",
+    speed: Annotated[float, typer.Option(help="How many times as fast.")] = 1.0,
+    loudness: Annotated[str, typer.Option(help="In LUFS, or keep.")] = "-16",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per result.")] = False,
+) -> None:
+    """Say in the target's voice what is said in each SOURCE."""
+    if (voice is None) == (not target):
+        raise typer.BadParameter("give the target either by --target REF... or by --voice FILE")
+    outputs = _outputs(sources, output, force)
+    options = {"matcher": matcher, "k": k, "blend": blend, "pitch": number_or(pitch, "keep", "match"), "speed": speed}
+    level = number_or(loudness, "keep")
+    options["loudness"] = None if level == "keep" else level
+    for path in (*sources[:1], *(target or [])[:1]):  # says what is wrong before a model is loaded for nothing
+        if not path.is_dir():
+            ssl_vc.read(path, speech=True)
+    wanted = None if voice is None else ssl_vc.Voice.load(voice)
+    converter = ssl_vc.VoiceConverter.from_pretrained(
+        model, vocoder=vocoder, layer=layer, device=device, offline=offline
+    )
+    wanted = wanted or converter.enroll(target or [], (target or sources)[0].stem)
+    converter.pool(wanted)
+    failed, said = 0, set[str]()
+    for source, path in tqdm(outputs.items(), unit="file", disable=None if len(outputs) > 1 else True):
+        try:
+            facts, notes = _convert(converter, source, path, wanted, options)
+        except (ValueError, OSError) as error:  # one bad file never stops the rest
+            if len(outputs) == 1:
+                raise
+            failed += 1
+            say("error", error)
+            continue
+        for note in notes:
+            if note not in said:
+                say("warning", note)
+                said.add(note)
+        line = "{input} -> {output}: {seconds} s in the voice {voice}, {matcher}, {speed_factor} x real time"
+        tqdm.write(json.dumps(facts) if as_json else line.format(**facts))
+    if failed:
+        raise ValueError(f"{failed} of {len(outputs)} files failed.")
+
+
+def _convert(
+    converter: "VoiceConverter", source: Path, path: Path, voice: "Voice", options: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Convert one file, and give what to report of it, and the warnings."""
+    start = time.perf_counter()
+    done = converter.converted(source, voice, **options)
+    ssl_vc.write(path, done.wav, done.sample_rate)
+    taken, seconds = time.perf_counter() - start, len(done.wav) / done.sample_rate
+    facts = {"input": _text(source), "output": _text(path), "voice": voice.name, "seconds": round(seconds, 3)}
+    facts |= {"sample_rate": done.sample_rate, "samples": len(done.wav), "matcher": done.matcher, "why": done.why}
+    for name in ("distance", "coverage", "jump", "source_jump"):
+        value = getattr(done, name)
+        facts[name] = None if value is None else round(value, 4)
+    facts |= {"taken": round(taken, 3), "speed_factor": round(seconds / taken, 1), "warnings": list(done.warnings)}
+    return facts, done.warnings
+
+
+def number_or(text: str, *words: str) -> float | str:
+    """Read a number, or one of some words."""
+    if text in words:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor {' or '.join(words)}") from None
+
+
+def _text(path: Path) -> str:
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _outputs(sources: list[Path], output: Path, force: bool) -> dict[Path, Path]:
+    """Say where each source goes, and refuse what would be overwritten."""
+    from ssl_vc.audio import CONTAINERS  # this loads torch, which `ssl-vc --help` need not wait for
+
+    is_file = output.suffix.lower() in CONTAINERS and not output.is_dir()
+    if is_file and len(sources) > 1:
+        raise typer.BadParameter(f"{output} is one file for {len(sources)} sources; give a folder")
+    if not is_file and (output.suffix or output.is_file()) and not output.is_dir() and len(sources) == 1:
+        raise typer.BadParameter(f"{output} names no sound file; end it in one of {', '.join(CONTAINERS)}")
+    outputs = {source: output if is_file else output / f"{source.stem}.wav" for source in sources}
+    if len(set(outputs.values())) < len(outputs):
+        raise typer.BadParameter("two sources have the same name; convert them one at a time")
+    if is_file and not output.parent.is_dir():
+        raise ValueError(f"the folder {output.parent} does not exist; create it first.")
+    existing = [path for path in outputs.values() if path.exists()]
+    if existing and not force:
+        raise ValueError(f"{existing[0]} exists; --force overwrites it.")
+    same = [source for source, path in outputs.items() if path.exists() and path.samefile(source)]
+    if same:
+        raise ValueError(f"{same[0]} would be overwritten by its own conversion; write it elsewhere.")
+    if not is_file:
+        output.mkdir(parents=True, exist_ok=True)
+    return outputs
