@@ -55,14 +55,14 @@ def build_voice(
         wavs.append(wav)
         clips.append(stored(frames))
         origins.append(Origin(label, _hash(source), round(len(wav) / SAMPLE_RATE, 3), len(frames)))
-    frames = torch.cat(_alike(clips))
+    frames = _joined(clips)
     names = [origin.name for origin in origins]
     return Voice(
         frames,
         extractor.spec,
         name,
         tuple(origins),
-        None if synthesis is None else torch.cat(_alike(others)),
+        None if synthesis is None else _joined(others),
         None if synthesis is None else dict(synthesis.made_by),
         _pitch(wavs),
         report.examine(wavs, names, clips, Pool(frames, None, [len(clip) for clip in clips])),
@@ -101,9 +101,10 @@ def _hash(source: Source) -> str:
     return hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest()
 
 
-def _alike(clips: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Give all clips the same kind of number: bfloat16 if one of them needs it."""
-    return clips if len({clip.dtype for clip in clips}) == 1 else [clip.bfloat16() for clip in clips]
+def _joined(clips: Sequence[Tensor]) -> Tensor:
+    """Join clips; all become bfloat16 if one of them needs it."""
+    alike = len({clip.dtype for clip in clips}) == 1
+    return torch.cat([clip if alike else clip.bfloat16() for clip in clips])
 
 
 def _pitch(wavs: Sequence[Tensor]) -> PitchRange | None:

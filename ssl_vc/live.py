@@ -76,7 +76,9 @@ class Stream:
         self._wav = torch.empty(0)  # the past that is still needed, and what was not heard yet
         self._dropped = 0  # frames of sound before it
         self._frames = torch.empty(0, vocoder.dim)  # matched; the last of them is number `_heard` - 1
-        self._heard = self._spoken = self._given = 0  # frames, frames, samples
+        self._heard = 0  # frames
+        self._spoken = 0  # frames
+        self._given = 0  # samples
         self._overlap: Tensor | None = None  # the frame after the last block, as that block would have said it
         self._over = False
 

@@ -129,10 +129,11 @@ class Voice:
         """What its frames for synthesis are, as vocoders check it."""
         return self.spec.facts if self.made_by is None else self.made_by
 
-    def pool(self, device: torch.device | str = "cpu") -> Pool:
+    def pool(self, device: torch.device | str = "cpu", *, approximate: bool = False) -> Pool:
         """Give its frames ready to be searched."""
         synthesis = None if self.synthesis is None else self.synthesis.to(device)
-        return Pool(self.frames.to(device), synthesis, [o.frames for o in self.origins if o.frames] or None)
+        clips = [origin.frames for origin in self.origins if origin.frames] or None
+        return Pool(self.frames.to(device), synthesis, clips, approximate=approximate)
 
     def save(self, path: str | Path) -> Path:
         """Write the voice to one file, whole or not at all."""

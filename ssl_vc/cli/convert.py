@@ -38,6 +38,9 @@ def convert(
     pitch: Annotated[str, typer.Option(help="keep, match (the target's median), or semitones.")] = "keep",
     speed: Annotated[float, typer.Option(help="How many times as fast.")] = 1.0,
     loudness: Annotated[str, typer.Option(help="In LUFS, or keep.")] = "-16",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Find 99 of 100 neighbours, for a target of hours.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
@@ -55,10 +58,12 @@ def convert(
             ssl_vc.read(path, speech=True)
     wanted = None if voice is None else ssl_vc.Voice.load(voice)
     converter = ssl_vc.VoiceConverter.from_pretrained(
-        model, vocoder=vocoder, layer=layer, device=device, offline=offline
+        model, vocoder=vocoder, layer=layer, device=device, offline=offline, approximate=approximate
     )
     wanted = wanted or converter.enroll(target or [], (target or sources)[0].stem)
-    converter.pool(wanted)
+    search = converter.pool(wanted).search
+    if approximate:
+        say("index", f"{getattr(search, 'recall', 1):.1%} of the exact neighbours were found when it was tried.")
     failed, said = 0, set[str]()
     for source, path in tqdm(outputs.items(), unit="file", disable=None if len(outputs) > 1 else True):
         try:

@@ -1,14 +1,15 @@
 """Options that take several values: `--target a.wav b.wav` is `--target a.wav --target b.wav`."""
 
-import click
+from typing import Any
+
 from typer.core import TyperCommand
 
 
 class TakesMany(TyperCommand):
     """A command whose repeatable options take every word up to the next option."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the option's name before each further value, as click wants it."""
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option's name before each further value."""
         many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         words: list[str] = []
         for word in args:

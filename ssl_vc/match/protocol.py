@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ssl_vc.match.ivf import ApproximateSearch
 from ssl_vc.match.search import Neighbours, Search
 
 
@@ -34,9 +35,18 @@ class Pool:
         frames: what queries are compared with (frames, dim).
         synthesis: what is given in their place (frames, other dim); the frames themselves if None.
         clips: how many frames each clip has, in order; one clip if None.
+        approximate: search with an index that finds nearly all neighbours; for hours of frames.
     """
 
-    def __init__(self, frames: Tensor, synthesis: Tensor | None = None, clips: Iterable[int] | None = None) -> None:
+    def __init__(
+        self,
+        frames: Tensor,
+        synthesis: Tensor | None = None,
+        clips: Iterable[int] | None = None,
+        *,
+        approximate: bool = False,
+    ) -> None:
+        self._approximate = approximate
         self.frames = frames
         self.synthesis = frames if synthesis is None else synthesis
         lengths = torch.tensor([len(frames)] if clips is None else list(clips))
@@ -51,9 +61,9 @@ class Pool:
         self.goes_on = self.goes_on.to(frames.device)
 
     @cached_property
-    def search(self) -> Search:
+    def search(self) -> Search | ApproximateSearch:
         """What finds the nearest frames."""
-        return Search(self.frames)
+        return ApproximateSearch(self.frames) if self._approximate else Search(self.frames)
 
     def nearest(self, query: Tensor, k: int) -> Neighbours:
         """Find the k nearest frames of each query (queries, dim); all of them where there are fewer than k."""
@@ -71,13 +81,11 @@ class Pool:
 
 
 class Matcher(Protocol):
-    """Anything that turns a source's frames into a target's.
+    """Anything that turns a source's frames into a target's."""
 
-    Attributes:
-        online: whether it gives frames as the source's come, with a bounded delay; else it hears the whole clip first.
-    """
-
-    online: bool
+    @property
+    def online(self) -> bool:
+        """Whether it gives frames as the source's come, with a bounded delay; else it hears the whole clip first."""
 
     def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
         """Give the target's frames for a clip's, in order, as many, in pieces of any size.
