@@ -10,10 +10,17 @@ What is different here: a frame holds one or more of WORLD's, centred in its sam
               |---------|---------|---
     ours      |    0    |    1    |
     WORLD's   | *     * | *     * |               two subframes
+
+Long clips are made in windows. WORLD counts a voice's pulses from where it begins, so each window is led in by a pitch
+that brings its count, where the two sounds are cross-faded, to that of the window before:
+
+    window 1   |======= core 1 =======|-context-|
+    window 2              |lead-in|---|======= core 2 =======|-context-|
 """
 
 import math
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
@@ -29,7 +36,10 @@ from vocoder.protocol import by_row
 Array = npt.NDArray[np.float64]
 
 NO_PITCH = 150.0  # Hz, the F0 of a clip that is nowhere voiced
-CORE, CONTEXT = 10.0, 0.5  # seconds analysed at a time, and heard on either side: a minute at once takes a gigabyte
+CORE, CONTEXT = 10.0, 0.5  # seconds worked on at a time, and on either side: to analyse a minute takes a gigabyte
+FADE = 0.005  # seconds from one window's sound to the next one's: its noise, for the pulses agree
+UNVOICED = 500.0  # Hz, how often WORLD puts a piece of noise where nothing is voiced
+PERIOD = 1 + 1e-9  # of a subframe: else rounding decides whether a sample half-way to an unvoiced one is voiced
 LOUDEST = 1e12  # of an envelope's power: far above any sound, and its sound is still finite
 
 
@@ -72,8 +82,8 @@ class World(nn.Module):
     """Analysis and synthesis: a wav (samples,) to frames (frames, dim), and frames (batch, frames, dim) to wav.
 
     A frame's columns are `pitch` (the natural logarithm of F0 in Hz), `voicing` (0 to 1), `envelope` (cepstra of the
-    log-envelope) and `aperiodicity` (in dB), each for all subframes in order. Analysis works in windows;
-    synthesis holds its whole clip in memory, about 2 MB a second.
+    log-envelope) and `aperiodicity` (in dB), each for all subframes in order. Analysis works in windows, and so do
+    `stream` and `synthesize`; calling it holds whole clips in memory, about 2 MB a second.
 
     Args:
         config: how frames are made.
@@ -132,6 +142,35 @@ class World(nn.Module):
         """Give the wav (batch, frames * hop_length) of frames (batch, frames, dim); zeros behind a row's length."""
         return by_row(self, self._generate, frames, lengths)
 
+    @torch.no_grad()
+    def stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Give a clip's sound piece by piece, in bounded memory; where the clip was cut makes no difference.
+
+        Args:
+            pieces: the clip's frames in order, (some frames, dim) each; a tensor of all of them is one piece.
+
+        Yields:
+            wav (samples,), together exactly frames * hop_length; of CORE seconds or less, what `forward` gives.
+        """
+        hop, fade = self.hop_length, round(FADE * self.sample_rate)
+        rise, tail, turns = (np.arange(fade) + 0.5) / fade, np.zeros(fade), 0.0
+        core, context = (math.ceil(seconds * self.sample_rate / hop) for seconds in (CORE, CONTEXT))
+        for window, start, stop in _windows(pieces, self.dim, core, context):
+            frames = window.double().numpy()
+            f0 = self._lead_in(self._f0(frames), start, turns) if start else self._f0(frames)
+            wav = self._synthesize(frames, f0)
+            sound = wav[start * hop : stop * hop]
+            if start:
+                sound[:fade] = rise * sound[:fade] + (1 - rise) * tail
+            yield torch.from_numpy(sound).float()
+            tail, turns = wav[stop * hop :][:fade].copy(), self._turns(f0, stop)
+
+    def synthesize(self, frames: Tensor) -> Tensor:
+        """Give the wav (frames * hop_length,) of one clip's frames (frames, dim) of any length."""
+        if not len(frames):
+            raise ValueError("the clip has no frames; give at least one.")
+        return torch.cat(list(self.stream(frames)))
+
     def shift_pitch(self, frames: Tensor, semitones: float) -> Tensor:
         """Give frames (..., frames, dim) whose F0 is higher by so many semitones; the envelope stays."""
         shifted = frames.clone()
@@ -178,28 +217,66 @@ class World(nn.Module):
 
     @torch.no_grad()
     def _generate(self, frames: Tensor) -> Tensor:
-        if not frames.isfinite().all():
-            raise ValueError("the frames have numbers that are NaN or infinite; make them again.")
-        wavs = [torch.from_numpy(self._synthesize(row)) for row in frames.detach().cpu().double().numpy()]
+        rows = frames.detach().cpu().double().numpy()
+        wavs = [torch.from_numpy(self._synthesize(row, self._f0(row))) for row in rows]
         return torch.stack(wavs).float().to(frames.device)
 
-    def _synthesize(self, frames: Array) -> Array:
-        """Give the wav (frames * hop_length,) of one clip's frames (frames, dim)."""
-        rate, step, count = self.sample_rate, self._step, len(frames) * self.config.subframes
-        # WORLD's first frame is on sample 0, half a step before ours: another in front, and half a step cut off
-        pitch, voicing, cepstra, bands = (
-            np.pad(frames[:, columns].reshape(count, -1), ((1, 1), (0, 0)), mode="edge")
-            for columns in (self.pitch, self.voicing, self.envelope, self.aperiodicity)
-        )
-        # below rate / fft_size + 1 WORLD takes F0 for unvoiced; far above speech it has a pulse in every few samples
-        f0 = np.exp(np.clip(pitch, math.log(rate / self.fft_size + 2), math.log(rate / 8)))
-        f0 = np.where(voicing >= 0.5, f0, 0.0)[:, 0]
+    def _subframes(self, frames: Array, columns: slice) -> Array:
+        """Give columns (subframes, numbers), the first and the last twice: WORLD begins half a step before ours."""
+        return np.pad(frames[:, columns].reshape(len(frames) * self.config.subframes, -1), ((1, 1), (0, 0)), "edge")
+
+    def _f0(self, frames: Array) -> Array:
+        """Give F0 in Hz (subframes,), 0 where unvoiced."""
+        # a period longer than fft_size makes WORLD write where it may not, and next to what is unvoiced it halves F0;
+        # far above speech it has a pulse in every few samples
+        low, high = math.log(2 * self.sample_rate / self.fft_size + 2), math.log(self.sample_rate / 8)
+        f0 = np.exp(np.clip(self._subframes(frames, self.pitch), low, high))
+        return np.where(self._subframes(frames, self.voicing) >= 0.5, f0, 0.0)[:, 0]
+
+    def _synthesize(self, frames: Array, f0: Array) -> Array:
+        """Give the wav (frames * hop_length,) of one clip's frames (frames, dim) with this F0."""
+        if not np.isfinite(frames).all():
+            raise ValueError("the frames have numbers that are NaN or infinite; make them again.")
+        rate, step = self.sample_rate, self._step
+        cepstra, bands = (self._subframes(frames, columns) for columns in (self.envelope, self.aperiodicity))
         with np.errstate(over="ignore"):
             envelope = _pyworld().decode_spectral_envelope(cepstra, rate, self.fft_size)
         np.clip(envelope, 1e-16, LOUDEST, out=envelope)
         aperiodicity = _pyworld().decode_aperiodicity(np.clip(bands, -60.0, 0.0), rate, self.fft_size)
-        wav = _pyworld().synthesize(f0, envelope, aperiodicity, rate, 1000 * step / rate)
-        return wav[step - step // 2 :][: count * step]
+        wav = _pyworld().synthesize(f0, envelope, aperiodicity, rate, PERIOD * 1000 * step / rate)
+        return wav[step - step // 2 :][: len(frames) * self.hop_length]
+
+    def _turns(self, f0: Array, frame: int) -> float:
+        """Give how many pulses, and what part of the next, WORLD has made of this F0 when a frame begins."""
+        subframe, step = np.arange(len(f0)), self._step
+        time = np.arange(frame * self.hop_length + step - step // 2) / (PERIOD * step)
+        voiced = np.interp(time, subframe, f0 > 0) > 0.5
+        return float(np.where(voiced, np.interp(time, subframe, f0), UNVOICED).sum() / self.sample_rate)
+
+    def _lead_in(self, f0: Array, frame: int, turns: float) -> Array:
+        """Give F0 begun in another way, so that when a frame begins it has made `turns`, but for whole ones."""
+        begin = slice(0, frame * self.config.subframes // 2 + 1)
+        f0, higher = f0.copy(), f0.copy()
+        f0[begin], higher[begin] = NO_PITCH, NO_PITCH + 1
+        made = self._turns(f0, frame)
+        f0[begin] += (turns - made) % 1 / (self._turns(higher, frame) - made)  # what is voiced turns in step with F0
+        return f0
+
+
+def _windows(pieces: Iterable[Tensor], dim: int, core: int, context: int) -> Iterator[tuple[Tensor, int, int]]:
+    """Give a clip's frames window by window, and where in each its core starts and stops."""
+    held, start = torch.empty(0, dim), 0
+    for piece in [pieces] if isinstance(pieces, Tensor) else pieces:
+        if piece.ndim != 2 or piece.shape[1] != dim:
+            raise ValueError(f"the frames have shape {tuple(piece.shape)}; a clip's are (frames, {dim}).")
+        for part in piece.split(core):
+            held = torch.cat([held, part.cpu()])
+            if len(held) >= start + core + context:
+                yield held[: start + core + context], start, start + core
+                drop = max(start + core - context, 0)
+                held, start = held[drop:], start + core - drop
+    if len(held) > start:
+        yield held, start, len(held)
 
 
 def _log_through_unvoiced(f0: Array, voiced: npt.NDArray[np.bool_]) -> Array:

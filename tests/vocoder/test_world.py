@@ -1,11 +1,14 @@
 import copy
 import sys
 import warnings
+from dataclasses import replace
+from itertools import islice, repeat
 
 import pytest
 import torch
 
 import vocoder.world
+from vocoder.mel import Mel
 from vocoder.pitch import track_pitch
 from vocoder.world import World, WorldConfig
 
@@ -174,6 +177,144 @@ def test_windows_equal_the_whole(world, frames, monkeypatch):
     assert difference[:, world.pitch].max() < 0.003  # 5 cents
     assert difference[:, world.envelope].max() < 0.1
     assert difference[:, world.aperiodicity].median() < 1  # dB; D4C throws dice
+
+
+def speech(rate=16_000):
+    """Two seconds of vowels, hisses and pauses; with windows of 0.6 s one begins in each."""
+    parts = []
+    for seed, (seconds, middle, formants) in enumerate([(0.4, 150, AH), (0.5, 130, EE), (0.5, 170, AH)]):
+        parts += [vowel(melody(seconds, rate, middle), rate, formants), 0.03 * noise(rate // 6, seed)]
+        parts += [torch.zeros(rate // 9)]
+    wav = torch.cat(parts)
+    return wav + 1e-4 * noise(len(wav))
+
+
+def song(rate=16_000):
+    """Two seconds of one vowel, voiced throughout."""
+    return vowel(melody(2.0, rate), rate) + 1e-4 * noise(2 * rate)
+
+
+@pytest.fixture(scope="module", params=[speech, song], ids=["speech", "song"])
+def clip(world, request):
+    return world.analyze(request.param())
+
+
+def in_windows(monkeypatch, core=0.6, context=0.2):
+    monkeypatch.setattr(vocoder.world, "CORE", core)
+    monkeypatch.setattr(vocoder.world, "CONTEXT", context)
+
+
+def seams(wav, core=9600):
+    return range(core, len(wav) - 3200, core)
+
+
+def decibel(part, whole):
+    return 10 * (part.square().mean(-1) / whole.square().mean(-1)).log10()
+
+
+@pytest.mark.parametrize("count", [1, 31, 39, 40, 71, 90])
+def test_a_stream_is_exact_however_it_is_cut(world, clip, monkeypatch, count):
+    in_windows(monkeypatch)
+    frames = clip[:count]
+    whole = world.synthesize(frames)
+    assert (whole.shape, whole.dtype) == ((count * 320,), torch.float32)
+    for size in (1, 7, 64):
+        assert torch.equal(torch.cat(list(world.stream(frames.split(size)))), whole)
+    pieces = [frames[:0], frames[: count // 3], frames[:0], frames[count // 3 :].double()]
+    assert torch.equal(torch.cat(list(world.stream(iter(pieces)))), whole)
+
+
+@pytest.mark.parametrize("count", [1, 50, 524])
+def test_a_clip_of_one_window_streams_as_if_whole(world, frames, count):
+    clip = frames.repeat(10, 1)[:count]
+    assert torch.equal(world.synthesize(clip), world(clip[None])[0])
+
+
+@pytest.mark.parametrize("sound", [speech, song])
+@pytest.mark.parametrize(
+    "config",
+    [WorldConfig(), WorldConfig(22_050, 256, 4), WorldConfig(24_000, 480, 1, low=40.0)],
+    ids=lambda config: f"{config.sample_rate}-{config.hop_length}-{config.subframes}",
+)
+def test_pulses_are_where_they_are_in_the_whole(monkeypatch, sound, config):
+    """Without breath, what is voiced is the same sound, on both sides of every seam."""
+    in_windows(monkeypatch)
+    world = World(replace(config, tracker="dio"))
+    frames = world.analyze(sound(config.sample_rate))
+    frames[:, world.aperiodicity] = -60.0
+    whole, streamed = (wav.view(-1, config.hop_length) for wav in (world(frames[None])[0], world.synthesize(frames)))
+    voiced = (frames[:, world.voicing] >= 0.5).all(1)
+    inside = voiced.float().unfold(0, 5, 1).amin(1) == 1  # and so are two frames on either side
+    apart = decibel(streamed - whole, whole)[2:-2][inside]
+    assert inside.sum() > 40
+    assert apart.max() < -40
+
+
+def test_a_stream_sounds_as_the_whole(world, clip, monkeypatch):
+    in_windows(monkeypatch)
+    whole, streamed = world(clip[None])[0], world.synthesize(clip)
+    assert decibel(streamed, whole).abs() < 0.1
+    apart = (Mel()(whole[None]) - Mel()(streamed[None]))[0].abs().mean(1)
+    assert apart.mean() < 0.2  # nepers: the noise is another
+    for seam in seams(whole):
+        near = slice(seam - 800, seam + 880)
+        assert decibel(streamed[near], whole[near]).abs() < 1.5
+        assert streamed[seam - 2 : seam + 82].diff().abs().max() <= 1.1 * whole[near].diff().abs().max()
+
+
+def test_no_click_is_heard_in_a_low_rumble(world, monkeypatch):
+    """Its samples hardly differ from one to the next, but from those of another rumble they do."""
+    in_windows(monkeypatch)
+    low = torch.hann_window(800)[None, None] / 800
+    rumble = world.analyze(torch.nn.functional.conv1d(noise(32_000)[None], low)[0])[5:-5].repeat(3, 1)
+    rumble[:, world.voicing] = 0
+    wav = world.synthesize(rumble)
+    at_seams = torch.stack([wav[seam - 2 : seam + 82].diff().abs().max() for seam in seams(wav)])
+    assert len(at_seams) > 5
+    assert at_seams.max() <= world(rumble[None]).diff().abs().max()
+
+
+def test_a_stream_has_no_end_and_holds_a_window(world, frames, monkeypatch):
+    in_windows(monkeypatch)
+    held, synthesize = [], World._synthesize
+    monkeypatch.setattr(
+        World, "_synthesize", lambda self, clip, f0: held.append(len(clip)) or synthesize(self, clip, f0)
+    )
+    for given in (repeat(frames[:3]), repeat(frames.repeat(3, 1))):
+        wavs = list(islice(world.stream(given), 6))
+        assert [len(wav) for wav in wavs] == 6 * [30 * 320]
+        assert max(held) == 30 + 2 * 10
+
+
+def test_streams_do_not_hear_of_each_other(world, clip, frames, monkeypatch):
+    in_windows(monkeypatch)
+    alone = world.synthesize(clip)
+    together = zip(world.stream(clip), world.stream(frames.repeat(9, 1)), strict=False)
+    assert torch.equal(torch.cat([wav for wav, _ in together]), alone)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e37])
+@pytest.mark.parametrize("config", [WorldConfig(), WorldConfig(hop_length=3200, subframes=1)], ids=["short", "long"])
+def test_no_stream_is_too_wild(monkeypatch, scale, config):
+    in_windows(monkeypatch)
+    world = World(config)
+    wav = world.synthesize(scale * noise(80 * world.dim).view(80, -1)[: 25600 // config.hop_length + 4])
+    assert len(wav) % config.hop_length == 0
+    assert wav.isfinite().all()
+
+
+def test_wrong_frames_are_refused_in_a_stream(world, frames, monkeypatch):
+    in_windows(monkeypatch)
+    bad = frames.clone()
+    bad[-1, -1] = torch.nan
+    with pytest.raises(ValueError, match="numbers that are NaN or infinite; make them again"):
+        list(world.stream([frames, bad]))
+    for wrong in (frames[:, 1:], frames[None], frames[0]):
+        with pytest.raises(ValueError, match=r"the frames have shape \(.*\); a clip's are \(frames, "):
+            list(world.stream([frames, wrong]))
+    with pytest.raises(ValueError, match="the clip has no frames; give at least one"):
+        world.synthesize(frames[:0])
+    assert not list(world.stream([]))
 
 
 @pytest.mark.parametrize(("rate", "hop"), [(16_000, 320), (22_050, 256), (24_000, 480), (44_100, 882), (48_000, 960)])
