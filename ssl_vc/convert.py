@@ -195,7 +195,7 @@ class VoiceConverter:
         if isinstance(self.vocoder, World):
             melody = Melody(self.vocoder, torch.cat(list(heard.spoken())), voice.pitch, pitch)
         own = self._here(stretch(heard.spoken(), heard.frames, frames)) if blend != 1 or melody else None
-        wav = synthesize(self.vocoder, tally.given(mixed(matches, own, melody, blend, tally)), frames)
+        wav = synthesize(self.vocoder, tally.given(mixed(matches, own, melody, blend, tally)), samples / SAMPLE_RATE)
         wav = wav[: round(samples * self.sample_rate / SAMPLE_RATE)]
         coverage = report.coverage(tally.distance, voice.findings)
         return Conversion(

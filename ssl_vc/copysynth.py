@@ -12,7 +12,6 @@ from functools import cached_property
 from os import PathLike, fspath
 from typing import NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -20,7 +19,7 @@ from pretrain import SpeechEncoder
 from ssl_vc.audio import SAMPLE_RATE, Source, read
 from ssl_vc.device import choose_device
 from ssl_vc.extract import Extractor
-from ssl_vc.features import Analysis, spectral_frames, ssl_frames, world_frames
+from ssl_vc.features import Analysis, spectral_frames, ssl_frames, synthesize, world_frames
 from ssl_vc.presets import load_encoder
 from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load
@@ -39,7 +38,6 @@ FITS = {
 }
 PAIRS = [(features, vocoder) for features, vocoders in FITS.items() for vocoder in vocoders]
 COEFFICIENTS = 40  # of an MFCC: with 24, as recognisers have them, no melody is left
-LONGEST = 600  # seconds for a vocoder that takes a clip in one piece
 
 Weights: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 
@@ -61,16 +59,7 @@ class Route(NamedTuple):
 
     def __call__(self, wav: Tensor) -> Tensor:
         """Give the copy (samples,) of a 16 kHz wav (samples,), exactly as long, at the vocoder's rate."""
-        if not isinstance(self.vocoder, NeuralVocoder) and len(wav) > LONGEST * SAMPLE_RATE:
-            raise ValueError(
-                f"the sound is {len(wav) / SAMPLE_RATE / 60:.0f} minutes long, and this vocoder takes it in one piece; "
-                f"cut it into parts of at most {LONGEST // 60} minutes, or take hifigan, vocos or bigvgan."
-            )
-        pieces = self.analysis.frames(wav)
-        if isinstance(self.vocoder, NeuralVocoder):
-            copy = torch.cat(list(self.vocoder.stream(pieces)))
-        else:
-            copy = self.vocoder(torch.cat(list(pieces))[None])[0].cpu()
+        copy = synthesize(self.vocoder, self.analysis.frames(wav), len(wav) / SAMPLE_RATE)
         return pad(copy, (0, round(len(wav) * self.sample_rate / SAMPLE_RATE) - len(copy)))
 
     @property

@@ -99,21 +99,20 @@ def read_by(vocoder: Vocoder, *extractors: Extractor) -> Analysis:
     return analysis
 
 
-def synthesize(vocoder: Vocoder, pieces: Iterable[Tensor], frames: int) -> Tensor:
+def synthesize(vocoder: Vocoder, pieces: Iterable[Tensor], seconds: float) -> Tensor:
     """Give the sound (samples,) of a clip's frames, in bounded memory where the vocoder can.
 
     Args:
         vocoder: what makes it.
         pieces: the frames in order, (some frames, dim) each.
-        frames: how many they are together.
+        seconds: how long the sound will be.
     """
     if isinstance(vocoder, NeuralVocoder | World):
         return torch.cat(list(vocoder.stream(pieces)))
-    if frames * vocoder.hop_length > LONGEST * vocoder.sample_rate:
+    if seconds > LONGEST:
         raise ValueError(
-            f"the sound is {frames * vocoder.hop_length / vocoder.sample_rate / 60:.0f} minutes long, and this vocoder "
-            f"takes it in one piece; cut it into parts of at most {LONGEST // 60} minutes, or take world, hifigan, "
-            "vocos or bigvgan."
+            f"the sound is {seconds / 60:.0f} minutes long, and this vocoder takes it in one piece; cut it into parts "
+            f"of at most {LONGEST // 60} minutes, or take world, hifigan, vocos or bigvgan."
         )
     return vocoder(torch.cat(list(pieces))[None])[0].cpu()
 

@@ -1,8 +1,8 @@
 """Approximate neighbours for hours of reference: only the cells of the pool that lie nearest to a query are looked at.
 
-An inverted file (Jégou, Douze and Schmid, 2011, "Product quantization for nearest neighbor search") as faiss has it, its
-frames unquantised. How many cells are looked at is not left to chance: as many as find the exact neighbours of frames that lie
-between those of the pool, where a source's may lie. Needs faiss (extra `train`), and a copy of the pool.
+An inverted file (Jégou, Douze and Schmid, 2011, "Product quantization for nearest neighbor search") as faiss has it,
+its frames unquantised. How many cells are looked at is not left to chance: as many as find the exact neighbours of
+frames that lie between those of the pool, where a source's may lie. Needs faiss (extra `train`) and a copy of the pool.
 """
 
 from importlib import import_module
