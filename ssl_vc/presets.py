@@ -150,9 +150,8 @@ def load_vocoder(name: str, *, offline: bool = False) -> "NeuralVocoder | None":
                 return None
             raise
     if not Path(place).is_dir():
-        if place.startswith("torchaudio:") or foreign.is_foreign(place):
-            return None
-        return load(place) if _holds_vocoder(_in_hub_cache(place)) else None
+        encoder = foreign.is_foreign(place)  # which fetches the config, if it is the hub's
+        return load(place) if not encoder and _holds_vocoder(_in_hub_cache(place)) else None
     return load(place) if _holds_vocoder(Path(place)) else None
 
 

@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 import ssl_vc
+from ssl_vc.cli.batch import batch
 from ssl_vc.cli.convert import convert
 from ssl_vc.cli.copy_synth import copy_synth
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.many import TakesMany
 from ssl_vc.cli.messages import say
+from ssl_vc.cli.models import models
 from ssl_vc.cli.train_vocoder import train_vocoder
 from ssl_vc.cli.voice import voice
 
@@ -25,10 +27,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(batch)
 app.command(cls=TakesMany)(convert)
 app.command()(copy_synth)
 app.command()(extract)
 app.command()(train_vocoder)
+app.add_typer(models, name="models")
 app.add_typer(voice)
 
 
