@@ -86,6 +86,7 @@ class _Actor:
     @cached_property
     def _worker(self) -> Worker:
         os.chdir(self._here)  # paths start where the user is
+        torch.set_num_threads(self._threads)
         return Worker(self._make(), self._folder, self._options)
 
     def do(self, tasks: Sequence[Task]) -> list[Result]:

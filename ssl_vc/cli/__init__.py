@@ -16,7 +16,7 @@ from ssl_vc.cli.convert import convert
 from ssl_vc.cli.copy_synth import copy_synth
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.many import TakesMany
-from ssl_vc.cli.messages import say
+from ssl_vc.cli.messages import Says, say
 from ssl_vc.cli.models import models
 from ssl_vc.cli.train_vocoder import train_vocoder
 from ssl_vc.cli.voice import voice
@@ -75,6 +75,9 @@ def _set_up_process(debug: bool) -> None:
     if debug:
         logging.basicConfig(level=logging.DEBUG)
     else:
+        logger = logging.getLogger("ssl_vc")  # says what is fetched
+        logger.setLevel(logging.INFO)
+        logger.handlers, logger.propagate = [Says()], False
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it would announce each of its tries to reach the hub
 
 

@@ -32,7 +32,7 @@ def convert(
     model: Annotated[str, typer.Option(help=MODEL)] = "tiny",
     vocoder: Annotated[str | None, typer.Option(help=VOCODER)] = None,
     layer: Annotated[int | None, typer.Option(help="Layer to match; what fits the vocoder if left out.")] = None,
-    matcher: Annotated[str, typer.Option(help="auto, knn, smooth, linear, orthogonal or transport.")] = "auto",
+    matcher: Annotated[str, typer.Option(help="auto, knn, smooth, linear, orthogonal, low-rank or transport.")] = "auto",
     k: Annotated[int | None, typer.Option(help="How many neighbours; the matcher's choice if left out.")] = None,
     blend: Annotated[float, typer.Option(help="1: matched frames, 0: the source's own, above 1: beyond.")] = 1.0,
     pitch: Annotated[str, typer.Option(help="keep, match (the target's median), or semitones.")] = "keep",

@@ -1,7 +1,6 @@
 """`ssl-vc models`: what exists, its licence, size and checksum; and the published files, fetched and verified."""
 
 import json
-import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import Says, say
+from ssl_vc.cli.messages import say
 
 if TYPE_CHECKING:
     from ssl_vc.download import Asset
@@ -85,11 +84,8 @@ def fetch(
 
 
 def _fetch(asset: "Asset", offline: bool, force: bool) -> Path:
-    from ssl_vc import download, transfer
+    from ssl_vc import download
 
-    for logger in (download.logger, transfer.logger):
-        logger.setLevel(logging.INFO)
-        logger.handlers = [Says()]
     with tqdm(desc=asset.name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
 
         def watch(done: int, total: int) -> None:

@@ -18,6 +18,7 @@ MATCHERS: dict[str, KNN | Smooth | Linear | Transport] = {
     "smooth": Smooth(),
     "linear": Linear(),
     "orthogonal": Linear(orthogonal=True),
+    "low-rank": Linear(rank=100),
     "transport": Transport(),
 }
 LITTLE = 30.0  # seconds of reference; below, kNN loses words

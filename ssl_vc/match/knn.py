@@ -25,6 +25,7 @@ class KNN(NamedTuple):
     weighted: bool = False
     online: bool = True
 
+    @torch.no_grad()
     def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
         """Give the target's frames for a clip's; see `Matcher`."""
         for piece in pieces:

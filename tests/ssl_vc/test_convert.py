@@ -131,7 +131,7 @@ def test_blend_goes_from_the_source_through_the_target(vc, anna, source):
         assert torch.allclose(vc.convert(source, anna, blend=share, loudness=None), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("matcher", ["auto", "knn", "smooth", "linear", "orthogonal", "transport"])
+@pytest.mark.parametrize("matcher", ["auto", "knn", "smooth", "linear", "orthogonal", "low-rank", "transport"])
 def test_every_matcher_converts(vc, anna, source, matcher):
     done = vc.converted(source, anna, matcher=matcher)
     assert done.wav.shape == source.shape
