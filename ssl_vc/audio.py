@@ -143,7 +143,7 @@ def write(path: str | os.PathLike[str], wav: Tensor | Array, sample_rate: int) -
     name, suffix = repr(str(path)), path.suffix.lower()
     with _about(f"The sound for {name}"):
         _check_rate(sample_rate)
-        frames = _frames(wav)
+        frames = as_frames(wav)
         if frames.shape[1] > 1:
             raise AudioError(f"has {frames.shape[1]} channels; give (samples,) or (1, samples)")
         peak = float(np.abs(frames).max())
@@ -246,10 +246,10 @@ def _array_blocks(source: Any) -> Blocks:
     pair = (source, SAMPLE_RATE) if isinstance(source, Tensor) else source
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise AudioError(f"is a {type(source).__name__}; give a path, an (array, rate) pair or a 16 kHz tensor")
-    return _mono_16k([_frames(pair[0])], pair[1])
+    return _mono_16k([as_frames(pair[0])], pair[1])
 
 
-def _frames(sound: Any) -> Array:
+def as_frames(sound: Any) -> Array:
     """An array or tensor as (samples, channels), float32."""
     if isinstance(sound, Tensor):
         sound = (sound.float() if sound.is_floating_point() else sound).numpy(force=True)

@@ -12,6 +12,7 @@ from ssl_vc.voice import Voice
 
 PARTS = ".batch"  # the folder for what is not finished, in the folder of the outputs
 OPTIONS = ("matcher", "k", "blend", "pitch", "speed", "loudness")
+FORBIDDEN = '<>:"|?*'  # in names of files, on Windows
 COLUMNS = ("source", "voice", "target", "name", *OPTIONS)
 Target: TypeAlias = Voice | str | os.PathLike[str] | list[Source]
 
@@ -158,9 +159,10 @@ def plan(jobs: Iterable[Job | tuple[Any, ...]]) -> list[Task]:
             raise ValueError(f"a voice is a {kind}; give a voice, the path of a voice's file, or a list of recordings.")
         check_options(job.options)
         output = _output(job)
-        if output in tasks:
+        place = output.casefold()  # some disks take two such names for one
+        if place in tasks:
             raise ValueError(f"two jobs have the output {output}; give them different names.")
-        tasks[output] = Task(job, output)
+        tasks[place] = Task(job, output)
     return list(tasks.values())
 
 
@@ -172,10 +174,12 @@ def check_options(options: Iterable[str]) -> None:
 
 
 def _output(job: Job) -> str:
-    name = job.name or f"{_stem(job.source)}__{_stem(job.voice)}"
+    name = job.name or _harmless(f"{_stem(job.source)}__{_stem(job.voice)}")
     path = PurePath(name)
     if not path.name or path.is_absolute() or path.drive or ".." in path.parts or path.parts[0] == PARTS:
         raise ValueError(f"the name {name!r} is not below the folder of the outputs; give a relative path.")
+    if not name.isprintable() or {*name} & {*FORBIDDEN}:
+        raise ValueError(f"the name {name!r} holds what some systems refuse in names; leave out {' '.join(FORBIDDEN)}.")
     return path.as_posix() + ("" if path.suffix.lower() in CONTAINERS else ".wav")
 
 
@@ -184,7 +188,12 @@ def _stem(given: Source | Target) -> str:
         return Path(given).stem
     if isinstance(given, list) and given:
         return _stem(given[0])
-    return given.name.replace("/", "-").replace("\\", "-") if isinstance(given, Voice) else "sound"
+    return given.name if isinstance(given, Voice) else "sound"
+
+
+def _harmless(name: str) -> str:
+    """Make a name of which every system can make a file."""
+    return "".join("-" if letter in FORBIDDEN + "/\\" or not letter.isprintable() else letter for letter in name)
 
 
 def text(given: Source | Target) -> str:

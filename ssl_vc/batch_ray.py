@@ -8,6 +8,8 @@ process, since another number changes the last bits; on machines of one kind the
 
 import math
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -48,7 +50,10 @@ class OnRay(NamedTuple):
         if started:
             quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
             os.environ.setdefault(*PASSIVE)
+            terminate = signal.getsignal(signal.SIGTERM)
             ray.init(address or "local", configure_logging=False, **({} if address else quiet))
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, terminate)  # Ray's own way with it is a page of addresses
         actors: list[Any] = []
         try:
             actors += self._start(ray, folder, options, started and not address)

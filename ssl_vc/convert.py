@@ -4,8 +4,9 @@ source --> extractor --> frames --> matcher, a voice --> what the vocoder reads 
 """
 
 from collections.abc import Iterable, Iterator
+from numbers import Real
 from os import PathLike
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,9 +19,9 @@ from ssl_vc.encoded import Encoded
 from ssl_vc.enroll import build_voice
 from ssl_vc.extract import Extractor
 from ssl_vc.features import read_by, synthesize
-from ssl_vc.flow import Tally, mixed
+from ssl_vc.flow import Conversion, Tally, mixed
 from ssl_vc.live import Stream
-from ssl_vc.match.choice import choose
+from ssl_vc.match.choice import Both, choose
 from ssl_vc.match.protocol import Matcher, Pool
 from ssl_vc.melody import Melody, check_pitch
 from ssl_vc.presets import load_encoder, load_vocoder
@@ -33,32 +34,6 @@ from vocoder.world import World
 
 LOUDNESS = -16.0  # LUFS
 FAR = 0.5  # of a source's frames farther away than the voice reaches are worth a warning
-
-
-class Conversion(NamedTuple):
-    """A converted sound, and how it came about.
-
-    Attributes:
-        wav: (samples,).
-        sample_rate: of it.
-        matcher: the matcher's name.
-        why: a sentence on the choice of the matcher.
-        distance: mean of 1 - cosine from the source's frames to the nearest of the voice; None if not looked for.
-        coverage: share of the source's frames that are farther from the voice than its own are from each other.
-        jump: how little a frame that the vocoder got has to do with the one before, see `ssl_vc.match.protocol.Jump`.
-        source_jump: the same of the source's frames, where the vocoder reads the frames that are matched.
-        warnings: what a user should know, a sentence each.
-    """
-
-    wav: Tensor
-    sample_rate: int
-    matcher: str
-    why: str
-    distance: float | None
-    coverage: float | None
-    jump: float
-    source_jump: float | None
-    warnings: tuple[str, ...]
 
 
 class VoiceConverter:
@@ -84,6 +59,8 @@ class VoiceConverter:
         self.approximate = approximate
         self.extractor, self.matcher = extractor, matcher
         self.vocoder: Vocoder = World() if vocoder is None else vocoder
+        if isinstance(self.vocoder, torch.nn.Module):
+            self.vocoder.to(extractor.device)
         self.analysis = read_by(self.vocoder, extractor, *([synthesis] if synthesis else []))
         self.same_frames = self.analysis.made_by == extractor.spec.facts
         self._pools: WeakKeyDictionary[Voice, Pool] = WeakKeyDictionary()
@@ -122,8 +99,6 @@ class VoiceConverter:
         matched = spoken if layer is None else layer
         extractor = Extractor(encoder, matched, device=device, dtype=dtype)
         other = Extractor(encoder, spoken, device=device, dtype=dtype) if reads and spoken != matched else None
-        if isinstance(speaker, torch.nn.Module):
-            speaker.to(extractor.device)
         return cls(extractor, matcher, speaker, synthesis=other, approximate=approximate)
 
     @property
@@ -186,6 +161,8 @@ class VoiceConverter:
         pool = self.pool(voice)
         choice = choose(self.matcher if matcher is None else matcher, pool, k)
         heard = source if isinstance(source, Encoded) else self.encode(source)
+        if heard.made_by != (self.extractor.spec, dict(self.analysis.made_by)):
+            raise ValueError("this source was encoded by another converter; encode it with this one.")
         samples = max(round(len(heard.wav) / speed), 1)
         frames = -(-samples // self.extractor.hop_length)
         tally = Tally()
@@ -230,16 +207,23 @@ class VoiceConverter:
         k: int | None = None,
         blend: float = 1.0,
         block: float = 0.1,
-        lookahead: float = 0.28,
+        lookahead: float = 0.26,
         sample_rate: int = SAMPLE_RATE,
     ) -> Stream:
-        """Begin a live conversion: call what this gives with chunks of sound, then its `finish`; see `Stream`."""
+        """Begin a live conversion: call what this gives with chunks of sound, then its `finish`; see `Stream`.
+
+        The matcher is the converter's own, which must be `knn`; of `auto` it is the part that is.
+        """
         _check_range("blend", blend, 0, 4)
+        _check_range("block", block, 0.02, 10)
+        _check_range("lookahead", lookahead, 0.02, 10)
+        _check_range("sample_rate", sample_rate, 1000, 768_000)
         pool = self.pool(voice)
+        chosen = choose(self.matcher, pool, k).matcher
         return Stream(
             self.extractor,
             pool,
-            choose("knn", pool, k).matcher,
+            chosen.second if isinstance(chosen, Both) else chosen,
             self.vocoder,
             share=blend,
             block=block,
@@ -249,6 +233,8 @@ class VoiceConverter:
 
     def pool(self, voice: Voice) -> Pool:
         """Give a voice's frames, ready to be searched; a voice that was not made for this converter is refused."""
+        if not isinstance(voice, Voice):
+            raise ValueError(f"the voice is a {type(voice).__name__}; give what `enroll` or `Voice.load` gave.")
         if voice not in self._pools:
             self.extractor.spec.require(voice.spec, f"the voice {voice.name!r}")
             if dict(voice.reads) != dict(self.analysis.made_by):
@@ -256,6 +242,12 @@ class VoiceConverter:
                     f"the voice {voice.name!r} was built for a vocoder that reads {voice.reads.get('kind')} frames, "
                     f"and this one reads {self.analysis.made_by.get('kind')} frames of another make; build the voice "
                     "again with this vocoder."
+                )
+            width = voice.frames.shape[1] if voice.synthesis is None else voice.synthesis.shape[1]
+            if width != self.vocoder.dim:
+                raise ValueError(
+                    f"the voice {voice.name!r} has {width} numbers in a frame, and the vocoder reads "
+                    f"{self.vocoder.dim}; build the voice again."
                 )
             self._pools[voice] = voice.pool(self.extractor.device, approximate=self.approximate)
         return self._pools[voice]
@@ -271,8 +263,8 @@ def _vocoder(name: str, vocoder: str | PathLike[str] | None, offline: bool) -> V
     return makers[str(vocoder)]() if str(vocoder) in makers else load(str(vocoder))
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+def _check_range(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
         raise ValueError(f"{name} is {value!r}; possible are numbers from {low:g} to {high:g}.")
 
 

@@ -23,6 +23,7 @@ class Encoded:
 
     def __init__(self, wav: Tensor, extractor: Extractor, analysis: Analysis) -> None:
         self.wav, self._extractor, self._analysis = wav, extractor, analysis
+        self.made_by = extractor.spec, dict(analysis.made_by)
         self._kept: dict[str, Tensor] = {}
 
     @property
@@ -40,7 +41,8 @@ class Encoded:
         return self.matched() if same else self._pieces("spoken", self._analysis.frames)
 
     def _pieces(self, name: str, make: Callable[[Tensor], Iterable[Tensor]]) -> Iterable[Tensor]:
-        if len(self.wav) > HELD * SAMPLE_RATE:
+        slow = name == "spoken" and self._analysis.made_by["kind"] == "world"  # and its frames are small
+        if len(self.wav) > HELD * SAMPLE_RATE and not slow:
             return make(self.wav)
         if name not in self._kept:
             self._kept[name] = torch.cat(list(make(self.wav)))

@@ -41,6 +41,8 @@ def build_voice(
         loudness: bring every recording to so many LUFS first; left as it is if None.
         note: licence, consent, whatever a user of the voice should know.
     """
+    if loudness is not None and not -70 <= loudness <= 0:
+        raise ValueError(f"loudness is {loudness!r}; possible are numbers from -70 to 0.")
     wavs, clips, others, origins = [], [], [], []
     for label, source in _each(sources):
         wav = read(source, speech=True)
@@ -49,7 +51,7 @@ def build_voice(
         try:
             frames = extractor(wav)
         except AudioError as error:
-            raise AudioError(f"{label}: {error}") from None
+            raise AudioError(str(error).replace("'the clip'", label)) from None
         if synthesis is not None:
             others.append(stored(torch.cat([piece.cpu() for piece in synthesis.frames(wav)])[: len(frames)]))
         wavs.append(wav)
@@ -82,10 +84,14 @@ def _each(sources: Source | Iterable[Source]) -> Iterator[tuple[str, Source]]:
         elif not Path(source).is_dir():
             yield os.fsencode(source).decode(errors="replace"), source
         else:
-            files = sorted(path for path in Path(source).rglob("*") if path.suffix.lower() in SUFFIXES)
+            files = sorted(path for path in Path(source).rglob("*") if _is_sound(path))
             if not files:
                 raise ValueError(f"the folder {str(source)!r} holds no sound files.")
             yield from ((os.fsencode(path).decode(errors="replace"), path) for path in files)
+
+
+def _is_sound(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
 
 
 def _is_pair(sources: object) -> bool:

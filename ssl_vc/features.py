@@ -51,7 +51,11 @@ def ssl_frames(extractor: Extractor, name: str = "encoder") -> Analysis:
 
 def world_frames(vocoder: World) -> Analysis:
     """WORLD's frames."""
-    return Analysis(lambda wav: [vocoder.analyze(_whole(wav, vocoder.hop_length))], vocoder.reads)
+
+    def frames(wav: Tensor) -> list[Tensor]:
+        return [vocoder.analyze(_whole(_at_rate(wav, vocoder.sample_rate), vocoder.hop_length))]
+
+    return Analysis(frames, vocoder.reads)
 
 
 def spectral_frames(features: Mel | Mfcc, then: Callable[[Tensor], Tensor] = lambda frames: frames) -> Analysis:
@@ -65,9 +69,7 @@ def spectral_frames(features: Mel | Mfcc, then: Callable[[Tensor], Tensor] = lam
 
     @torch.no_grad()
     def frames(wav: Tensor) -> Iterator[Tensor]:
-        if config.sample_rate != SAMPLE_RATE:
-            wav = torch.from_numpy(soxr.resample(wav.numpy(), SAMPLE_RATE, config.sample_rate))
-        hops = _whole(wav, config.hop_length).view(-1, config.hop_length)
+        hops = _whole(_at_rate(wav, config.sample_rate), config.hop_length).view(-1, config.hop_length)
         context = -(-config.n_fft // config.hop_length)
         device = next(features.buffers()).device
         for start in range(0, len(hops), BLOCK):
@@ -96,6 +98,12 @@ def read_by(vocoder: Vocoder, *extractors: Extractor) -> Analysis:
     else:
         raise ValueError(f"this vocoder reads {kind or 'unknown'} features; conversion knows ssl, mel, mfcc and world.")
     analysis.require(vocoder, f"{kind} of this make")
+    spec = extractors[0].spec
+    if vocoder.hop_length * spec.sample_rate != spec.hop_length * vocoder.sample_rate:
+        raise ValueError(
+            f"this vocoder makes {1000 * vocoder.hop_length / vocoder.sample_rate:g} ms of a frame, and one that is "
+            f"matched lasts {1000 * spec.hop_length / spec.sample_rate:g} ms; take another vocoder."
+        )
     return analysis
 
 
@@ -115,6 +123,10 @@ def synthesize(vocoder: Vocoder, pieces: Iterable[Tensor], seconds: float) -> Te
             f"of at most {LONGEST // 60} minutes, or take world, hifigan, vocos or bigvgan."
         )
     return vocoder(torch.cat(list(pieces))[None])[0].cpu()
+
+
+def _at_rate(wav: Tensor, rate: int) -> Tensor:
+    return wav if rate == SAMPLE_RATE else torch.from_numpy(soxr.resample(wav.numpy(), SAMPLE_RATE, rate))
 
 
 def _whole(wav: Tensor, hop: int) -> Tensor:

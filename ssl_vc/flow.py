@@ -1,6 +1,7 @@
-"""Flow: matched frames on their way to the vocoder, and what is counted as they go by."""
+"""Flow: matched frames on their way to the vocoder, what is counted as they go by, and what comes of it."""
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,6 +9,32 @@ from torch import Tensor
 from ssl_vc.match.protocol import Jump, Match, blend
 from ssl_vc.melody import Melody
 from ssl_vc.tempo import Regroup
+
+
+class Conversion(NamedTuple):
+    """A converted sound, and how it came about.
+
+    Attributes:
+        wav: (samples,).
+        sample_rate: of it.
+        matcher: the matcher's name.
+        why: a sentence on the choice of the matcher.
+        distance: mean of 1 - cosine from the source's frames to the nearest of the voice; None if not looked for.
+        coverage: share of the source's frames that are farther from the voice than its own are from each other.
+        jump: how little a frame that the vocoder got has to do with the one before, see `ssl_vc.match.protocol.Jump`.
+        source_jump: the same of the source's frames, where the vocoder reads the frames that are matched.
+        warnings: what a user should know, a sentence each.
+    """
+
+    wav: Tensor
+    sample_rate: int
+    matcher: str
+    why: str
+    distance: float | None
+    coverage: float | None
+    jump: float
+    source_jump: float | None
+    warnings: tuple[str, ...]
 
 
 class Tally:

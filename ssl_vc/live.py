@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pretrain.encoder.frontend import FIELD, HOP
-from ssl_vc.audio import SAMPLE_RATE, AudioError
+from ssl_vc.audio import SAMPLE_RATE, AudioError, as_frames
 from ssl_vc.extract import Extractor
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Matcher, Pool, blend
@@ -54,7 +54,7 @@ class Stream:
         *,
         share: float = 1.0,
         block: float = 0.1,
-        lookahead: float = 0.28,
+        lookahead: float = 0.26,
         sample_rate: int = SAMPLE_RATE,
     ) -> None:
         if not isinstance(matcher, KNN):
@@ -72,34 +72,40 @@ class Stream:
         self._vocoder, self._share = vocoder, share
         self._spoken_ahead = min(SPOKEN_AHEAD, vocoder.context, frames_ahead - 1)
         self._heard_ahead = frames_ahead - self._spoken_ahead
-        self._resample = None if sample_rate == SAMPLE_RATE else soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1)
+        self._resample = _resampler(sample_rate)
+        self._resampling = _delay(sample_rate)
         self._wav = torch.empty(0)  # the past that is still needed, and what was not heard yet
         self._dropped = 0  # frames of sound before it
         self._frames = torch.empty(0, vocoder.dim)  # matched; the last of them is number `_heard` - 1
         self._heard = 0  # frames
         self._spoken = 0  # frames
         self._given = 0  # samples
-        self._overlap: Tensor | None = None  # the frame after the last block, as that block would have said it
+        self._overlap = torch.empty(0)  # the frame after the last block, as that block would have said it
         self._over = False
 
     @property
     def latency(self) -> float:
         """Seconds from a sound's arrival to its conversion, at most, besides the time to compute it."""
         frames = self._block + self._heard_ahead + self._spoken_ahead
-        return (frames * HOP + FIELD - HOP) / SAMPLE_RATE
+        return (frames * HOP + FIELD - HOP) / SAMPLE_RATE + self._resampling
 
     def __call__(self, chunk: Tensor | np.ndarray[Any, Any]) -> Tensor:
         """Take the next samples (samples,), any number of them, and give what is ready (samples,), perhaps nothing."""
-        if self._over:
-            raise ValueError("this conversion is finished; begin another with `stream`.")
-        sound = torch.as_tensor(chunk).detach().cpu().float()
-        if sound.ndim != 1 or not bool(sound.isfinite().all()):
-            raise AudioError(f"a chunk has the shape {tuple(sound.shape)}, or is not finite; give (samples,).")
+        self._refuse_if_over()
+        if chunk.ndim != 1:
+            raise AudioError(f"a chunk has the shape {tuple(chunk.shape)}; give (samples,).")
+        try:
+            sound = torch.from_numpy(as_frames(chunk)[:, 0]) if len(chunk) else torch.empty(0)
+        except AudioError as error:
+            raise AudioError(f"a chunk {error}.") from None
+        if not bool(sound.isfinite().all()):
+            raise AudioError("a chunk has samples that are NaN or infinite; leave them out.")
         self._take(sound, last=False)
         return self._advance()
 
     def finish(self) -> Tensor:
         """Give all that is still to come (samples,), as if silence followed; then the conversion is over."""
+        self._refuse_if_over()
         self._take(torch.empty(0), last=True)
         samples = self._dropped * HOP + len(self._wav)
         total = -(-samples // HOP)
@@ -115,6 +121,10 @@ class Stream:
         wanted = round(samples * self._vocoder.sample_rate / SAMPLE_RATE)
         rest = torch.cat(parts)
         return rest[: len(rest) - (self._given - wanted)]
+
+    def _refuse_if_over(self) -> None:
+        if self._over:
+            raise ValueError("this conversion is finished; begin another with `stream`.")
 
     def _take(self, sound: Tensor, last: bool) -> None:
         if self._resample is not None:
@@ -156,11 +166,31 @@ class Stream:
         first = self._heard - len(self._frames)
         wav = self._vocoder(self._frames[None])[0].float().cpu()[(self._spoken - first) * hop :]
         sound, rest = wav[: (upto - self._spoken) * hop], wav[(upto - self._spoken) * hop :]
-        if self._overlap is not None and len(self._overlap):
-            share = torch.linspace(0, 1, len(self._overlap))
-            sound[: len(share)] = (1 - share) * self._overlap + share * sound[: len(share)]
-        self._overlap = rest[:hop]
+        sound, self._overlap = faded(sound, self._overlap), rest[:hop]
         self._spoken = upto
         self._given += len(sound)
         self._frames = self._frames[max(upto - self._vocoder.context - first, 0) :]
         return sound
+
+
+def faded(sound: Tensor, overlap: Tensor) -> Tensor:
+    """Give a sound (samples,) that begins as another and becomes itself by that one's end."""
+    share = torch.linspace(0, 1, len(overlap))
+    return torch.cat([(1 - share) * overlap + share * sound[: len(overlap)], sound[len(overlap) :]])
+
+
+def _resampler(sample_rate: int) -> soxr.ResampleStream | None:
+    # better qualities wait for as much as 100 ms, and speech does not need them
+    return None if sample_rate == SAMPLE_RATE else soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, quality="LQ")
+
+
+def _delay(sample_rate: int) -> float:
+    """Measure how many seconds a resampler holds back."""
+    resampler, most, held = _resampler(sample_rate), 0, 0
+    if resampler is None:
+        return 0.0
+    step = sample_rate // 100
+    for number in range(1, 51):
+        held += len(resampler.resample_chunk(np.zeros(step, np.float32)))
+        most = max(most, number * SAMPLE_RATE // 100 - held)
+    return most / SAMPLE_RATE

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -114,6 +114,8 @@ class Voice:
             problem = f"{tuple(self.synthesis.shape)} numbers for synthesis beside {rows} frames"
         elif sum(origin.frames for origin in self.origins) not in (0, rows):
             problem = f"{rows} frames, and its clips {sum(origin.frames for origin in self.origins)}"
+        elif not self.name.isprintable():
+            problem = "a name that cannot be printed"
         elif not all(bool(part.isfinite().all()) for part in (self.frames, self.synthesis) if part is not None):
             problem = "frames that are NaN or infinite"
         if problem:
@@ -221,7 +223,7 @@ def _facts(facts: Any) -> dict[str, Any]:
         raise ValueError("its metadata is no JSON object")
     origins, pitch, findings = facts.pop("origins"), facts.pop("pitch"), facts.pop("findings")
     if findings:
-        findings["strangers"] = tuple(findings["strangers"])
+        findings["strangers"] = tuple(str(name) for name in findings["strangers"])
     made = {
         "spec": FrameSpec(**facts.pop("spec")),
         "origins": tuple(Origin(**origin) for origin in origins),
@@ -245,8 +247,11 @@ def _check_kinds(part: Any, what: str) -> None:
     """Refuse what a file says if it is not of the kind that it should be."""
     for field in fields(part):
         value: Any = getattr(part, field.name)
-        wanted = {str: str, int: int, bool: bool, float: int | float}.get(cast(type, field.type), object)
-        if not isinstance(value, wanted) or (isinstance(value, int | float) and not 0 <= value < math.inf):
+        wanted: dict[Any, Any] = {str: str, int: int, bool: bool, float: int | float, float | None: int | float | None}
+        least = 1e-9 if what == "pitch" or field.name in ("sample_rate", "hop_length") else 0
+        if not isinstance(value, wanted.get(field.type, tuple)) or (
+            isinstance(value, int | float) and not least <= value < math.inf
+        ):
             raise ValueError(f"the {field.name} of {what} is {value!r}")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,9 @@ def convert(
     model: Annotated[str, typer.Option(help=MODEL)] = "tiny",
     vocoder: Annotated[str | None, typer.Option(help=VOCODER)] = None,
     layer: Annotated[int | None, typer.Option(help="Layer to match; what fits the vocoder if left out.")] = None,
-    matcher: Annotated[str, typer.Option(help="auto, knn, smooth, linear, orthogonal, low-rank or transport.")] = "auto",
+    matcher: Annotated[
+        str, typer.Option(help="auto, knn, smooth, linear, orthogonal, low-rank or transport.")
+    ] = "auto",
     k: Annotated[int | None, typer.Option(help="How many neighbours; the matcher's choice if left out.")] = None,
     blend: Annotated[float, typer.Option(help="1: matched frames, 0: the source's own, above 1: beyond.")] = 1.0,
     pitch: Annotated[str, typer.Option(help="keep, match (the target's median), or semitones.")] = "keep",
@@ -50,17 +53,22 @@ def convert(
     if (voice is None) == (not target):
         raise typer.BadParameter("give the target either by --target REF... or by --voice FILE")
     outputs = _outputs(sources, output, force)
+    check_matcher(matcher)
+    refuse_inputs(outputs.values(), [*sources, *(target or []), *([voice] if voice else [])])
     options = {"matcher": matcher, "k": k, "blend": blend, "pitch": number_or(pitch, "keep", "match"), "speed": speed}
     level = number_or(loudness, "keep")
     options["loudness"] = None if level == "keep" else level
-    for path in (*sources[:1], *(target or [])[:1]):  # says what is wrong before a model is loaded for nothing
+    for path in (
+        *(sources if len(sources) == 1 else []),
+        *(target or [])[:1],
+    ):  # says what is wrong before a model is loaded for nothing
         if not path.is_dir():
             ssl_vc.read(path, speech=True)
     wanted = None if voice is None else ssl_vc.Voice.load(voice)
     converter = ssl_vc.VoiceConverter.from_pretrained(
         model, vocoder=vocoder, layer=layer, device=device, offline=offline, approximate=approximate
     )
-    wanted = wanted or converter.enroll(target or [], (target or sources)[0].stem)
+    wanted = wanted or converter.enroll(target or [], name_of((target or sources)[0]))
     search = converter.pool(wanted).search
     if approximate:
         say("index", f"{getattr(search, 'recall', 1):.1%} of the exact neighbours were found when it was tried.")
@@ -111,6 +119,27 @@ def number_or(text: str, *words: str) -> float | str:
         raise typer.BadParameter(f"{text!r} is neither a number nor {' or '.join(words)}") from None
 
 
+def check_matcher(name: str) -> None:
+    """Refuse a matcher that there is not, before a model is loaded for nothing."""
+    from ssl_vc.match.choice import MATCHERS  # this loads torch, which `ssl-vc --help` need not wait for
+
+    if name not in ("auto", *MATCHERS):
+        raise typer.BadParameter(f"there is no matcher {name!r}; possible are auto, {', '.join(MATCHERS)}")
+
+
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to overwrite what is read."""
+    read = {path.resolve() for path in inputs}
+    both = [path for path in outputs if path.resolve() in read]
+    if both:
+        raise ValueError(f"{both[0]} is both read and written; write elsewhere.")
+
+
+def name_of(path: Path) -> str:
+    """Make a voice's name of a file's."""
+    return "".join(letter if letter.isprintable() else "?" for letter in path.stem)
+
+
 def _text(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
@@ -122,19 +151,16 @@ def _outputs(sources: list[Path], output: Path, force: bool) -> dict[Path, Path]
     is_file = output.suffix.lower() in CONTAINERS and not output.is_dir()
     if is_file and len(sources) > 1:
         raise typer.BadParameter(f"{output} is one file for {len(sources)} sources; give a folder")
-    if not is_file and (output.suffix or output.is_file()) and not output.is_dir() and len(sources) == 1:
+    if not is_file and not output.is_dir() and (output.is_file() or (output.suffix and len(sources) == 1)):
         raise typer.BadParameter(f"{output} names no sound file; end it in one of {', '.join(CONTAINERS)}")
     outputs = {source: output if is_file else output / f"{source.stem}.wav" for source in sources}
-    if len(set(outputs.values())) < len(outputs):
-        raise typer.BadParameter("two sources have the same name; convert them one at a time")
+    if len(set(outputs.values())) < len(sources):
+        raise typer.BadParameter("two sources would be written to one file; convert them one at a time")
     if is_file and not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} does not exist; create it first.")
     existing = [path for path in outputs.values() if path.exists()]
     if existing and not force:
         raise ValueError(f"{existing[0]} exists; --force overwrites it.")
-    same = [source for source, path in outputs.items() if path.exists() and path.samefile(source)]
-    if same:
-        raise ValueError(f"{same[0]} would be overwritten by its own conversion; write it elsewhere.")
     if not is_file:
         output.mkdir(parents=True, exist_ok=True)
     return outputs

@@ -21,4 +21,6 @@ class TakesMany(TyperCommand):
 
 def _open(words: list[str], many: set[str]) -> str | None:
     """Give the option whose values the words end with."""
+    if words[-1].partition("=")[0] in many:
+        return words[-1].partition("=")[0]
     return words[-2] if len(words) > 1 and words[-2] in many else None

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import ssl_vc
-from ssl_vc.cli.convert import MODEL, VOCODER, number_or
+from ssl_vc.cli.convert import MODEL, VOCODER, name_of, number_or, refuse_inputs
 from ssl_vc.cli.many import TakesMany
 from ssl_vc.cli.messages import say
 
@@ -36,6 +36,7 @@ def build(
 ) -> None:
     """Make a voice of recordings of one speaker."""
     _refuse_existing(output, force)
+    refuse_inputs([output], recordings)
     level = number_or(loudness, "keep")
     if not recordings[0].is_dir():
         ssl_vc.read(recordings[0], speech=True)  # says what is wrong before a model is loaded for nothing
@@ -44,7 +45,7 @@ def build(
     )
     made = converter.enroll(
         recordings,
-        output.stem if name is None else name,
+        name_of(output) if name is None else name,
         trim=trim,
         loudness=level if isinstance(level, float) else None,
         note=note,
@@ -92,6 +93,7 @@ def mix(
     if len(weights) != len(files):
         raise typer.BadParameter(f"{len(files)} voices need as many weights, not {len(weights)}")
     _refuse_existing(output, force)
+    refuse_inputs([output], files)
     parts = [(ssl_vc.Voice.load(file), weight) for file, weight in zip(files, weights, strict=True)]
     mixed = ssl_vc.Voice.mix(parts, name)
     mixed.save(output)
@@ -118,6 +120,7 @@ def _tell(voice: "ssl_vc.Voice", file: Path, as_json: bool, coverage: float | No
         return
     warnings = facts.pop("warnings", [])
     for key, value in facts.items():
-        typer.echo(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+        plain = isinstance(value, str) and value.isprintable()
+        typer.echo(f"{key}: {value if plain else json.dumps(value)}")
     for warning in warnings:
         say("warning", warning)

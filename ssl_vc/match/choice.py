@@ -52,7 +52,6 @@ class Both(NamedTuple):
     first: Matcher
     second: Matcher
     share: float
-    online: bool = False
 
     @torch.no_grad()
     def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
@@ -71,8 +70,8 @@ def choose(name: str | Matcher, pool: Pool, k: int | None = None) -> Choice:
         pool: the target.
         k: how many neighbours are averaged; the matcher's own choice if None. Refused where there are none.
     """
-    if k is not None and k < 1:
-        raise ValueError(f"k is {k}; give at least 1.")
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+        raise ValueError(f"k is {k!r}; give a whole number of at least 1.")
     if not isinstance(name, str):
         matcher, name = name, type(name).__name__.lower()
     elif name == "auto":

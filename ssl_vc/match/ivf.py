@@ -16,7 +16,7 @@ from ssl_vc.match.search import Neighbours, Search
 
 WANTED = 0.99  # share of the exact neighbours that must be found
 ASKED = 256  # frames that it is tried on
-K = 4  # neighbours of each
+K = 16  # neighbours of each
 TRAINED = 40  # frames for each cell when the cells are made
 BLOCK = 65_536  # frames indexed at a time
 

@@ -23,7 +23,6 @@ class KNN(NamedTuple):
 
     k: int = 4
     weighted: bool = False
-    online: bool = True
 
     @torch.no_grad()
     def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:

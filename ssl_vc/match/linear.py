@@ -32,7 +32,6 @@ class Linear(NamedTuple):
     rank: int = 0
     orthogonal: bool = False
     ridge: float = 1.0
-    online: bool = False
 
     def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
         """Give the target's frames for a clip's; see `Matcher`. Distances are known of frames that were fitted."""

@@ -83,10 +83,6 @@ class Pool:
 class Matcher(Protocol):
     """Anything that turns a source's frames into a target's."""
 
-    @property
-    def online(self) -> bool:
-        """Whether it gives frames as the source's come, with a bounded delay; else it hears the whole clip first."""
-
     def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
         """Give the target's frames for a clip's, in order, as many, in pieces of any size.
 
@@ -119,7 +115,7 @@ class Jump:
         """Take the next frames (frames, dim)."""
         if not len(frames):
             return
-        exact = frames.double()
+        exact = frames.to("cpu", torch.float64)  # not every accelerator has float64
         joined = exact if self._last is None else torch.cat([self._last, exact])
         self._steps += float(joined.diff(dim=0).square().sum())
         self._squares += float(exact.square().sum())

@@ -25,6 +25,7 @@ from ssl_vc.tempo import Regroup
 
 CORE = 500  # frames
 CONTEXT = 50  # frames on each side
+MOST = 64  # candidates: every pair of them is compared
 AT_A_TIME = 64  # frames of which the candidates are compared
 
 
@@ -40,12 +41,11 @@ class Smooth(NamedTuple):
     k: int = 4
     candidates: int = 16
     weight: float = 0.3
-    online: bool = True
 
     def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
         """Give the target's frames for a clip's; see `Matcher`."""
-        if self.k < 1:
-            raise ValueError(f"k is {self.k}; give at least 1.")
+        if not 1 <= self.k <= MOST:
+            raise ValueError(f"k is {self.k}; give at least 1, and at most {MOST}, or choose knn.")
         if self.weight < 0:
             raise ValueError(f"weight is {self.weight}; give 0 (kNN) or more.")
         return self._convert(pieces, pool)

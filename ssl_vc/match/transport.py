@@ -29,7 +29,6 @@ class Transport(NamedTuple):
     """
 
     block: int = 16
-    online: bool = False
 
     def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
         """Give the target's frames for a clip's; see `Matcher`. No frame is looked for, so every distance is NaN."""

@@ -21,6 +21,7 @@ from vocoder.griffin_lim import GriffinLim
 from vocoder.mel import Mel, MelConfig
 from vocoder.pitch import track_pitch
 from vocoder.vocos import Vocos, VocosConfig
+from vocoder.world import World, WorldConfig
 
 RATE = 16_000
 SLIM = {"width": 16, "ffn_dim": 32, "depth": 1}
@@ -208,6 +209,14 @@ def test_world_sounds_like_the_target(world, world_anna, heard, source, speech):
 
 
 @needs_world
+def test_world_at_another_rate(extractor, source):
+    vc = VoiceConverter(extractor, "knn", World(WorldConfig(24_000, 480)))
+    wav = vc.convert(source[:16_000], vc.enroll((source, RATE)))
+    assert len(wav) == 24_000
+    assert median_pitch(ssl_vc.read((wav, 24_000))) == pytest.approx(120, rel=0.1)
+
+
+@needs_world
 def test_world_takes_the_sources_melody(world, world_anna, heard, source):
     heard, given = (track_pitch(wav) for wav in (source, world.convert(heard, world_anna)))
     both = (heard > 0) & (given > 0)
@@ -291,6 +300,15 @@ def test_what_does_not_fit_is_refused(vc, anna, extractor, source):
     slow = MelConfig(hop_length=160)
     with pytest.raises(ValueError, match="a frame of mel of this make is 10 ms long"):
         VoiceConverter(extractor, "knn", vocos(Mel(slow).reads, dim=80))
+    with pytest.raises(ValueError, match="this vocoder makes 10 ms of a frame, and one that is matched lasts 20 ms"):
+        VoiceConverter(extractor, "knn", GriffinLim(Mel(slow)))
+    with pytest.raises(ValueError, match="this source was encoded by another converter"):
+        lim.convert(vc.encode(source), lim.enroll((source, RATE)))
+    with pytest.raises(ValueError, match=r"the voice is a str; give what `enroll` or `Voice\.load` gave"):
+        vc.convert(source, "anna.voice")
+    thin = replace(lim.enroll((source, RATE)), synthesis=torch.zeros(150, 3))
+    with pytest.raises(ValueError, match="has 3 numbers in a frame, and the vocoder reads 80; build the voice again"):
+        lim.convert(source, replace(thin, frames=thin.frames[:150], origins=(), synthesis=torch.zeros(150, 3)))
     with pytest.raises(ValueError, match="this vocoder reads units features"):
         VoiceConverter(extractor, "knn", vocos({"kind": "units"}))
 
@@ -305,7 +323,8 @@ def test_what_does_not_fit_is_refused(vc, anna, extractor, source):
         ({"blend": -0.1}, "blend is -0.1; possible are numbers from 0 to 4"),
         ({"blend": "much"}, "blend is 'much'; possible are"),
         ({"speed": 0}, "speed is 0; possible are numbers from 0.25 to 4"),
-        ({"k": 0}, "k is 0; give at least 1"),
+        ({"k": 0}, "k is 0; give a whole number of at least 1"),
+        ({"k": 2.5}, "k is 2.5; give a whole number"),
         ({"matcher": "nearest"}, "there is no matcher 'nearest'; possible are auto, knn"),
         ({"loudness": float("nan")}, "loudness is nan; possible are numbers from -70 to 0"),
     ],
@@ -318,7 +337,7 @@ def test_options_that_mean_nothing_are_refused(vc, anna, source, options, proble
 def test_silence_and_crumbs_are_refused(vc, anna):
     with pytest.raises(ssl_vc.AudioError, match="silent throughout"):
         vc.convert(torch.zeros(16_000), anna)
-    with pytest.raises(ssl_vc.AudioError, match=r"recording 1: .*300 samples"):
+    with pytest.raises(ssl_vc.AudioError, match="recording 1 has 300 samples at 16 kHz"):
         vc.enroll((np.ones(300, np.float32) * 0.1, RATE))
 
 
@@ -334,6 +353,12 @@ def test_enrolment_says_what_it_took(vc, speech, tmp_path):
     assert sum(origin.frames for origin in voice.origins) == len(voice.frames)
     assert voice.pitch.median == pytest.approx(210, rel=0.1)
     assert voice.note == "consent given"
+    for level in (50.0, float("nan")):
+        with pytest.raises(ValueError, match=r"loudness is \w.*; possible are numbers from -70 to 0"):
+            vc.enroll(tmp_path, loudness=level)
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "._1.wav").write_bytes(b"what some systems put beside a file")
+    assert torch.equal(vc.enroll(tmp_path).frames, voice.frames)
     with pytest.raises(ValueError, match="no recordings were given"):
         vc.enroll([])
     (tmp_path / "empty").mkdir()

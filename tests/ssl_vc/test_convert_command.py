@@ -67,7 +67,7 @@ def test_json_says_what_was_done(here, run):
 
 
 def test_several_sources_into_a_folder(here, run):
-    status, out, err = run("convert", "me.wav", "missing.wav", "you.wav", "--target", "anna1.wav", "-o", "out", *MODEL)
+    status, out, err = run("convert", "missing.wav", "me.wav", "you.wav", "--target", "anna1.wav", "-o", "out", *MODEL)
     assert status == 1
     assert sorted(path.name for path in (here / "out").iterdir()) == ["me.wav", "you.wav"]
     assert out.count("\n") == 2
@@ -138,8 +138,16 @@ def test_nothing_is_overwritten(here, run):
     status, _, err = run("convert", "me.wav", "--target", "anna1.wav", "-o", "out.wav", *MODEL)
     assert (status, err) == (1, "error: out.wav exists; --force overwrites it.\n")
     assert (here / "out.wav").read_bytes() == b"mine"
-    status, _, err = run("convert", "me.wav", "--target", "anna1.wav", "-o", "me.wav", *MODEL, "--force")
-    assert (status, err) == (1, "error: me.wav would be overwritten by its own conversion; write it elsewhere.\n")
+    clip = (here / "anna1.wav").read_bytes()
+    for words in (
+        ("convert", "anna1.wav", "--target", "bert.wav", "-o", "anna1.wav", *MODEL),
+        ("convert", "me.wav", "--target", "anna1.wav", "-o", "anna1.wav", *MODEL),
+        ("voice", "build", "anna1.wav", "-o", "anna1.wav", *MODEL),
+        ("voice", "mix", "anna1.wav", "bert.wav", "-o", "anna1.wav"),
+    ):
+        status, _, err = run(*words, "--force")
+        assert (status, err) == (1, "error: anna1.wav is both read and written; write elsewhere.\n")
+        assert (here / "anna1.wav").read_bytes() == clip
     (here / "anna.voice").write_bytes(b"mine")
     assert run("voice", "build", "anna1.wav", "-o", "anna.voice", *MODEL)[0] == 1
     assert (here / "anna.voice").read_bytes() == b"mine"
@@ -154,6 +162,13 @@ def test_nothing_is_overwritten(here, run):
         (("convert", "me.wav", "you.wav", "--target", "bert.wav", "-o", "out.wav"), 2, "one file for 2 sources"),
         (("convert", "me.wav", "--target", "bert.wav", "-o", "out.xyz"), 2, "out.xyz names no sound file"),
         (("convert", "me.wav", "--target", "bert.wav", "-o", "no/out.wav"), 1, "the folder no does not exist"),
+        (
+            ("convert", "me.wav", "--target", "bert.wav", "-o", "out.wav", "--matcher", "no"),
+            2,
+            "there is no matcher 'no'",
+        ),
+        (("convert", "me.wav", "you.wav", "--target", "bert.wav", "-o", "bert.wav"), 2, "one file for 2 sources"),
+        (("convert", "me.wav", "--target=bert.wav", "you.wav", "-o", "x/out.wav"), 1, "the folder x does not exist"),
         (("convert", "me.wav", "--target", "bert.wav", "-o", "out.wav", "--pitch", "up"), 2, "'up' is neither"),
         (("convert", "me.wav", "--target", "bert.wav", "-o", "out.wav", "--model", "none"), 1, "no model 'none'"),
         (("convert", "no.wav", "--target", "bert.wav", "-o", "out.wav"), 1, "'no.wav' does not exist as a file"),

@@ -12,6 +12,7 @@ from ssl_vc.audio import AudioError
 from ssl_vc.convert import VoiceConverter
 from ssl_vc.evaluate.spectral import mel_distance
 from ssl_vc.extract import Extractor
+from ssl_vc.match.knn import KNN
 from vocoder.griffin_lim import GriffinLim
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.mel import Mel
@@ -65,17 +66,19 @@ def test_arrays_and_empty_chunks(vc, anna, source):
 
 
 @pytest.mark.parametrize(
-    ("block", "lookahead", "latency"), [(0.1, 0.28, 0.385), (0.2, 0.1, 0.305), (0.02, 0.02, 0.045)]
+    ("rate", "block", "lookahead", "latency"),
+    [(RATE, 0.1, 0.26, 0.365), (RATE, 0.2, 0.1, 0.305), (RATE, 0.02, 0.02, 0.045)]
+    + [(rate, 0.1, 0.26, 0.365) for rate in (8_000, 44_100, 48_000)],
 )
-def test_keeps_its_latency(vc, anna, source, block, lookahead, latency):
+def test_keeps_its_latency(vc, anna, source, rate, block, lookahead, latency):
     """What went in so long ago has come out."""
-    stream = vc.stream(anna, block=block, lookahead=lookahead)
-    assert stream.latency == pytest.approx(latency)
+    stream = vc.stream(anna, block=block, lookahead=lookahead, sample_rate=rate)
+    assert stream.latency == pytest.approx(latency) if rate == RATE else latency < stream.latency < 0.43
     taken = given = 0
-    for chunk in source[:16_000].split(160):
-        taken += len(chunk)
-        given += len(stream(chunk))
-        assert given >= taken - latency * RATE
+    for chunk in torch.from_numpy(soxr.resample(source[:16_000].numpy(), RATE, rate)).split(rate // 100):
+        taken += len(chunk) / rate
+        given += len(stream(chunk)) / RATE
+        assert given >= taken - stream.latency - 1e-6
         assert given <= taken
 
 
@@ -84,7 +87,7 @@ def test_is_near_what_convert_gives(vc, anna, source):
     offline = vc.convert(source, anna, loudness=None)
     far, usual, near = (
         mel_distance(offline, run_live(vc.stream(anna, lookahead=seconds), source, 1_600))
-        for seconds in (0.02, 0.28, 1.9)
+        for seconds in (0.02, 0.26, 1.9)
     )
     other = mel_distance(offline, vc.convert(source, anna, loudness=None, blend=0))
     assert near < usual < far
@@ -92,12 +95,16 @@ def test_is_near_what_convert_gives(vc, anna, source):
     assert near < 0.1 * other
 
 
-def test_no_seams(vc, anna, source):
-    """Where blocks meet, the sound steps no more than elsewhere."""
+def test_no_seams(vc, anna, source, monkeypatch):
+    """Where blocks meet, the sound steps no more than elsewhere, and less than without the cross-fade."""
+    monkeypatch.setattr(live, "SPOKEN_AHEAD", 1)  # so that blocks differ
     wav = run_live(vc.stream(anna), source, 1_600)
     steps = wav.diff().abs()
-    seams = torch.arange(1_600, len(wav) - 1, 1_600) - 1
+    seams = torch.arange(1_600 - 320, len(wav) - 1, 1_600) - 1  # a frame early
     assert float(steps[seams].mean()) < 1.5 * float(steps.mean())
+    monkeypatch.setattr(live, "faded", lambda sound, overlap: sound)
+    hard = run_live(vc.stream(anna), source, 1_600).diff().abs()
+    assert float(steps[seams].mean()) < float(hard[seams].mean())
 
 
 def test_other_rates_and_vocoders(extractor, anna, source):
@@ -136,13 +143,34 @@ def test_what_cannot_be_live_is_refused(vc, anna, extractor, speech):
     lim = VoiceConverter(extractor, "knn", GriffinLim(Mel()))
     with pytest.raises(ValueError, match="live conversion needs a vocoder with weights"):
         lim.stream(lim.enroll((speech(2), RATE)))
-    with pytest.raises(ValueError, match=r"block is 0 s and lookahead 0.28 s; give at least 0.02 s each"):
+    with pytest.raises(ValueError, match=r"block is 0; possible are numbers from 0.02 to 10"):
         vc.stream(anna, block=0)
+    with pytest.raises(ValueError, match="sample_rate is 0; possible are numbers from 1000"):
+        vc.stream(anna, sample_rate=0)
+    with pytest.raises(AudioError, match="a chunk has the dtype int64"):
+        vc.stream(anna)(torch.zeros(10, dtype=torch.int64))
     with pytest.raises(AudioError, match=r"a chunk has the shape \(10, 2\)"):
         vc.stream(anna)(torch.zeros(10, 2))
-    with pytest.raises(AudioError, match="or is not finite"):
+    with pytest.raises(AudioError, match="a chunk has samples that are NaN or infinite"):
         vc.stream(anna)(torch.full((10,), torch.nan))
     stream = vc.stream(anna)
     stream.finish()
-    with pytest.raises(ValueError, match="this conversion is finished"):
-        stream(torch.zeros(10))
+    for more in (lambda: stream(torch.zeros(10)), stream.finish):
+        with pytest.raises(ValueError, match="this conversion is finished"):
+            more()
+
+
+def test_takes_the_converters_matcher(vc, anna, source):
+    many = VoiceConverter(vc.extractor, KNN(20), vc.vocoder)
+    assert many.stream(anna)._matcher == KNN(20)
+    assert many.stream(anna, k=3)._matcher == KNN(3)
+    auto = VoiceConverter(vc.extractor, "auto", vc.vocoder)
+    assert auto.stream(anna)._matcher == KNN(4)  # of the mixture that little reference gets
+    with pytest.raises(ValueError, match="live conversion chooses frame by frame; give the matcher 'knn'"):
+        VoiceConverter(vc.extractor, "smooth", vc.vocoder).stream(anna)
+
+
+def test_integers_are_scaled(vc, anna, source):
+    chunk = (source * 32767).round().to(torch.int16)
+    live, wanted = (run_live(vc.stream(anna), wav, 8_000) for wav in (chunk, chunk.float() / 32768))
+    assert torch.equal(live, wanted)

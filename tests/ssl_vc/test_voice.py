@@ -167,6 +167,9 @@ HOSTILE = {
     "pitch is text": lambda meta, inside, tensors: inside["pitch"].update(median="x"),
     "pitch is not finite": lambda meta, inside, tensors: inside["pitch"].update(median=float("nan")),
     "synthesis by nobody": lambda meta, inside, tensors: tensors.update(synthesis=torch.zeros(40, 3)),
+    "no rate": lambda meta, inside, tensors: inside["spec"].update(sample_rate=0),
+    "a pitch of 0": lambda meta, inside, tensors: inside["pitch"].update(median=0.0),
+    "a name that clears the screen": lambda meta, inside, tensors: inside.update(name="\x1b[2J"),
     "findings of another kind": lambda meta, inside, tensors: inside.update(findings=[1]),
 }
 
