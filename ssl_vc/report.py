@@ -1,9 +1,9 @@
 """What a voice is worth: what is wrong with its recordings, and how good a conversion to expect.
 
-Whether a clip is of another speaker is judged without a model, by its voiced frames: their F0 and smoothed spectrum. The
-clips are cut into pieces of some seconds, so that one long clip can be judged too. A piece sticks out if its mean is far
-from the median of the other pieces' means, measured with the covariance of the frames within the pieces (Mahalanobis),
-and farther than the others are among themselves. It cannot tell a new speaker from a new microphone.
+Whether a clip is of another speaker is judged without a model, by its voiced frames: their F0 and smoothed spectrum.
+The clips are cut into pieces of some seconds, so that one long clip can be judged too. A piece sticks out if its mean
+is far from the median of the other pieces' means, measured with the covariance of the frames within the pieces, and
+farther than the others are among themselves. This cannot tell another speaker from another microphone.
 """
 
 import math
@@ -25,7 +25,7 @@ HOP = 320  # samples of a frame, as the default mel spectrogram and pitch have i
 BLOCK = 60 * SAMPLE_RATE  # samples looked at together: an hour in one piece would be gigabytes of spectra
 
 # A flat top: three samples in a row near the clip's peak, and near each other. Resampling makes clipped tops wavy.
-NEAR_PEAK, WAVY = 0.8, 0.01  # of the peak
+NEAR_PEAK, WAVY = 0.7, 0.006  # of the peak
 
 PAUSE, EDGE = 10, 2  # frames without voice that make a pause, and how many on both its sides may still be speech
 QUIET = 0.1  # the quantile of a pause's frames that is taken for noise: breath and consonants are in it too
@@ -33,6 +33,7 @@ SILENT = 1e-10  # 100 dB below what counts as speech; more is not told
 
 COEFFICIENTS, COMPRESSION = 31, 0.4  # a power instead of the logarithm, which noise between the harmonics would change
 PIECE, ENOUGH = 125, 50  # voiced frames of a piece (about 5 s of speech), and of a clip that can be judged
+FEW, FEW_OF_TWO = 3, 5  # pieces that can be compared; of one clip or two it takes more to say which is the other one
 TIGHT = 0.2  # squared distance per dimension that pieces of one speaker have anyway
 SHRINKAGE = 0.05
 
@@ -56,7 +57,8 @@ def examine(wavs: Sequence[Tensor], names: Sequence[str], clips: Sequence[Tensor
     """
     clipped = sum(_flat_tops(wav) for wav in wavs) / max(sum(len(wav) for wav in wavs), 1)
     pitches = [track_pitch(wav) for wav in wavs]
-    strangers = _strangers([_sound(wav, pitch) for wav, pitch in zip(wavs, pitches, strict=True)])
+    cepstrum = Mfcc(count=COEFFICIENTS)
+    strangers = _strangers([_sound(wav, pitch, cepstrum) for wav, pitch in zip(wavs, pitches, strict=True)])
     return Findings(
         clipped,
         _noise(wavs, pitches),
@@ -138,11 +140,11 @@ def _flaws(voice: Voice) -> list[str]:
         found.append(f"{name} is clipped ({clipped:.2%} of the samples); record it again at a lower level.")
     if noise is not None and noise < NOISY:
         found.append(
-            f"{name} is noisy (its pauses are {noise:.0f} dB below the speech, and should be {NOISY:.0f} or more); record "
-            "it in a quieter place, or nearer to the microphone."
+            f"{name} is noisy (its pauses are {int(noise)} dB below the speech, and should be {NOISY:.0f} or more); "
+            "record it in a quieter place, or nearer to the microphone."
         )
     if strangers:
-        which = ", ".join(strangers[:5]) + (f" and {len(strangers) - 5} more" if len(strangers) > 5 else "")
+        which = ", ".join(map(repr, strangers[:5])) + (f" and {len(strangers) - 5} more" if len(strangers) > 5 else "")
         whole = "it" if len(voice.origins) == 1 else name
         found.append(
             f"in {which} something sounds unlike the rest of {whole}: another speaker, or another microphone or room; "
@@ -152,7 +154,8 @@ def _flaws(voice: Voice) -> list[str]:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} minutes"
+    # rounded down: what is short of a limit should not read as if it had reached it
+    return f"{math.floor(10 * seconds) / 10:g} s" if seconds < 120 else f"{math.floor(seconds / 6) / 10:g} minutes"
 
 
 def _flat_tops(wav: Tensor) -> float:
@@ -183,9 +186,8 @@ def _noise(wavs: Sequence[Tensor], pitches: Sequence[Tensor]) -> float | None:
     return max(-10 * math.log10(max(total / weight, SILENT)), 0.0) if weight else None
 
 
-def _sound(wav: Tensor, pitch: Tensor) -> Tensor:
+def _sound(wav: Tensor, pitch: Tensor, cepstrum: Mfcc) -> Tensor:
     """Give what a clip's voiced frames sound like (voiced frames, COEFFICIENTS): spectrum, and F0 in semitones."""
-    cepstrum = Mfcc(count=COEFFICIENTS)
     if not len(pitch):
         return torch.empty(0, COEFFICIENTS)
     level = 0.1 / wav.square().mean().sqrt().clamp(min=1e-9)
@@ -204,7 +206,7 @@ def _strangers(sounds: Sequence[Tensor]) -> set[int]:
             parts = sound.double().tensor_split(max(len(sound) // PIECE, 1))
             pieces += parts
             origin += [which] * len(parts)
-    if len(pieces) < 3:
+    if len(pieces) < (FEW if len(set(origin)) > 2 else FEW_OF_TWO):
         return set()
     means = torch.stack([piece.mean(0) for piece in pieces])
     within = torch.cat([piece - mean for piece, mean in zip(pieces, means, strict=True)])

@@ -33,7 +33,7 @@ app.command()(copy_synth)
 app.command()(extract)
 app.command()(train_vocoder)
 app.add_typer(models, name="models")
-app.add_typer(voice)
+app.add_typer(voice, name="voice")
 
 
 @app.callback(invoke_without_command=True)

@@ -11,7 +11,7 @@ from ssl_vc.cli.convert import MODEL, VOCODER, name_of, number_or, refuse_inputs
 from ssl_vc.cli.many import TakesMany
 from ssl_vc.cli.messages import say
 
-voice = typer.Typer(name="voice", help="Build, inspect and mix voices.", no_args_is_help=True)
+voice = typer.Typer(help="Build, inspect and mix voices.", no_args_is_help=True)
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The voice file.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
