@@ -200,7 +200,8 @@ def _sound(wav: Tensor, pitch: Tensor, cepstrum: Mfcc) -> Tensor:
 
 def _strangers(sounds: Sequence[Tensor]) -> set[int]:
     """Find the clips (voiced frames, dim) of which a piece sticks out."""
-    pieces, origin = [], []
+    pieces: list[Tensor] = []
+    origin: list[int] = []
     for which, sound in enumerate(sounds):
         if len(sound) >= ENOUGH:
             parts = sound.double().tensor_split(max(len(sound) // PIECE, 1))
