@@ -2,8 +2,8 @@
 
 Whether a clip is of another speaker is judged without a model, by its voiced frames: their F0 and smoothed spectrum.
 The clips are cut into pieces of some seconds, so that one long clip can be judged too. A piece sticks out if its mean
-is far from the median of the other pieces' means, measured with the covariance of the frames within the pieces, and
-farther than the others are among themselves. This cannot tell another speaker from another microphone.
+is far from the median of all pieces' means, measured with the covariance of the frames within the pieces, and much
+farther than most are. This cannot tell another speaker from another microphone.
 """
 
 import math
@@ -27,13 +27,14 @@ BLOCK = 60 * SAMPLE_RATE  # samples looked at together: an hour in one piece wou
 # A flat top: three samples in a row near the clip's peak, and near each other. Resampling makes clipped tops wavy.
 NEAR_PEAK, WAVY = 0.7, 0.006  # of the peak
 
-PAUSE, EDGE = 10, 2  # frames without voice that make a pause, and how many on both its sides may still be speech
-QUIET = 0.1  # the quantile of a pause's frames that is taken for noise: breath and consonants are in it too
+PAUSE = 10  # frames without voice that make a pause
+QUIET = 0.1  # the quantile of the pauses' frames that is taken for noise: breath and consonants are in them too
 SILENT = 1e-10  # 100 dB below what counts as speech; more is not told
 
 COEFFICIENTS, COMPRESSION = 31, 0.4  # a power instead of the logarithm, which noise between the harmonics would change
 PIECE, ENOUGH = 125, 50  # voiced frames of a piece (about 5 s of speech), and of a clip that can be judged
 FEW, FEW_OF_TWO = 3, 5  # pieces that can be compared; of one clip or two it takes more to say which is the other one
+STRANGE, LARGER = 1.3, 0.45  # times the median, and the second more for each e times as many pieces
 TIGHT = 0.2  # squared distance per dimension that pieces of one speaker have anyway
 SHRINKAGE = 0.05
 
@@ -176,12 +177,11 @@ def _noise(wavs: Sequence[Tensor], pitches: Sequence[Tensor]) -> float | None:
         unvoiced = (pitch == 0).float()
         if len(pitch) < PAUSE or bool(unvoiced.all()):
             continue
-        # a frame is in a pause if some PAUSE frames in a row, of which it is none of the outer ones, are unvoiced
         starts = (unvoiced.unfold(0, PAUSE, 1).amin(1) > 0).nonzero()[:, 0]
-        inner = (starts[:, None] + torch.arange(EDGE, PAUSE - EDGE, device=starts.device)).unique()
-        if len(inner):
+        paused = (starts[:, None] + torch.arange(PAUSE, device=starts.device)).unique()
+        if len(paused):
             speech = power[pitch > 0]
-            total += len(speech) * float(power[inner].quantile(QUIET) / speech.mean())
+            total += len(speech) * float(power[paused].quantile(QUIET) / speech.mean())
             weight += len(speech)
     return max(-10 * math.log10(max(total / weight, SILENT)), 0.0) if weight else None
 
@@ -213,17 +213,11 @@ def _strangers(sounds: Sequence[Tensor]) -> set[int]:
     within = torch.cat([piece - mean for piece, mean in zip(pieces, means, strict=True)])
     covariance = within.T @ within / len(within)
     covariance += SHRINKAGE * covariance.diag().clamp(min=1e-9).diag()
-    away = means - _median_of_others(means)
+    away = means - means.quantile(0.5, dim=0)
     distance = (away * torch.linalg.solve(covariance, away.T).T).mean(1)
     # the largest of many is larger
-    limit = (1.5 + 0.45 * math.log(len(pieces))) * _median_of_others(distance[:, None])[:, 0].clamp(min=TIGHT)
+    limit = (STRANGE + LARGER * math.log(len(pieces))) * distance.quantile(0.5).clamp(min=TIGHT)
     return {origin[int(which)] for which in (distance > limit).nonzero()}
-
-
-def _median_of_others(values: Tensor) -> Tensor:
-    """Give for each row (rows, dim) the median of all the other rows."""
-    rows = torch.arange(len(values))
-    return torch.stack([values[rows != row].quantile(0.5, dim=0) for row in rows])
 
 
 def _reach(pool: Pool, lengths: Sequence[int]) -> float:

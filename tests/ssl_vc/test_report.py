@@ -14,7 +14,6 @@ from ssl_vc.match.protocol import Pool
 from ssl_vc.voice import Findings, Origin, PitchRange, Voice
 
 RATE = 16_000
-FULL = 2000  # dim of frames in which every frame can have its own direction
 GOOD = Findings(0.0, 40.0, (), 0.2)
 SPEC = FrameSpec("0123456789abcdef", 4, False, 4)
 
@@ -77,8 +76,8 @@ def test_findings_stay_when_the_recordings_become_quieter(anna, bert):
     loud, quiet = examine(wavs), examine([0.03 * wav for wav in wavs])
     assert quiet.strangers == loud.strangers == ("5.wav",)
     assert quiet.noise == pytest.approx(loud.noise, abs=0.5)
-    mixed = examine([wav * 10 ** -(number / 2) for number, wav in enumerate(anna)])
-    assert mixed.strangers == ()
+    assert examine([0.001 * anna[0], *anna[1:]]).strangers == ()
+    assert examine([torch.cat([anna[0], torch.zeros(60 * RATE)]), *anna[1:]]).strangers == ()
 
 
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
@@ -113,9 +112,14 @@ def test_noise_is_how_far_the_pauses_are_below_the_speech(anna, decibels):
     assert examine(wavs).noise == pytest.approx(decibels, abs=2.5)
 
 
+def test_breath_in_the_pauses_is_no_noise(anna):
+    wav = anna[0] + noise(anna[0], 50)
+    breath = (torch.arange(len(wav)) / RATE % 1.5 - 1.35).abs() < 0.1  # in the middle of every pause
+    assert examine([wav + breath * noise(wav, 15)]).noise == pytest.approx(50, abs=3)
+
+
 def test_one_noisy_clip_counts(anna):
-    found = examine([anna[0] + noise(anna[0], 10), *anna[1:]])
-    assert 12 < found.noise < 20
+    assert 12 < examine([anna[0] + noise(anna[0], 10), *anna[1:]]).noise < 20
 
 
 def test_noise_is_unknown_where_nobody_pauses():
@@ -127,6 +131,11 @@ def test_noise_is_unknown_where_nobody_pauses():
     assert examine([0.1 * hum[:500]]).noise is None
 
 
+def test_clips_without_a_pause_or_a_voice_leave_the_noise_to_the_others(anna):
+    wavs = [wav + noise(wav, 25) for wav in anna]
+    assert examine([*wavs, torch.zeros(RATE), torch.ones(300), noise(wavs[0], 3)]).noise == examine(wavs).noise
+
+
 def test_pauses_that_are_louder_than_the_speech_are_0_db_below():
     wav = speak(3)
     loud = 3 * torch.randn(len(wav), generator=torch.Generator().manual_seed(0)) * (wav == 0)
@@ -136,15 +145,17 @@ def test_pauses_that_are_louder_than_the_speech_are_0_db_below():
 @pytest.mark.parametrize("place", [0, 2, 5])
 def test_a_clip_of_another_speaker_is_named(anna, bert, place):
     assert examine([*anna[:place], bert, *anna[place:]]).strangers == (f"{place}.wav",)
+    assert examine([anna[0], bert, anna[1]]).strangers == ("1.wav",)
 
 
-@pytest.mark.parametrize("other", [{"hertz": 200}, {"tract": 0.8}], ids=["pitch", "vocal tract"])
+@pytest.mark.parametrize("other", [{"hertz": 145}, {"tract": 0.8}], ids=["pitch", "vocal tract"])
 def test_either_pitch_or_vocal_tract_gives_a_stranger_away(anna, other):
     assert examine([*anna, speak(4, seed=9, **other)]).strangers == ("5.wav",)
 
 
-def test_two_strangers_among_many_are_named(anna, bert):
+def test_two_strangers_are_named_whether_alike_or_not(anna, bert):
     assert examine([bert, *anna, speak(4, hertz=220, tract=1.2, seed=10)]).strangers == ("0.wav", "6.wav")
+    assert examine([bert, *anna[:3], speak(4, hertz=90, tract=0.85, seed=10)]).strangers == ("0.wav", "4.wav")
 
 
 def test_a_stranger_inside_the_only_clip_is_found(anna):
@@ -155,9 +166,8 @@ def test_a_stranger_inside_the_only_clip_is_found(anna):
     assert examine([alone, bert]).strangers == ("1.wav",)
 
 
-def test_of_two_short_clips_none_can_be_the_stranger(anna, bert):
-    assert examine([anna[0], bert]).strangers == ()
-    assert examine([anna[0], bert[: RATE // 2]]).strangers == ()
+def test_of_two_short_clips_none_is_the_stranger(anna):
+    assert examine([speak(10, seed=3), speak(3, hertz=80, tract=0.8, seed=9)]).strangers == ()
 
 
 def test_what_is_too_short_to_judge_is_nobody(anna, bert):
@@ -169,9 +179,9 @@ def test_a_little_noise_makes_no_stranger(anna):
     assert examine([anna[0] + noise(anna[0], 30), *wavs[1:]]).strangers == ()
 
 
-def far(index, dim=FULL):
+def far(index):
     """Frames (frames, dim), each in the direction that its index names."""
-    return torch.eye(dim)[torch.tensor(index)]
+    return torch.eye(100)[torch.tensor(index)]
 
 
 def reach(frames, lengths):
@@ -194,24 +204,13 @@ def test_reach_is_the_95th_percentile_of_the_distance_to_the_nearest_other_frame
 def test_frames_near_in_time_do_not_count_as_others():
     held = [step // 20 for step in range(1000)]  # every frame lasts 20, and comes nowhere else
     assert reach(far(held), [1000]).reach == 1
-    lasting = [step // 27 for step in range(1080)]  # 27 frames: only the first and last are far enough apart
-    assert reach(far(lasting), [1080]).reach == 1
-    again = far(held[:500] + held[:500])
-    assert reach(again, [1000]).reach == 0
+    assert reach(far(held[:500] + held[:500]), [1000]).reach == 0
     assert reach(far([0] * 10 + [0] * 10), [10, 10]).reach == 0
     assert reach(far([0] * 10 + [1] * 10), [10, 10]).reach == 1
 
 
-def test_reach_is_the_same_for_a_sample_of_many_frames():
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.randn(9000, 4, generator=generator)
-    few = report.examine([torch.zeros(400)], "a", [frames], Pool(frames)).reach
-    distance = 1 - (torch.nn.functional.normalize(frames) @ torch.nn.functional.normalize(frames).T).fill_diagonal_(-9)
-    assert few == pytest.approx(float(distance.amin(1).quantile(0.95)), rel=0.15)
-
-
 @pytest.mark.parametrize("frames", [1, 2, 26])
-def test_a_pool_too_small_for_a_reach_covers_nobody_knows_what(frames):
+def test_what_a_tiny_pool_covers_is_unknown(frames):
     found = reach(torch.randn(frames, 4, generator=torch.Generator().manual_seed(0)), [frames])
     assert found.reach == 0
     assert report.coverage(torch.ones(5), found) is None
@@ -228,8 +227,8 @@ def test_coverage_is_the_share_of_frames_beyond_the_reach():
 
 def test_a_voice_covers_its_like_and_not_what_is_foreign_to_it():
     generator = torch.Generator().manual_seed(0)
-    pool, like = (torch.randn(2000, 6, generator=generator) + 2 for _ in range(2))
-    found = reach(pool, [2000])
+    pool, like = (torch.randn(5000, 6, generator=generator) + 2 for _ in range(2))  # more than the reach is measured on
+    found = reach(pool, [5000])
     share = report.coverage(Pool(pool).nearest(like, 1).distance[:, 0], found)
     assert 0.03 < share < 0.07
     assert report.coverage(Pool(pool).nearest(-like, 1).distance[:, 0], found) > 0.95
