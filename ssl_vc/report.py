@@ -40,7 +40,7 @@ SHRINKAGE = 0.05
 
 REACH, SAMPLED = 0.95, 2000  # the quantile, and how many frames it is measured on
 NEIGHBOURHOOD = 25  # frames, 0.5 s: what is so near in time is near anyway
-COMPARED = 4096  # frames of the pool at a time
+COMPARED = 1024  # frames of the pool at a time
 
 BANDS = {"poor": 0.0, "fair": 10.0, "good": 30.0, "best": 300.0}  # from how many seconds on
 LITTLE = BANDS["good"]

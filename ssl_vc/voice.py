@@ -66,10 +66,10 @@ class Findings:
     """What was found in the recordings when a voice was built; see `ssl_vc.report`.
 
     Attributes:
-        clipped: share of the samples that stand at full scale.
+        clipped: share of the samples that stand in flat tops near the peak.
         noise: how many dB the pauses are below the speech; None where there is no pause.
         strangers: names of the clips that sound like another speaker.
-        reach: 95th percentile of the distance from a frame of the voice to the nearest of the others.
+        reach: 95th percentile of the distance from a frame of the voice to the nearest of the others; 0 if unknown.
     """
 
     clipped: float
