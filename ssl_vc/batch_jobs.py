@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeAlias
 
 from ssl_vc.audio import CONTAINERS, Source
+from ssl_vc.files import printable
 from ssl_vc.voice import Voice
 
 PARTS = ".batch"  # the folder for what is not finished, in the folder of the outputs
@@ -199,7 +200,7 @@ def _harmless(name: str) -> str:
 def text(given: Source | Target) -> str:
     """Name what was given in text that any file takes."""
     if isinstance(given, str | os.PathLike):
-        return os.fsencode(given).decode(errors="replace")
+        return printable(given)
     if isinstance(given, list):
         return ";".join(map(text, given))
     return given.name if isinstance(given, Voice) else "(samples)"

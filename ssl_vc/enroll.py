@@ -13,6 +13,7 @@ from ssl_vc import report
 from ssl_vc.audio import CONTAINERS, DEMUXERS, SAMPLE_RATE, AudioError, Source, normalize_loudness, read, trim
 from ssl_vc.extract import Extractor
 from ssl_vc.features import Analysis
+from ssl_vc.files import printable
 from ssl_vc.match.protocol import Pool
 from ssl_vc.voice import Origin, PitchRange, Voice, stored
 from vocoder.pitch import track_pitch
@@ -58,6 +59,7 @@ def build_voice(
         clips.append(stored(frames))
         origins.append(Origin(label, _hash(source), round(len(wav) / SAMPLE_RATE, 3), len(frames)))
     frames = _joined(clips)
+    pitches = [track_pitch(wav, SAMPLE_RATE) for wav in wavs]
     names = [origin.name for origin in origins]
     return Voice(
         frames,
@@ -66,8 +68,8 @@ def build_voice(
         tuple(origins),
         None if synthesis is None else _joined(others),
         None if synthesis is None else dict(synthesis.made_by),
-        _pitch(wavs),
-        report.examine(wavs, names, clips, Pool(frames, None, [len(clip) for clip in clips])),
+        _pitch(pitches),
+        report.examine(wavs, names, clips, Pool(frames, None, [len(clip) for clip in clips]), pitches),
         note,
     )
 
@@ -82,12 +84,12 @@ def _each(sources: Source | Iterable[Source]) -> Iterator[tuple[str, Source]]:
         if not isinstance(source, str | os.PathLike):
             yield f"recording {number}", source
         elif not Path(source).is_dir():
-            yield os.fsencode(source).decode(errors="replace"), source
+            yield printable(source), source
         else:
             files = sorted(path for path in Path(source).rglob("*") if _is_sound(path))
             if not files:
                 raise ValueError(f"the folder {str(source)!r} holds no sound files.")
-            yield from ((os.fsencode(path).decode(errors="replace"), path) for path in files)
+            yield from ((printable(path), path) for path in files)
 
 
 def _is_sound(path: Path) -> bool:
@@ -113,8 +115,8 @@ def _joined(clips: Sequence[Tensor]) -> Tensor:
     return torch.cat([clip if alike else clip.bfloat16() for clip in clips])
 
 
-def _pitch(wavs: Sequence[Tensor]) -> PitchRange | None:
-    tracks = torch.cat([track_pitch(wav, SAMPLE_RATE) for wav in wavs])
+def _pitch(pitches: Sequence[Tensor]) -> PitchRange | None:
+    tracks = torch.cat([*pitches])
     voiced = tracks[tracks > 0].double()
     if not len(voiced):
         return None

@@ -31,7 +31,7 @@ from pretrain.encoder.frontend import FIELD, HOP
 from pretrain.encoder.model import Statistics
 from ssl_vc.audio import SAMPLE_RATE, AudioError, Source, read
 from ssl_vc.device import choose_device, fast_bfloat16
-from ssl_vc.files import replacing
+from ssl_vc.files import printable, replacing
 from ssl_vc.presets import load_encoder
 
 CORE = 500  # frames: 10 s
@@ -214,7 +214,7 @@ class _Part(NamedTuple):
 
 def _printable(source: Source) -> str:
     """Name a source in text that any file and terminal takes; nothing for what has no name."""
-    return os.fsencode(source).decode(errors="replace") if isinstance(source, str | os.PathLike) else ""
+    return printable(source) if isinstance(source, str | os.PathLike) else ""
 
 
 def write_frames(

@@ -20,3 +20,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """Give a path as text that any file and terminal takes."""
+    return os.fsencode(path).decode(errors="replace")

@@ -47,7 +47,13 @@ LITTLE = BANDS["good"]
 CLIPPED, NOISY = 5e-4, 20.0  # share of samples, and dB, that are worth a warning
 
 
-def examine(wavs: Sequence[Tensor], names: Sequence[str], clips: Sequence[Tensor], pool: Pool) -> Findings:
+def examine(
+    wavs: Sequence[Tensor],
+    names: Sequence[str],
+    clips: Sequence[Tensor],
+    pool: Pool,
+    pitches: Sequence[Tensor] | None = None,
+) -> Findings:
     """Look for what is wrong with the recordings of a voice.
 
     Args:
@@ -55,9 +61,10 @@ def examine(wavs: Sequence[Tensor], names: Sequence[str], clips: Sequence[Tensor
         names: what the clips are called.
         clips: the frames of each clip (frames, dim).
         pool: all of them.
+        pitches: F0 of each wav, where it was tracked already.
     """
     clipped = sum(_flat_tops(wav) for wav in wavs) / max(sum(len(wav) for wav in wavs), 1)
-    pitches = [track_pitch(wav) for wav in wavs]
+    pitches = [track_pitch(wav) for wav in wavs] if pitches is None else pitches
     cepstrum = Mfcc(count=COEFFICIENTS)
     strangers = _strangers([_sound(wav, pitch, cepstrum) for wav, pitch in zip(wavs, pitches, strict=True)])
     return Findings(

@@ -1,7 +1,6 @@
 """`ssl-vc convert`: any voice to any voice."""
 
 import json
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 import ssl_vc
 from ssl_vc.cli.messages import say
+from ssl_vc.files import printable
 
 if TYPE_CHECKING:
     from ssl_vc.convert import VoiceConverter
@@ -100,7 +100,7 @@ def _convert(
     done = converter.converted(source, voice, **options)
     ssl_vc.write(path, done.wav, done.sample_rate)
     taken, seconds = time.perf_counter() - start, len(done.wav) / done.sample_rate
-    facts = {"input": _text(source), "output": _text(path), "voice": voice.name, "seconds": round(seconds, 3)}
+    facts = {"input": printable(source), "output": printable(path), "voice": voice.name, "seconds": round(seconds, 3)}
     facts |= {"sample_rate": done.sample_rate, "samples": len(done.wav), "matcher": done.matcher, "why": done.why}
     for name in ("distance", "coverage", "jump", "source_jump"):
         value = getattr(done, name)
@@ -138,10 +138,6 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 def name_of(path: Path) -> str:
     """Make a voice's name of a file's."""
     return "".join(letter if letter.isprintable() else "?" for letter in path.stem)
-
-
-def _text(path: Path) -> str:
-    return os.fsencode(path).decode(errors="replace")
 
 
 def _outputs(sources: list[Path], output: Path, force: bool) -> dict[Path, Path]:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -14,7 +13,7 @@ import typer
 from tqdm import tqdm
 
 import ssl_vc
-from ssl_vc.files import replacing
+from ssl_vc.files import printable, replacing
 
 if TYPE_CHECKING:
     from ssl_vc.grid import Copy
@@ -98,7 +97,7 @@ def _one(
     taken = time.perf_counter() - start
     ssl_vc.write(output, wav, rate)
     seconds = len(wav) / rate
-    result = {"input": _text(source), "output": _text(output), "features": pair[0], "vocoder": pair[1]}
+    result = {"input": printable(source), "output": printable(output), "features": pair[0], "vocoder": pair[1]}
     facts: dict[str, Any] = result | {"sample_rate": rate, "samples": len(wav), "seconds": round(taken, 3)}
     line = f"{source} -> {output}: {' × '.join(pair)}, {seconds:.2f} s at {rate} Hz, {seconds / taken:.1f} x real time"
     typer.echo(json.dumps(facts) if as_json else line)
@@ -126,9 +125,9 @@ def _grid(source: Path, folder: Path, settings: dict[str, Any], force: bool, as_
         (folder / name).unlink(missing_ok=True)  # of an earlier grid, that --force replaces
     facts = [copy.facts for copy in copies]
     contents = (
-        json.dumps({"input": _text(source), "sounds": facts}, indent=1),
+        json.dumps({"input": printable(source), "sounds": facts}, indent=1),
         _csv(facts),
-        page(_text(source.name), copies),
+        page(printable(source.name), copies),
     )
     for name, content in zip(FILES, contents, strict=True):
         with replacing(folder / name) as temporary:
@@ -142,11 +141,6 @@ def _refuse_existing(paths: Iterable[Path], force: bool) -> None:
     existing = [path for path in paths if path.exists()]
     if existing and not force:
         raise ValueError(f"{existing[0]} exists; --force overwrites it.")
-
-
-def _text(path: Path | str) -> str:
-    """A name as text that any file takes."""
-    return os.fsencode(path).decode(errors="replace")
 
 
 def _csv(facts: Sequence[dict[str, Any]]) -> str:
