@@ -1,0 +1,278 @@
+"""What a step of a pretraining learns from: batches of clips of like length, cropped at random, padded and masked.
+
+Everything random follows from (seed, epoch, clip), so a step's batch is the same whenever and by whichever process it
+is made, and N processes with 1/N of each batch learn from what one process would.
+
+    clip    |-----------------------------------------|
+    crop         |==========================|              begins at a whole frame, so that
+    labels       |0|1|2|3| ...           |T-1|             label t goes with frame t
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import count, islice
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from pretrain.encoder.frontend import FIELD, HOP
+from pretrain.manifest import SAMPLE_RATE, Clip, Samples
+from pretrain.pack import Sounds
+
+Integers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+# (wavs, their frame counts, a generator for each; whether to learn from it) -> (wavs, masks)
+Prepare = Callable[[list[Samples], list[int], list[np.random.Generator], bool], tuple[list[Samples], list[Mask]]]
+LIKE_LENGTH = 64  # so many batches' clips are sorted by length together
+
+
+class LabelSet(Protocol):
+    """Labels of clips by their keys, as in `pretrain.labels`."""
+
+    def __contains__(self, key: str, /) -> bool:
+        """Tell whether a clip has labels."""
+
+    def __getitem__(self, key: str, /) -> Integers:
+        """Give a clip's labels (frames,)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips side by side, padded at the end.
+
+    Attributes:
+        wav: (batch, samples).
+        lengths: samples of each (batch,).
+        counts: frames of each (batch,).
+        mask: True where the encoder must guess (batch, frames).
+        labels: of each label set (sets, batch, frames); -1 beyond a clip's end.
+        tokens: what is said, where that is known (batch, tokens).
+        token_counts: how many tokens that is; 0 where it is not known (batch,).
+    """
+
+    wav: Tensor
+    lengths: Tensor
+    counts: Tensor
+    mask: Tensor
+    labels: Tensor
+    tokens: Tensor
+    token_counts: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """Move all of it."""
+        parts = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
+        return type(self)(**parts)
+
+    @property
+    def seconds(self) -> float:
+        """How much sound it holds, without the padding."""
+        return float(self.lengths.sum()) / SAMPLE_RATE
+
+
+class Order(NamedTuple):
+    """Which clips make a batch, and for the how manieth time."""
+
+    epoch: int
+    clips: list[int]
+
+
+class Maker:
+    """Makes batches of clips.
+
+    Args:
+        labels: for each label set, a clip's labels by its key.
+        prepare: the objective's part: masks, mixtures.
+        longest: seconds of a crop.
+        spell: a clip's tokens; None where they are not known.
+        training: crop at random and let `prepare` change the sound; else begin at the beginning.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[LabelSet],
+        prepare: Prepare,
+        *,
+        longest: float,
+        spell: Callable[[Clip], list[int] | None] | None = None,
+        training: bool = True,
+    ) -> None:
+        self.labels, self.prepare, self.spell, self.training = labels, prepare, spell, training
+        self.longest = round(longest * SAMPLE_RATE)
+
+    def __call__(self, clips: Sequence[tuple[Clip, Samples]], generators: list[np.random.Generator]) -> Batch:
+        """Make one batch; each clip comes with what to draw from."""
+        crops = [self._crop(clip, wav, rng) for (clip, wav), rng in zip(clips, generators, strict=True)]
+        counts = [crop.frames for crop in crops]
+        wavs, masks = self.prepare([crop.wav for crop in crops], counts, generators, self.training)
+        tokens = [torch.tensor(crop.tokens, dtype=torch.long) for crop in crops]
+        return Batch(
+            wav=pad_sequence([torch.from_numpy(wav) for wav in wavs], batch_first=True),
+            lengths=torch.tensor([len(wav) for wav in wavs]),
+            counts=torch.tensor(counts),
+            mask=pad_sequence([torch.from_numpy(mask) for mask in masks], batch_first=True),
+            labels=self._padded([crop.labels for crop in crops], max(counts)),
+            tokens=pad_sequence(tokens, batch_first=True),
+            token_counts=torch.tensor([len(row) for row in tokens]),
+        )
+
+    def _crop(self, clip: Clip, wav: Samples, rng: np.random.Generator) -> "_Crop":
+        first, tokens = 0, None
+        if len(wav) > self.longest:
+            first = int(rng.integers((len(wav) - self.longest) // HOP + 1)) if self.training else 0
+            wav = wav[first * HOP : first * HOP + self.longest]
+        elif self.spell and clip.text:  # of a part of a clip nobody knows what is said in it
+            tokens = self.spell(clip)
+        frames = (len(wav) - FIELD) // HOP + 1
+        labels = [of[clip.key][first : first + frames] for of in self.labels]
+        if any(len(row) < frames for row in labels):
+            raise ValueError(f"the labels of {clip.key} are shorter than its sound; make them again.")
+        return _Crop(wav, frames, labels, tokens or [])
+
+    def _padded(self, labels: list[list[Integers]], longest: int) -> Tensor:
+        """Lay labels side by side: (sets, batch, frames)."""
+        laid = np.full((len(self.labels), len(labels), longest), -1)
+        for row, sets in enumerate(labels):
+            for of, values in enumerate(sets):
+                laid[of, row, : len(values)] = values
+        return torch.from_numpy(laid)
+
+
+class Clips(Dataset[Batch]):
+    """Batches of clips that are asked for by number.
+
+    Args:
+        sounds: the clips.
+        make: makes batches of them.
+        seed: of crops, masks and mixtures.
+    """
+
+    def __init__(self, sounds: Sounds, make: Maker, seed: int) -> None:
+        self.sounds, self.make, self.seed = sounds, make, seed
+
+    def __getitem__(self, order: Order) -> Batch:
+        """Make one batch."""
+        clips = [(self.sounds.clips[index], self.sounds.read(index)) for index in order.clips]
+        return self.make(clips, [np.random.default_rng((self.seed, order.epoch, index)) for index in order.clips])
+
+
+class Stream(IterableDataset[Batch]):
+    """Batches without end of clips that come one after the other, as from `pretrain.shards.Shards`.
+
+    Args:
+        shards: gives an epoch's clips to worker m of n.
+        make: makes batches of them.
+        seconds: in a batch, padding counted.
+        shortest: clips of fewer seconds are passed over, and those without labels.
+        seed: of the order within `LIKE_LENGTH` batches, and of crops, masks and mixtures.
+        first: the epoch to begin with: the order of each is another.
+    """
+
+    def __init__(
+        self, shards: "Streams", make: Maker, *, seconds: float, shortest: float, seed: int, first: int = 0
+    ) -> None:
+        self.shards, self.make, self.seconds, self.shortest = shards, make, seconds, shortest
+        self.seed, self.first = seed, first
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Give this worker's batches."""
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        for epoch in count(self.first):
+            given = False
+            for number, part in enumerate(self._parts(self.shards.stream(epoch, 0, worker, workers))):
+                given = True
+                rng = np.random.default_rng((self.seed, epoch, worker, number))
+                longest = self.make.longest / SAMPLE_RATE
+                for batch in epoch_batches([clip.seconds for clip, _ in part], self.seconds, longest, rng):
+                    yield self.make([part[index] for index in batch], rng.spawn(len(batch)))
+            if not given:
+                raise ValueError("the shards hold no clip that is long enough and has labels.")
+
+    def _parts(self, clips: Iterator[tuple[Clip, Samples]]) -> Iterator[list[tuple[Clip, Samples]]]:
+        """Gather clips until they are as long as `LIKE_LENGTH` batches."""
+        part: list[tuple[Clip, Samples]] = []
+        held = 0.0
+        for clip, wav in clips:
+            if clip.seconds < self.shortest or any(clip.key not in of for of in self.make.labels):
+                continue
+            part.append((clip, wav))
+            held += min(clip.seconds, self.make.longest / SAMPLE_RATE)
+            if held >= LIKE_LENGTH * self.seconds:
+                yield part
+                part, held = [], 0.0
+        if part:
+            yield part
+
+
+class Streams(Protocol):
+    """Clips that come one after the other."""
+
+    def stream(self, epoch: int, skip: int, worker: int, workers: int) -> Iterator[tuple[Clip, Samples]]:
+        """Give one worker's clips of an epoch, but for the first `skip`."""
+
+
+class _Crop(NamedTuple):
+    wav: Samples
+    frames: int
+    labels: list[Integers]
+    tokens: list[int]
+
+
+def epoch_batches(
+    seconds: Sequence[float], per_batch: float, longest: float, generator: np.random.Generator | None, least: int = 1
+) -> list[list[int]]:
+    """Divide clips into batches of like length.
+
+    Args:
+        seconds: how long each clip is.
+        per_batch: seconds in a batch, padding counted.
+        longest: seconds of a crop: what is longer counts as this.
+        generator: for another order every time; from short to long if None.
+        least: batches of fewer clips are left out.
+    """
+    lengths = np.minimum(np.asarray(seconds), longest)
+    order = np.arange(len(lengths)) if generator is None else generator.permutation(len(lengths))
+    together = max(round(LIKE_LENGTH * per_batch / max(float(lengths.mean()), 1e-9)), 1)
+    made: list[list[int]] = []
+    for start in range(0, len(order), together if generator is not None else len(order)):
+        part = order[start : start + together] if generator is not None else order
+        batch: list[int] = []
+        for clip in part[np.argsort(lengths[part], kind="stable")].tolist():
+            if batch and (len(batch) + 1) * lengths[clip] > per_batch:
+                made.append(batch)
+                batch = []
+            batch.append(clip)
+        made.append(batch)
+    made = [batch for batch in made if len(batch) >= least]
+    if generator is not None:
+        made = [made[i] for i in generator.permutation(len(made))]
+    return made
+
+
+def orders(
+    seconds: Sequence[float],
+    per_batch: float,
+    longest: float,
+    seed: int,
+    *,
+    first: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Iterator[Order]:
+    """Ask for batches without end, from number `first` on: this process' rows of each."""
+    epoch = 0
+    while True:
+        batches = epoch_batches(seconds, per_batch, longest, np.random.default_rng((seed, epoch)), least=ranks)
+        if not batches:
+            raise ValueError(
+                f"no batch of {per_batch} seconds can be shared by {ranks} processes; take longer batches."
+            )
+        for batch in islice(batches, min(first, len(batches)), None):
+            yield Order(epoch, batch[rank::ranks])
+        first = max(first - len(batches), 0)
+        epoch += 1

@@ -1,0 +1,162 @@
+"""Lists of clips: from a folder, a table, or a Kaldi-like folder; what cannot be used is named, never fatal."""
+
+import csv
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+log = logging.getLogger(__name__)
+
+SAMPLE_RATE = 16_000
+SOUNDS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
+Samples = npt.NDArray[np.float32]
+BROKEN = (OSError, ValueError, TypeError, soundfile.SoundFileError)  # what reading a file that is no sound ends in
+
+
+class Clip(NamedTuple):
+    """A sound file and what is known of it.
+
+    Attributes:
+        key: its name: the path as the list has it; labels and alignments are found by it.
+        path: where it is.
+        seconds: how long it is.
+        speaker: who speaks; empty if unknown.
+        text: what is said; empty if unknown.
+        language: of the text; empty if unknown.
+    """
+
+    key: str
+    path: Path
+    seconds: float
+    speaker: str = ""
+    text: str = ""
+    language: str = ""
+
+
+def read_manifest(source: str | Path, split: str | None = None, shortest: float = 0.1) -> list[Clip]:
+    """List clips; those that are not there, unreadable, or too short are left out, and named in the log.
+
+    Args:
+        source: a folder (every sound file in it, however deep; the folder that holds a file names its speaker), a
+            folder with a Kaldi `wav.scp` (perhaps `utt2spk`, `text`, `utt2dur`), or a tab-separated table with the
+            column `path` and perhaps `seconds`, `speaker`, `text`, `language` and `split`; its paths start from its
+            own folder.
+        split: which rows of the table; all if None.
+        shortest: clips of fewer seconds are left out.
+    """
+    source = Path(source)
+    if (source / "wav.scp").is_file():
+        listed = list(_kaldi(source))
+    elif source.is_dir():
+        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in SOUNDS)
+        listed = [Clip(path.relative_to(source).as_posix(), path, 0.0, path.parent.name) for path in files]
+    elif source.is_file():
+        listed = list(_table(source, split))
+    else:
+        raise ValueError(f"there are no clips at {source}; give a folder of sound files or a table of them.")
+    with ThreadPoolExecutor(8) as pool:  # waits for the disk
+        found = list(pool.map(_measured, listed))
+    clips, left_out = [], []
+    for clip, problem in found:
+        if problem is None and clip.seconds < shortest:
+            problem = f"too short: {clip.seconds:.2f} s"
+        if problem is None:
+            clips.append(clip)
+        else:
+            left_out.append(f"{clip.key} ({problem})")
+    name_left_out(left_out)
+    if not clips:
+        of_split = f" of the split {split!r}" if split else ""
+        reason = f"; the first left out: {left_out[0]}" if left_out else ""
+        raise ValueError(f"{source} lists no usable clips{of_split}{reason}.")
+    if len({clip.key for clip in clips}) < len(clips):
+        raise ValueError(f"{source} lists a clip twice; its labels could not be told apart.")
+    return clips
+
+
+def name_left_out(left_out: list[str]) -> None:
+    """Say which clips cannot be used, the first twenty by name."""
+    if left_out:
+        more = f" and {len(left_out) - 20} more" if len(left_out) > 20 else ""
+        log.warning("%d clips left out: %s%s", len(left_out), ", ".join(left_out[:20]), more)
+
+
+def decode(path: Path | BinaryIO) -> Samples:
+    """Read a sound file as mono at 16 kHz (samples,)."""
+    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1)
+    if not len(mono):
+        raise ValueError("it has no samples")
+    if not np.isfinite(mono).all():
+        raise ValueError("not finite")
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def ahead(clips: list[Clip], read: Callable[[Clip], Samples], workers: int) -> Iterator[tuple[Clip, "Future[Samples]"]]:
+    """Have clips read by threads, a few ahead of what is asked for."""
+    waiting: deque[tuple[Clip, Future[Samples]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for clip in clips:
+            waiting.append((clip, pool.submit(read, clip)))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _measured(clip: Clip) -> tuple[Clip, str | None]:
+    """Fill in how long a clip is, where the list does not say, or tell why it cannot be used."""
+    if not clip.path.is_file():
+        return clip, "not there"
+    if clip.seconds:
+        return clip, None
+    try:
+        facts = soundfile.info(str(clip.path))
+        return clip._replace(seconds=facts.frames / facts.samplerate), None
+    except (soundfile.SoundFileError, TypeError) as error:
+        return clip, str(error).splitlines()[0]
+
+
+def _table(file: Path, split: str | None) -> Iterator[Clip]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = csv.DictReader(stream, delimiter="\t")
+        if "path" not in (rows.fieldnames or ()):
+            raise ValueError(f"{file} is no table of clips; it needs tabs between columns, and one called 'path'.")
+        for row in rows:
+            if split is None or row.get("split") == split:
+                facts = {name: row.get(name) or "" for name in ("speaker", "text", "language")}
+                yield Clip(row["path"], file.parent / row["path"], _number(row.get("seconds")), **facts)
+
+
+def _kaldi(folder: Path) -> Iterator[Clip]:
+    columns = {name: dict(_pairs(folder / name)) for name in ("utt2spk", "text", "utt2dur")}
+    for key, path in _pairs(folder / "wav.scp"):
+        if path.endswith("|"):
+            raise ValueError(f"{folder / 'wav.scp'} runs a command for {key}; only paths of sound files are read.")
+        speaker, text, seconds = (columns[name].get(key, "") for name in ("utt2spk", "text", "utt2dur"))
+        yield Clip(key, folder / path, _number(seconds), speaker, text)
+
+
+def _pairs(file: Path) -> Iterable[tuple[str, str]]:
+    if not file.is_file():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.strip().partition(" ")
+        if key:
+            yield key, value.strip()
+
+
+def _number(text: str | None) -> float:
+    try:
+        return max(float(text or 0), 0.0)
+    except ValueError:
+        return 0.0

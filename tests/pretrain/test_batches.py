@@ -1,0 +1,238 @@
+"""Manifests, packs, crops and batches: every clip is learned from, in an order that a step's number decides."""
+
+import logging
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ssl_vc
+from pretrain.data import Clips, Maker, Order, Stream, epoch_batches, orders
+from pretrain.manifest import Clip, decode, read_manifest
+from pretrain.objectives.hubert import HubertSettings
+from pretrain.objectives.protocol import Settings
+from pretrain.pack import Files, make_pack
+
+SECONDS = [1.0 + (7 * n % 40) / 10 for n in range(200)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two speakers' sound, each sample saying where it is."""
+    folder = tmp_path_factory.mktemp("sound")
+    for number, (speaker, suffix) in enumerate([("anna", "wav"), ("anna", "flac"), ("bert", "wav")]):
+        (folder / speaker).mkdir(exist_ok=True)
+        wav = torch.arange(16_000 * (number + 2)) / 2**17
+        ssl_vc.write(folder / speaker / f"{number}.{suffix}", wav, 16_000)
+    return folder
+
+
+def test_a_folder_is_a_manifest(folder):
+    clips = read_manifest(folder)
+    assert [(clip.key, clip.speaker, clip.seconds) for clip in clips] == [
+        ("anna/0.wav", "anna", 2.0),
+        ("anna/1.flac", "anna", 3.0),
+        ("bert/2.wav", "bert", 4.0),
+    ]
+
+
+def test_a_table_and_a_kaldi_folder_say_the_same(folder, tmp_path):
+    table = tmp_path / "clips.tsv"
+    table.write_text(
+        f"path\tsplit\tspeaker\ttext\n{folder}/anna/0.wav\ttrain\tanna\thello there\n{folder}/bert/2.wav\tdev\tbert\t\n"
+    )
+    (tmp_path / "kaldi").mkdir()
+    (tmp_path / "kaldi" / "wav.scp").write_text(f"{folder}/anna/0.wav {folder}/anna/0.wav\n")
+    (tmp_path / "kaldi" / "utt2spk").write_text(f"{folder}/anna/0.wav anna\n")
+    (tmp_path / "kaldi" / "text").write_text(f"{folder}/anna/0.wav hello there\n")
+    (one,) = read_manifest(table, "train")
+    assert [one] == read_manifest(tmp_path / "kaldi")
+    assert (one.text, one.speaker, one.seconds) == ("hello there", "anna", 2.0)
+    assert len(read_manifest(table)) == 2
+
+
+def test_clips_that_cannot_be_used_are_counted_and_named(folder, tmp_path, caplog):
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    ssl_vc.write(tmp_path / "short.wav", torch.ones(800), 16_000)
+    table = tmp_path / "clips.tsv"
+    paths = [folder / "anna" / "0.wav", tmp_path / "broken.wav", tmp_path / "short.wav", tmp_path / "gone.wav"]
+    table.write_text("path\n" + "\n".join(map(str, paths)))
+    caplog.set_level(logging.INFO)
+    assert len(read_manifest(table)) == 1
+    assert "3 clips left out" in caplog.text
+    for name in ("broken.wav", "short.wav (too short: 0.05 s)", "gone.wav (not there)"):
+        assert name in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "file\nx.wav\n", "path\ngone.wav\n"])
+def test_tables_without_clips_are_refused(tmp_path, text):
+    (tmp_path / "clips.tsv").write_text(text)
+    with pytest.raises(ValueError, match=r"no table of clips|no usable clips"):
+        read_manifest(tmp_path / "clips.tsv")
+
+
+def test_nothing_is_said_in_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="there are no clips at"):
+        read_manifest(tmp_path / "nothing")
+
+
+def test_stereo_at_another_rate_becomes_mono_at_16_khz(tmp_path):
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", np.stack([np.ones(44_100), np.zeros(44_100)], 1) / 2, 44_100)
+    wav = decode(tmp_path / "a.wav")
+    assert wav.shape == (16_000,)
+    assert wav[4000:12_000] == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_pack_holds_what_the_files_do(folder, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    clips = read_manifest(folder)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF no sound")
+    pack = make_pack([*clips, Clip("broken", tmp_path / "broken.wav", 1.0)], tmp_path / "pack")
+    assert "broken" in caplog.text
+    assert [clip.key for clip in pack.clips] == [clip.key for clip in clips]
+    for index in range(3):
+        np.testing.assert_allclose(pack.read(index), Files(clips).read(index), atol=1e-4)
+    made = (tmp_path / "pack" / "audio.i16").stat().st_mtime_ns
+    make_pack([*clips, Clip("broken", tmp_path / "broken.wav", 1.0)], tmp_path / "pack")
+    assert (tmp_path / "pack" / "audio.i16").stat().st_mtime_ns == made
+    assert len(make_pack(clips[:1], tmp_path / "pack").clips) == 1
+
+
+def test_every_clip_comes_once_an_epoch():
+    batches = epoch_batches(SECONDS, 30.0, 4.0, np.random.default_rng(0))
+    assert sorted(clip for batch in batches for clip in batch) == list(range(200))
+    for batch in batches:
+        assert len(batch) * min(max(SECONDS[clip] for clip in batch), 4.0) <= 30.0
+    padding = sum(len(b) * max(SECONDS[c] for c in b) - sum(SECONDS[c] for c in b) for b in batches) / sum(SECONDS)
+    assert padding < 0.1
+    assert batches != epoch_batches(SECONDS, 30.0, 4.0, np.random.default_rng(1))
+
+
+def test_a_clip_longer_than_a_batch_is_a_batch():
+    assert epoch_batches([50.0, 1.0], 30.0, 60.0, None) == [[1], [0]]
+
+
+def test_orders_go_on_from_any_number():
+    def asked(first, count, **process):
+        return list(islice(orders(SECONDS, 30.0, 5.0, seed=3, first=first, **process), count))
+
+    whole = asked(0, 60)
+    assert whole[-1].epoch >= 2
+    for first in (1, 25, 47):
+        assert asked(first, 5) == whole[first : first + 5]
+    for step, (mine, theirs) in enumerate(
+        zip(asked(0, 60, rank=0, ranks=2), asked(0, 60, rank=1, ranks=2), strict=True)
+    ):
+        assert sorted(mine.clips + theirs.clips) == sorted(whole[step].clips)
+
+
+class Where(Settings):
+    """Masks nothing."""
+
+
+def clips_of(sounds, **options):
+    labels = {clip.key: np.arange((round(clip.seconds * 16_000) - 400) // 320 + 1) for clip in sounds.clips}
+    return Clips(sounds, Maker([labels], Where().prepare, longest=1.0, **options), 0)
+
+
+def test_crops_begin_at_whole_frames_and_keep_their_labels(folder):
+    made = clips_of(Files(read_manifest(folder)))
+    starts = set()
+    for epoch in range(20):
+        batch = made[Order(epoch, [0, 2])]
+        for row in range(2):
+            first = round(float(batch.wav[row, 0]) * 2**17)  # a sample says where it is
+            assert first % 320 == 0
+            assert batch.labels[0, row].tolist() == list(range(first // 320, first // 320 + 49))
+            starts.add(first)
+        assert batch.counts.tolist() == [49, 49]
+    assert len(starts) > 15
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(vars(made[Order(3, [0])]).values(), vars(made[Order(3, [0])]).values(), strict=True)
+    )
+    still = clips_of(Files(read_manifest(folder)), training=False)[Order(0, [2])]
+    assert float(still.wav[0, 1]) * 2**17 == pytest.approx(1, abs=4)
+
+
+def test_rows_do_not_depend_on_their_neighbours(folder):
+    sounds = Files(read_manifest(folder))
+    labels = {clip.key: np.zeros(200, int) for clip in sounds.clips}
+    made = Clips(sounds, Maker([labels], HubertSettings().prepare, longest=2.5), 0)
+    together, alone = made[Order(5, [0, 1])], made[Order(5, [1])]
+    assert torch.equal(together.mask[1], alone.mask[0])
+    assert torch.equal(together.wav[1], alone.wav[0])
+    assert together.mask[1].any()
+    assert together.lengths.tolist() == [32_000, 40_000]
+    assert not together.mask[0, together.counts[0] :].any()
+    assert (together.labels[0, 0, together.counts[0] :] == -1).all()
+    assert not together.wav[0, 32_000:].any()
+    assert together.seconds == 4.5
+
+
+def test_only_whole_clips_are_spelled(folder):
+    clips = [clip._replace(text="ab") for clip in read_manifest(folder)]
+    labels = {clip.key: np.zeros(300, int) for clip in clips}
+
+    def spell(clip):
+        return [1, 2] if clip.text == "ab" else None
+
+    made = Clips(Files(clips), Maker([labels], Where().prepare, longest=2.5, spell=spell), 0)
+    batch = made[Order(0, [0, 2])]
+    assert batch.tokens.tolist() == [[1, 2], [0, 0]]
+    assert batch.token_counts.tolist() == [2, 0]
+
+
+def test_labels_shorter_than_the_sound_are_refused(folder):
+    sounds = Files(read_manifest(folder))
+    labels = {clip.key: np.zeros(20, int) for clip in sounds.clips}
+    with pytest.raises(ValueError, match=r"anna/0\.wav are shorter than its sound"):
+        Clips(sounds, Maker([labels], Where().prepare, longest=9.0), 0)[Order(0, [0])]
+
+
+def test_a_file_that_vanishes_is_silence_and_said(folder, tmp_path, caplog):
+    gone = Files([Clip("gone", tmp_path / "gone.wav", 1.5)])
+    assert gone.read(0).shape == (24_000,)
+    assert "gone cannot be read" in caplog.text
+
+
+def test_a_stream_gives_every_clip_of_an_epoch_in_batches_of_like_length():
+    clips = [Clip(str(n), Path(str(n)), seconds) for n, seconds in enumerate(SECONDS)]
+
+    class Shards:
+        def stream(self, epoch, skip, worker, workers):
+            order = np.random.default_rng(epoch).permutation(len(clips))[worker::workers]
+            return ((clips[n], np.full(round(16_000 * clips[n].seconds), n / 1000, np.float32)) for n in order)
+
+    labels = {clip.key: np.full(300, int(clip.key)) for clip in clips if clip.key != "7"}
+    make = Maker([labels], Where().prepare, longest=9.0)
+
+    def epoch(first):
+        stream = iter(Stream(Shards(), make, seconds=30.0, shortest=1.2, seed=0, first=first))
+        wanted, seen, batches = sum(s >= 1.2 for s in SECONDS) - 1, [], []
+        while len(seen) < wanted:
+            batches.append(next(stream))
+            seen += batches[-1].labels[0, :, 0].tolist()
+        return batches, seen
+
+    batches, seen = epoch(0)
+    assert sorted(seen) == [n for n in range(200) if n != 7 and SECONDS[n] >= 1.2]
+    for batch in batches:
+        assert batch.wav.numel() <= 30 * 16_000
+        assert batch.wav[:, 0].tolist() == pytest.approx([n / 1000 for n in batch.labels[0, :, 0].tolist()])
+    assert sum(batch.wav.numel() for batch in batches) < 1.1 * sum(int(batch.lengths.sum()) for batch in batches)
+    assert epoch(0)[1] == seen != epoch(1)[1]
+
+
+def test_a_stream_of_nothing_usable_is_refused():
+    class Shards:
+        def stream(self, *_):
+            return iter([(Clip("a", Path("a"), 0.5), np.zeros(8000, np.float32))])
+
+    make = Maker([], Where().prepare, longest=9.0)
+    with pytest.raises(ValueError, match="no clip that is long enough"):
+        next(iter(Stream(Shards(), make, seconds=30.0, shortest=1.2, seed=0)))
