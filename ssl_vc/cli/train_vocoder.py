@@ -5,13 +5,14 @@ import logging
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tqdm import tqdm
 
 import ssl_vc
 from ssl_vc.cli.messages import Says, say
+from ssl_vc.cli.settings import read_config
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from torch import Tensor
@@ -30,7 +31,9 @@ def train_vocoder(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
 ) -> None:
     """Train a vocoder by CONFIG; OUTPUT/model is what `--weights` takes. Run by torchrun it uses all its processes."""
-    recipe = read_config(config, settings or [])
+    from vocoder.recipe import TrainConfig
+
+    recipe = read_config(config, settings or [], TrainConfig)
     if (output / "state.pt").exists() and not resume:
         raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
     logger = logging.getLogger("vocoder")
@@ -54,27 +57,6 @@ def train_vocoder(
         trainer.run(watch)
     if trainer.main:
         say("done", f"step {trainer.step}; the model is in {output / 'model'}")
-
-
-def read_config(path: Path, settings: list[str]) -> "TrainConfig":
-    """Read a YAML file, change settings of it, and check all of them."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from vocoder.recipe import TrainConfig
-
-    if not path.is_file():
-        raise typer.BadParameter(f"there is no file {path}")
-    try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(TrainConfig), OmegaConf.load(path), OmegaConf.from_dotlist(settings)
-        )
-        recipe: Any = OmegaConf.to_object(merged)
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        key = getattr(error, "full_key", None)
-        raise typer.BadParameter(f"{path}: {f'{key}: ' if key else ''}{str(error).splitlines()[0]}") from None
-    assert isinstance(recipe, TrainConfig)
-    return recipe
 
 
 def _trainer(recipe: "TrainConfig", folder: Path) -> "Trainer":

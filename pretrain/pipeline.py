@@ -1,0 +1,283 @@
+"""A whole pretraining in a folder: labels, a training, labels of that training's encoder, the next training, ...
+
+    pack/, pack-valid/      the sound (see `pretrain.pack`)
+    1/labels-0/             what iteration 1 guesses (see `pretrain.labels`)
+    1/                      its training (see `pretrain.train`); `done.json` once it is over
+    2/ ...
+    encoder/                the last iteration's encoder, for `SpeechEncoder.from_pretrained`
+    transformers/           the same for transformers, where its shape exists there
+
+Each part is left as it is when it is there and was made by the same settings; a training that was cut off goes on.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
+
+from pretrain.align import Phones
+from pretrain.data import Batch, Clips, Maker, Stream, orders
+from pretrain.encoder import SpeechEncoder
+from pretrain.encoder.foreign import is_foreign
+from pretrain.features import Features, LayerFeatures, MfccFeatures
+from pretrain.labels import Labels, make_labels
+from pretrain.manifest import Clip, read_manifest
+from pretrain.mixing import Noises
+from pretrain.objectives import OBJECTIVES
+from pretrain.objectives.ctc import Ctc
+from pretrain.pack import Files, Sounds, make_pack, some
+from pretrain.pronounce import Characters, Phonemes, Spelled
+from pretrain.recipe import MAY_CHANGE, LabelConfig, PretrainConfig, TrainConfig
+from pretrain.shards import Shards
+from pretrain.train import Trainer
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[int, Trainer, int, dict[str, float]], None]  # (iteration, its trainer, a step and its figures)
+
+
+class Pretraining:
+    """A pretraining in a folder.
+
+    Args:
+        config: the recipe.
+        folder: where it lives.
+    """
+
+    def __init__(self, config: PretrainConfig, folder: str | Path) -> None:
+        if not config.clips:
+            raise ValueError(
+                "there is nothing to learn from; set `clips` to a folder of sound files or a table of them."
+            )
+        if not config.iterations:
+            raise ValueError("the recipe has no iterations; give at least one, with its labels.")
+        self.config, self.folder = config, Path(folder)
+        self.state = PartialState(cpu=torch.accelerator.current_accelerator() is None, **_patience())
+        with self.state.main_process_first():
+            shards = config.storage == "shards"
+            self.train = None if shards else self._sounds(config.clips, config.split, "pack")
+            self.valid = (
+                self._sounds(config.valid_clips, config.valid_split, "pack-valid") if config.valid_clips else None
+            )
+
+    @property
+    def begun(self) -> bool:
+        """Whether a training is there that has been cut off."""
+        return any(
+            (self._of(n) / "state.pt").is_file() and not (self._of(n) / "done.json").is_file()
+            for n in range(1, len(self.config.iterations) + 1)
+        )
+
+    def run(self, watch: Watch | None = None) -> Path:
+        """Do what is not yet done, and give the encoder's folder."""
+        made_of = ""
+        for number in range(1, len(self.config.iterations) + 1):
+            labels = self._labels(number)
+            made_of = self._made_of(number, labels, made_of)
+            self._iteration(number, labels, made_of, watch)
+        if self.state.is_main_process:
+            self._export(made_of)
+        return self.folder / "encoder"
+
+    def _of(self, number: int) -> Path:
+        return self.folder / str(number)
+
+    def _sounds(self, source: str, split: str | None, name: str) -> Sounds:
+        clips = read_manifest(source, split)
+        if self.config.storage == "files":
+            return Files(clips)
+        return make_pack(clips, self.folder / name)
+
+    def _labels(self, number: int) -> list[Labels]:
+        made = []
+        for which, config in enumerate(self.config.iterations[number - 1].labels):
+            with self.state.main_process_first():
+                made.append(self._labelled(config, number, self._of(number) / f"labels-{which}"))
+        return made
+
+    def _labelled(self, config: LabelConfig, number: int, folder: Path) -> Labels:
+        """Make labels of all clips, by clusters found in those to learn from, and judge them once."""
+        if (Path(config.of) / "labels.u16").is_file():
+            return Labels.open(config.of)
+        if self.train is None:
+            raise ValueError(
+                f"the labels of shards are made before the shards are; `ssl-vc label` makes them, and `of` names their "
+                f"folder, which {config.of!r} is not."
+            )
+        sounds = [self.train, self.valid] if self.valid else [self.train]
+        clips = [clip for part in sounds for clip in part.clips]
+        where = {clip.key: (part, index) for part in sounds for index, clip in enumerate(part.clips)}
+
+        def read(clip: Clip) -> Any:
+            part, index = where[clip.key]
+            return part.read(index)
+
+        labels = make_labels(
+            clips,
+            folder,
+            self._features(config, number),
+            clusters=config.clusters,
+            seed=self.config.seed,
+            fit_hours=config.hours,
+            fit_on=self.train.clips,
+            read=read,
+        )
+        if self.state.is_main_process and not (self._of(number) / "done.json").is_file():
+            phones = Phones.open(self.config.phones) if self.config.phones else None
+            found = labels.quality(phones)
+            log.info("%s: %s", folder, ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        return labels
+
+    def _features(self, config: LabelConfig, number: int) -> Features:
+        if config.of == "mfcc":
+            return MfccFeatures()
+        encoder = load(self._of(number - 1) / "model" if config.of == "previous" else config.of)
+        layer = encoder.config.matching_layer if config.layer is None else config.layer
+        if layer is None:
+            raise ValueError(f"the labels of iteration {number} need a layer, from 0 to {encoder.config.depth}.")
+        return LayerFeatures(encoder, layer, self.state.device)
+
+    def _made_of(self, number: int, labels: list[Labels], before: str) -> str:
+        """A fingerprint of what decides an iteration's outcome."""
+        config = self.config
+        told = asdict(config.trained(number))
+        for name in MAY_CHANGE:
+            del told[name]
+        facts = [told, config.iterations[number - 1].start, asdict(config.encoder_config()), config.seed, before]
+        facts += [[of.made_of for of in labels], config.noise_clips, config.noise_split]
+        return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def _iteration(self, number: int, labels: list[Labels], made_of: str, watch: Watch | None) -> None:
+        folder, config = self._of(number), self.config.trained(number)
+        done = folder / "done.json"
+        if (folder / "made_of").is_file() and (folder / "made_of").read_text(encoding="utf-8") != made_of:
+            raise ValueError(
+                f"{folder} holds a training by other settings; take another folder, or remove it to begin that "
+                "iteration anew."
+            )
+        if done.is_file():
+            log.info("iteration %d is done", number)
+            return
+        set_seed(self.config.seed + number)
+        trainer = self._trainer(number, config, labels)
+        if trainer.main:
+            (folder / "made_of").write_text(made_of, encoding="utf-8")
+        trainer.resume()
+        trainer.run(None if watch is None else partial(watch, number, trainer))
+        if trainer.main:
+            figures = {"step": trainer.step, "minutes": round(trainer.elapsed / 60, 2)}
+            done.write_text(json.dumps(figures), encoding="utf-8")
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.free_memory()
+
+    def _trainer(self, number: int, config: TrainConfig, labels: list[Labels]) -> Trainer:
+        dims = [of.clusters for of in labels]
+        encoder = self._start(number)
+        also = {}
+        if self.config.noise_clips and "noises" in {field.name for field in fields(OBJECTIVES[config.objective][0])}:  # type: ignore[arg-type]
+            also["noises"] = Noises(read_manifest(self.config.noise_clips, self.config.noise_split))
+        settings = config.objective_settings(**also)
+        objective = OBJECTIVES[config.objective][1](settings, encoder.config.dim, dims)
+        spelling = self._spelling(config) if config.text.weight else None
+        speller = Ctc(encoder.config.dim, len(spelling.symbols)) if spelling else None
+        spell = Spelled(spelling, config.text.languages) if spelling else None
+        seed, make = self.config.seed, partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell)
+        valid = None
+        if self.valid:
+            valid = Clips(_usable(self.valid, labels, config.shortest), make(training=False), seed)
+        return Trainer(
+            config,
+            self._of(number),
+            encoder,
+            objective,
+            self._batches(config, labels, make()),
+            valid,
+            speller,
+            seed=seed,
+            matching_layer=self.config.matching_layer,
+        )
+
+    def _batches(
+        self, config: TrainConfig, labels: list[Labels], make: Maker
+    ) -> Callable[[int, int, int], DataLoader[Batch]]:
+        """Give what gives batches: clips by number, or a stream of them."""
+        source, seed, workers = self.config.clips, self.config.seed, config.workers
+
+        def streamed(first: int, rank: int, ranks: int) -> DataLoader[Batch]:
+            shards = Shards(source, seed=seed, rank=rank, ranks=ranks)
+            each = config.seconds / ranks
+            stream = Stream(shards, make, seconds=each, shortest=config.shortest, seed=seed, first=first)
+            return DataLoader(stream, batch_size=None, num_workers=workers)
+
+        if self.train is None:
+            return streamed
+        clips = Clips(_usable(self.train, labels, config.shortest), make, seed)
+        plan = [clip.seconds for clip in clips.sounds.clips], config.seconds, config.longest, seed
+
+        def asked(first: int, rank: int, ranks: int) -> DataLoader[Batch]:
+            wanted = orders(*plan, first=first, rank=rank, ranks=ranks)
+            return DataLoader(clips, sampler=wanted, batch_size=None, num_workers=workers)
+
+        return asked
+
+    def _start(self, number: int) -> SpeechEncoder:
+        start, shape = self.config.iterations[number - 1].start, self.config.encoder_config()
+        if not start:
+            return SpeechEncoder(shape)
+        encoder = load(self._of(number - 1) / "model" if start == "previous" else start)
+        if replace(encoder.config, matching_layer=None) != replace(shape, matching_layer=None):
+            log.info("iteration %d goes on with the shape of %s", number, start)
+        return encoder
+
+    def _spelling(self, config: TrainConfig) -> Characters | Phonemes:
+        if config.text.units == "phones":
+            return Phonemes(Path(config.text.dictionary) if config.text.dictionary else None)
+        return Characters.of(clip.text for clip in self.train.clips) if self.train else Characters()
+
+    def _export(self, made_of: str) -> None:
+        """Give the last iteration's encoder its own folder, in our form and in transformers'."""
+        last = len(self.config.iterations)
+        encoder, out = load(self._of(last) / "model"), self.folder / "encoder"
+        if (out / "made_of").is_file() and (out / "made_of").read_text(encoding="utf-8") == made_of:
+            return
+        shutil.rmtree(out, ignore_errors=True)
+        encoder.save_pretrained(out)
+        (out / "recipe.json").write_text(json.dumps(asdict(self.config), indent=1, default=str), encoding="utf-8")
+        if encoder.config.frontend == "conv":
+            encoder.save_transformers(self.folder / "transformers")
+        (out / "made_of").write_text(made_of, encoding="utf-8")
+
+
+def _usable(sounds: Sounds, labels: list[Labels], shortest: float) -> Sounds:
+    """Leave out clips that are too short to learn from, or have no labels."""
+    long = [index for index, clip in enumerate(sounds.clips) if clip.seconds >= shortest]
+    kept = [index for index in long if all(sounds.clips[index].key in of for of in labels)]
+    if len(kept) < len(sounds.clips):
+        short, unlabelled = len(sounds.clips) - len(long), len(long) - len(kept)
+        log.warning("%d clips are shorter than %g s, and %d have no labels; not used", short, shortest, unlabelled)
+    if not kept:
+        raise ValueError(f"no clip has {shortest} s and labels; set a smaller `shortest`, or make the labels again.")
+    return some(sounds, kept)
+
+
+def load(name: str | Path) -> SpeechEncoder:
+    """Read an encoder of ours, or of others."""
+    if Path(name).is_dir() and not is_foreign(name):
+        return SpeechEncoder.from_pretrained(name)
+    return SpeechEncoder.from_foreign(name)
+
+
+def _patience() -> dict[str, Any]:
+    """How long processes wait while the first one makes labels."""
+    return {"timeout": timedelta(hours=24)} if torch.distributed.is_available() else {}

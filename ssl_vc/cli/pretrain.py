@@ -1,0 +1,64 @@
+"""`ssl-vc pretrain`: from speech files to an encoder."""
+
+import json
+import logging
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tqdm import tqdm
+
+from ssl_vc.cli.messages import Says, say
+from ssl_vc.cli.settings import read_config
+
+if TYPE_CHECKING:  # loads torch, which `ssl-vc --help` need not wait for
+    from pretrain.train import Trainer
+
+
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as those in configs/pretrain.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as train.minutes=20.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for all of it; runs/CONFIG if left out.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
+) -> None:
+    """Pretrain an encoder by CONFIG: labels, iterations, export; what is done is not done again.
+
+    OUTPUT/encoder is then what `--model` takes. Run by torchrun, it uses all its processes.
+    """
+    from pretrain.recipe import PretrainConfig
+
+    recipe = read_config(config, settings or [], PretrainConfig)
+    folder = output or Path("runs") / config.stem
+    logger = logging.getLogger("pretrain")
+    logger.setLevel(logging.INFO)
+    logger.handlers, logger.propagate = [Says()], False
+    try:
+        pipeline = import_module("pretrain.pipeline")
+    except ModuleNotFoundError as error:
+        raise ValueError(f"training needs {error.name}, which is not installed; pip install 'ssl-vc[train]'.") from None
+    run = pipeline.Pretraining(recipe, folder)
+    if run.begun and not resume:
+        raise ValueError(
+            f"{folder} holds a training that was cut off; --resume goes on with it, or take another folder."
+        )
+
+    def watch(iteration: int, trainer: "Trainer", step: int, figures: dict[str, float]) -> None:
+        if not trainer.main or (step % trainer.config.log_every and trainer.progress < 1):
+            return
+        facts = {name: round(value, 4) for name, value in figures.items() if name != "learning_rate"}
+        facts["learning_rate"] = float(f"{figures['learning_rate']:.3g}")
+        text = ", ".join(f"{name} {value:g}" for name, value in facts.items() if name != "speed")
+        line = json.dumps({"iteration": iteration, "step": step, **facts})
+        done = f"{100 * trainer.progress:.0f} %"
+        speed = f"{figures['speed']:.0f} s of speech a second"
+        tqdm.write(line if as_json else f"iteration {iteration}, step {step} ({done}): {text}; {speed}")
+
+    encoder = run.run(watch)
+    if run.state.is_main_process:
+        say("done", f"the encoder is in {encoder}")

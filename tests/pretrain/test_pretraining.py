@@ -1,0 +1,313 @@
+"""Pretraining from sound files to an encoder: exact, resumable, the same for any number of processes."""
+
+import json
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import HubertModel
+
+import ssl_vc
+from pretrain import SpeechEncoder
+from pretrain.data import Batch
+from pretrain.pipeline import Pretraining
+from pretrain.recipe import Iteration, LabelConfig, PretrainConfig, TextConfig, TrainConfig
+from pretrain.record import history
+
+SHAPE = {"dim": 16, "conv_dim": 16, "depth": 2, "heads": 2, "ffn_dim": 32, "pos_kernel": 8, "pos_groups": 2}
+EVERY = {"log_every": 1, "valid_every": 100, "save_every": 2, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, speech):
+    """A table of twelve clips of three speakers, two of them to validate on."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = ["path\tspeaker\tsplit\ttext"]
+    for clip in range(12):
+        wav = speech(1.0 + 0.15 * clip, pitch=100 + 40 * (clip % 3), text=clip)
+        ssl_vc.write(folder / f"{clip}.wav", wav, 16_000)
+        rows.append(f"{clip}.wav\tspeaker{clip % 3}\t{'valid' if clip > 9 else 'train'}\tthe cat sat")
+    (folder / "clips.tsv").write_text("\n".join(rows), encoding="utf-8")
+    return folder / "clips.tsv"
+
+
+@pytest.fixture
+def recipe(corpus):
+    """Make a recipe of two short iterations."""
+
+    def make(shape=(), **train):
+        config = TrainConfig(**{"seconds": 6.0, "longest": 2.0, "shortest": 0.5, "steps": 4, **EVERY, **train})
+        labels = [LabelConfig(clusters=8), LabelConfig("previous", 1, 12)]
+        return PretrainConfig(
+            encoder="tiny",
+            shape={**SHAPE, "dropout": 0.1, "layer_drop": 0.2, **dict(shape)},
+            clips=str(corpus),
+            split="train",
+            valid_clips=str(corpus),
+            valid_split="valid",
+            train=config,
+            iterations=[Iteration([one]) for one in labels],
+        )
+
+    return make
+
+
+def trainer_of(recipe, folder, number=1):
+    whole = Pretraining(recipe, folder)
+    return whole._trainer(number, recipe.trained(number), whole._labels(number))
+
+
+def weights_of(folder):
+    return torch.load(folder / "state.pt", weights_only=True)["weights"]
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_one_call_does_everything(recipe, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="pretrain")
+    steps = []
+    out = Pretraining(recipe(), tmp_path).run(lambda number, _, step, figures: steps.append((number, step)))
+    assert steps == [(number, step) for number in (1, 2) for step in (1, 2, 3, 4)]
+    encoder = SpeechEncoder.from_pretrained(out)
+    assert encoder.config.dim == 16
+    assert torch.isfinite(encoder(torch.randn(1, 8000))).all()
+    lines = history(tmp_path / "2")
+    assert [line["step"] for line in lines if line["of"] == "train"] == [1, 2, 3, 4]
+    (valid,) = (line for line in lines if line["of"] == "valid")
+    assert 0 <= valid["accuracy"] <= 1
+    assert 1 <= valid["label_perplexity"] <= 12
+    assert {"masked", "seen_accuracy", "dead"} <= valid.keys()
+    assert "perplexity" in caplog.text
+    # again: all is there, and nothing is done again
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    Pretraining(recipe(), tmp_path).run(lambda *_: pytest.fail("trained again"))
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_another_recipe_is_not_mixed_in(recipe, tmp_path):
+    first = replace(recipe(), iterations=recipe().iterations[:1])
+    Pretraining(first, tmp_path).run()
+    kept = (tmp_path / "1" / "state.pt").stat().st_mtime_ns
+    with pytest.raises(ValueError, match="1 holds a training by other settings"):
+        Pretraining(replace(first, train=replace(first.train, max_norm=3.0)), tmp_path).run()
+    longer = replace(first, iterations=[*first.iterations, Iteration([LabelConfig("previous", 2, 9)])])
+    Pretraining(longer, tmp_path).run()  # an iteration more keeps those before it
+    assert (tmp_path / "1" / "state.pt").stat().st_mtime_ns == kept
+    assert json.loads((tmp_path / "2" / "done.json").read_text())["step"] == 4
+
+
+KILLED = """
+import json, os, signal, sys
+from pretrain.pipeline import Pretraining
+from pretrain.recipe import *
+facts = json.loads(sys.argv[1])
+text = TextConfig(0.5, units="characters")
+train, iterations = TrainConfig(**facts.pop("train"), text=text), [Iteration([LabelConfig(clusters=8)])]
+def watch(number, trainer, step, figures):
+    if step == 3: os.kill(os.getpid(), signal.SIGKILL)
+Pretraining(PretrainConfig(**facts, train=train, iterations=iterations), sys.argv[2]).run(watch)
+"""
+
+
+def test_killed_and_resumed_is_as_if_it_had_not_been(recipe, tmp_path):
+    whole = replace(recipe(ema=0.9, text=TextConfig(0.5, units="characters")), valid_clips="")
+    whole = replace(whole, iterations=[Iteration([LabelConfig(clusters=8)])])
+    Pretraining(whole, tmp_path / "whole").run()
+    train = {name: value for name, value in vars(whole.train).items() if name != "text"}
+    facts = {name: getattr(whole, name) for name in ("encoder", "shape", "clips", "split")}
+    told = json.dumps({**facts, "train": train})
+    done = subprocess.run([sys.executable, "-c", KILLED, told, str(tmp_path / "cut")], capture_output=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    assert torch.load(tmp_path / "cut" / "1" / "state.pt", weights_only=True)["step"] == 2
+    again = Pretraining(whole, tmp_path / "cut")
+    assert again.begun
+    again.run()
+    assert not again.begun
+    assert_equal(weights_of(tmp_path / "cut" / "1"), weights_of(tmp_path / "whole" / "1"))
+    mine, theirs = (SpeechEncoder.from_pretrained(tmp_path / name / "encoder") for name in ("cut", "whole"))
+    assert_equal(mine.state_dict(), theirs.state_dict())
+    assert [line["step"] for line in history(tmp_path / "cut" / "1")] == [1, 2, 3, 4]
+
+
+GRADIENTS = """
+import json, sys, torch
+from pathlib import Path
+from pretrain.pipeline import Pretraining
+from pretrain.recipe import *
+facts = json.loads(sys.argv[1])
+facts["train"] = TrainConfig(**facts["train"])
+config = PretrainConfig(**facts, iterations=[Iteration([LabelConfig(clusters=8)])])
+run = Pretraining(config, sys.argv[2])
+trainer = run._trainer(1, config.trained(1), run._labels(1))
+assert trainer.ranks == 2
+trainer.folder = Path(sys.argv[4])
+trainer.resume()
+figures = trainer.learn([next(iter(trainer.batches(0, trainer.accelerator.process_index, 2)))])
+found = trainer.validate()
+if trainer.main:
+    learner = trainer.accelerator.unwrap_model(trainer.model)
+    torch.save([{n: p.grad for n, p in learner.named_parameters() if p.grad is not None}, figures, found], sys.argv[3])
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_learn_what_one_does(recipe, tmp_path):
+    config = recipe(shape={"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0}, max_norm=0.0)
+    config = replace(config, iterations=config.iterations[:1])
+    torch.manual_seed(0)
+    trainer = trainer_of(config, tmp_path / "one")
+    trainer.save()  # its weights are the others' too
+    figures = trainer.learn([next(iter(trainer.batches(0, 0, 1)))])
+    found = trainer.validate()
+    mine = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+    names = ("encoder", "shape", "clips", "split", "valid_clips", "valid_split")
+    train = {name: value for name, value in vars(config.train).items() if name != "text"}
+    facts = json.dumps({**{name: getattr(config, name) for name in names}, "train": train})
+    script = tmp_path / "script.py"
+    script.write_text(GRADIENTS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611", script]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(ssl_vc.__file__).parents[1])}
+    done = subprocess.run(
+        [*command, facts, tmp_path / "two", tmp_path / "out.pt", tmp_path / "one" / "1"],
+        capture_output=True,
+        timeout=240,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    theirs, their_figures, their_found = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert theirs.keys() == mine.keys()
+    whole = torch.cat([value.flatten() for value in mine.values()])
+    other = torch.cat([theirs[name].flatten() for name in mine])
+    assert (whole - other).norm() <= 1e-4 * whole.norm()
+    for name in ("masked", "features", "accuracy", "gradient", "seconds"):
+        assert their_figures[name] == pytest.approx(figures[name], rel=1e-4)
+    assert their_found["masked"] == pytest.approx(found["masked"], rel=1e-4)
+
+
+def test_accumulated_batches_learn_what_one_does(recipe, tmp_path):
+    config = recipe(shape={"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0}, max_norm=0.0)
+    trainer = trainer_of(config, tmp_path)
+    before = trainer.encoder().state_dict()
+
+    trainer.config = replace(config.train, learning_rate=0.0)
+    batch = next(iter(trainer.batches(0, 0, 1)))
+    assert len(batch.wav) > 2
+
+    def rows(which):
+        parts = {name: value[which] for name, value in vars(batch).items() if name != "labels"}
+        return Batch(**parts, labels=batch.labels[:, which])
+
+    def gradient(*batches):
+        figures = trainer.learn(list(batches))
+        assert_equal(trainer.encoder().state_dict(), before)
+        return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]), figures
+
+    whole, figures = gradient(batch)
+    parts, same = gradient(rows(slice(1)), rows(slice(1, None)))
+    assert (whole - parts).norm() <= 1e-4 * whole.norm()
+    assert same["masked"] == pytest.approx(figures["masked"], rel=1e-5)
+
+
+def test_not_a_number_goes_back_and_on(recipe, tmp_path, caplog, monkeypatch):
+    trainer = trainer_of(recipe(steps=6), tmp_path)
+    learn, asked = type(trainer).learn, []
+
+    def sometimes(self, batches):
+        asked.append(self.step)
+        if len(asked) == 4:  # at step 3, once
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(math.nan)
+        return learn(self, batches)
+
+    monkeypatch.setattr(type(trainer), "learn", sometimes)
+    trainer.run()
+    assert asked == [0, 1, 2, 3, 2, 3, 4, 5]
+    assert "not finite at step 3; going on from step 2" in caplog.text
+    assert all(value.isfinite().all() for value in weights_of(tmp_path / "1").values())
+    assert trainer.slower == 0.5
+
+
+def test_not_a_number_again_and_again_is_said(recipe, tmp_path, monkeypatch):
+    trainer = trainer_of(recipe(), tmp_path)
+    monkeypatch.setattr(type(trainer), "learn", lambda *_: None)
+    with pytest.raises(ValueError, match="not finite 4 times, lastly at step 0"):
+        trainer.run()
+
+
+def test_a_time_box_ends_with_a_learning_rate_of_nothing(recipe, tmp_path):
+    trainer = trainer_of(recipe(steps=1_000_000, minutes=0.03, save_every=10**6), tmp_path)
+    rates = []
+    trainer.run(lambda step, figures: rates.append(figures["learning_rate"]))
+    assert 1.8 <= trainer.elapsed < 6
+    assert rates[-1] < 0.2 * max(rates) <= 0.2 * 5e-4
+    assert rates.index(max(rates)) < len(rates) / 2
+    assert torch.load(tmp_path / "1" / "state.pt", weights_only=True)["step"] == len(rates)
+
+
+def test_it_learns(recipe, tmp_path):
+    """On vowels that follow each other at random, the hidden frames' clusters are guessed from their neighbours'."""
+    config = recipe(steps=120, learning_rate=5e-3, save_every=1000, settings={"mask_length": 3}, shape={"dropout": 0.0})
+    trainer = trainer_of(replace(config, shape={**SHAPE, "dropout": 0.0, "layer_drop": 0.0}), tmp_path)
+    before = trainer.validate()
+    trainer.run()
+    after = trainer.validate()
+    assert after["masked"] < 0.8 * before["masked"]
+    assert after["accuracy"] > before["accuracy"] + 0.1
+    assert after["dead"] <= before["dead"]
+
+
+def test_the_average_follows_the_encoder(recipe, tmp_path):
+    trainer = trainer_of(recipe(ema=0.5, learning_rate=1e-2), tmp_path)
+    trainer.run()
+    kept = SpeechEncoder.from_pretrained(tmp_path / "1" / "model").state_dict()
+    last = {k.removeprefix("encoder."): v for k, v in weights_of(tmp_path / "1").items() if k.startswith("encoder.")}
+    difference = max(float((kept[name] - last[name]).abs().max()) for name in kept)
+    assert 0 < difference < 0.1
+
+
+def test_a_convolutional_encoder_is_exported_for_transformers(recipe, tmp_path):
+    conv = {"frontend": "conv", "pre_norm": False, "pos_kernel": 8}
+    config = recipe(shape=conv, steps=1)
+    config = replace(config, iterations=config.iterations[:1], matching_layer=1)
+    out = Pretraining(config, tmp_path).run()
+    encoder = SpeechEncoder.from_pretrained(out)
+    assert encoder.config.matching_layer == 1
+    theirs = HubertModel.from_pretrained(tmp_path / "transformers").eval()
+    wav = torch.randn(1, 6000)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(wav).last_hidden_state, encoder(wav), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"objective": "cpc"}, "possible are hubert, wavlm"),
+        ({"settings": {"mask": 1}}, "which hubert does not know"),
+        ({"warm_up": 1.0}, "below 1"),
+        ({"steps": 0}, "at least 1"),
+    ],
+)
+def test_recipes_are_checked(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        TrainConfig(**wrong)
+
+
+def test_iterations_are_checked(recipe):
+    with pytest.raises(ValueError, match="no previous one"):
+        replace(recipe(), iterations=[Iteration([LabelConfig("previous", 1)])])
+    with pytest.raises(ValueError, match="iteration 1 has 'step' in train"):
+        replace(recipe(), iterations=[Iteration([LabelConfig()], train={"step": 3})])
+    with pytest.raises(ValueError, match="no labels"):
+        replace(recipe(), iterations=[Iteration()])
