@@ -15,9 +15,12 @@ from ssl_vc.cli.batch import batch
 from ssl_vc.cli.convert import convert
 from ssl_vc.cli.copy_synth import copy_synth
 from ssl_vc.cli.extract import extract
+from ssl_vc.cli.label import label
 from ssl_vc.cli.many import TakesMany
 from ssl_vc.cli.messages import Says, say
 from ssl_vc.cli.models import models
+from ssl_vc.cli.pretrain import pretrain
+from ssl_vc.cli.probe import probe
 from ssl_vc.cli.train_vocoder import train_vocoder
 from ssl_vc.cli.voice import voice
 
@@ -31,6 +34,9 @@ app.command()(batch)
 app.command(cls=TakesMany)(convert)
 app.command()(copy_synth)
 app.command()(extract)
+app.command()(label)
+app.command()(pretrain)
+app.command()(probe)
 app.command()(train_vocoder)
 app.add_typer(models, name="models")
 app.add_typer(voice, name="voice")

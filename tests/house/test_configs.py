@@ -7,11 +7,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from pretrain import EncoderConfig
+from pretrain.probe import ProbeConfig
+from pretrain.recipe import PretrainConfig
 from vocoder.kinds import KINDS
 from vocoder.recipe import TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-MEANT_FOR = {"encoder": EncoderConfig, "vocoder": TrainConfig}
+MEANT_FOR = {"encoder": EncoderConfig, "pretrain": PretrainConfig, "probe": ProbeConfig, "vocoder": TrainConfig}
 
 
 def load(path):
@@ -26,7 +28,10 @@ def test_config_loads(path):
     if isinstance(config, EncoderConfig):
         named = getattr(EncoderConfig, path.stem.replace("-", "_"), None)
         assert named is None or config == named()
-    else:
+    elif isinstance(config, PretrainConfig):
+        assert config.iterations
+        assert [config.trained(number + 1).steps for number in range(len(config.iterations))]
+    elif isinstance(config, TrainConfig):
         _, shape = KINDS[config.vocoder]
         assert shape(**config.shape).hop_length == shape(**config.shape).sample_rate // 50
 

@@ -16,7 +16,9 @@ COMMANDS = {
     *("convert", "voice", "batch", "speak", "copy-synth", "units", "extract", "pretrain", "label", "prematch"),
     *("train-vocoder", "train-units", "train-tts", "probe", "evaluate", "models", "demo"),
 }
-COMMANDS_TO_COME = COMMANDS - {"batch", "convert", "copy-synth", "extract", "models", "train-vocoder", "voice"}
+COMMANDS_TO_COME = COMMANDS - {
+    *("batch", "convert", "copy-synth", "extract", "label", "models", "pretrain", "probe", "train-vocoder", "voice"),
+}
 
 
 def parameters(function):

@@ -1,0 +1,148 @@
+"""`ssl-vc probe`: a table, a picture and a recommendation."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+import soundfile
+import torch
+
+from ssl_vc.evaluate import layers
+
+COUNT = 24  # of 20 ms, in half a second
+
+
+class Phones(dict):
+    """What the `speech` fixture says: one of 8 sounds every 100 ms, of which the last is silence."""
+
+    symbols = tuple("SAEIOUYH")
+
+    def __missing__(self, key):
+        text = int(key.split("-")[1].removesuffix(".wav"))
+        sounds = torch.randint(8, (6,), generator=torch.Generator().manual_seed(text))
+        sounds[0] = 0
+        return ((sounds + 1) % 8).repeat_interleave(5)[:COUNT].numpy()
+
+    def __contains__(self, key):
+        return not key.startswith("unknown")
+
+
+@pytest.fixture
+def config(tmp_path, speech, monkeypatch):
+    """Two speakers to train on and two to test on, 4 clips each, and one whose phones are not known."""
+    monkeypatch.setattr(layers, "_phones", lambda *_: Phones())
+    rows = ["path\tsplit\tspeaker\tseconds"]
+    speakers = {"a": ("train", 100, 1.0), "b": ("train", 200, 0.8), "c": ("dev", 120, 1.1), "d": ("dev", 220, 0.9)}
+    for name, (split, pitch, size) in (speakers | {"unknown": ("dev", 100, 1.0)}).items():
+        for text in range(4):
+            wav = speech(0.5, pitch=pitch, size=size, text=text)
+            soundfile.write(tmp_path / f"{name}-{text}.wav", wav.numpy(), 16_000)
+            rows.append(f"{name}-{text}.wav\t{split}\t{name}\t0.5")
+    (tmp_path / "clips.tsv").write_text("\n".join(rows))
+    path = tmp_path / "probe.yaml"
+    path.write_text(f"encoder: untrained\nclips: {tmp_path / 'clips.tsv'}\nlayers: [0, 2]\ntrain_minutes: 1\n")
+    return path
+
+
+def test_a_table_a_picture_and_a_recommendation(run, config, tmp_path):
+    status, out, err = run("probe", config, "-o", tmp_path / "out", "--json")
+    assert status == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["features"] for row in rows] == ["mfcc", "log-mel", "layer 0", "layer 2"]
+    assert [row["dim"] for row in rows] == [39, 80, 256, 256]
+    for row in rows:
+        assert row["phones"] > 30  # of seven sounds
+        assert row["kept"] > 40
+        assert 0 < row["distance"] < 30
+    assert rows[0]["kept_across"] > 40
+    best = max(rows[2:], key=lambda row: row["kept_across"])["layer"]
+    assert f"recommended: layer {best}," in err
+    assert "train: 0.1 minutes in 8 clips of 2 speakers" in err
+    assert "dev: 0.1 minutes in 8 clips of 2 speakers" in err  # without those whose phones are not known
+    found = json.loads((tmp_path / "out" / "probe.json").read_text())
+    assert found["rows"] == rows
+    assert found["recommended"] == best
+    assert found["config"]["layers"] == [0, 2]
+    assert found["guessing"]["speakers"] == 50
+    picture = ElementTree.parse(tmp_path / "out" / "probe.svg").getroot()
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}polyline"))) == 6
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["probe.json", "probe.svg"]
+
+
+def test_the_table_is_for_people(run, config):
+    status, out, err = run("probe", config, "layers=[1]")
+    assert status == 0, err
+    heading, *rows = out.splitlines()
+    assert heading.split()[:3] == ["features", "dim", "phones"]
+    assert len({len(line) for line in (heading, *rows)}) == 1
+    assert rows[-1].startswith("layer 1")
+    assert "recommended: layer 1," in err
+
+
+def test_one_speaker_recommends_nothing(run, config, tmp_path):
+    table = tmp_path / "clips.tsv"
+    table.write_text("\n".join(line for line in table.read_text().splitlines() if not line.startswith("d-")))
+    status, out, err = run("probe", config, "layers=[1]", "--json")
+    assert status == 0, err
+    row = json.loads(out.splitlines()[-1])
+    assert row["kept_across"] is row["speakers"] is None
+    assert row["kept"] > 40
+    assert "no layer is recommended" in err
+
+
+def test_what_exists_is_kept(run, config, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "probe.svg").write_text("mine")
+    status, _, err = run("probe", config, "-o", tmp_path / "out")
+    assert status == 1
+    assert "--force overwrites it" in err
+    assert (tmp_path / "out" / "probe.svg").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("setting", "status", "reason"),
+    [
+        ("layers=[7]", 1, "layers 0 to 6"),
+        ("minutes=3", 2, "minutes"),
+        ("test_minutes=-1", 2, "give more than 0"),
+        ("encoder=nobody", 1, "there is no model 'nobody'"),
+    ],
+)
+def test_wrong_settings_are_explained(run, config, setting, status, reason):
+    found, out, err = run("probe", config, setting)
+    assert (found, out) == (status, "")
+    assert err.startswith("error: ")
+    assert reason in err
+
+
+def test_a_speaker_in_both_splits_is_refused(run, config, tmp_path):
+    table = tmp_path / "clips.tsv"
+    table.write_text(table.read_text().replace("\tdev\tc\t", "\tdev\ta\t"))
+    status, _, err = run("probe", config)
+    assert status == 1
+    assert "the speaker 'a' is in both splits" in err
+
+
+def test_alignments_are_opened_or_made_of_what_can_be(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(layers, "align", lambda clips, folder: asked.append(([clip.key for clip in clips], folder)))
+    said = [
+        layers.Clip("english", tmp_path, 60, "a", "hello", "en"),
+        layers.Clip("german", tmp_path, 60, "b", "hallo", "de"),
+        layers.Clip("silent", tmp_path, 60, "c", "", "en"),
+        layers.Clip("unknown", tmp_path, 60, "d", "hello"),
+    ]
+    layers._phones(tmp_path / "phones", said, 5, 0)
+    assert {*asked[0][0]} == {"english", "unknown"}
+    assert asked[0][1] == tmp_path / "phones"
+    layers._phones(tmp_path / "phones", said, 0.5, 0)
+    assert len(asked[1][0]) == 1
+    with pytest.raises(ValueError, match="no phone alignments"):
+        layers._phones(tmp_path, said, 5, 0)
+
+
+def test_the_layer_that_keeps_most_across_is_recommended():
+    row = layers.Row("layer 1", 1, 8, *[50.0] * 7, 0.1)
+    rows = [row._replace(layer=None, kept_across=99.0), row, row._replace(layer=2, kept=10.0, kept_across=51.0)]
+    assert layers.recommended(rows).layer == 2
+    assert layers.recommended(rows[:1]) is None
