@@ -190,6 +190,14 @@ def test_strided_conv_is_a_convolution(kernel, stride):
     x, weight, bias = torch.randn(2, 57, 6), torch.randn(9, 6, kernel), torch.randn(9)
     expected = F.conv1d(x.transpose(1, 2), weight, bias, stride).transpose(1, 2)
     torch.testing.assert_close(strided_conv(x, weight, bias, stride), expected, atol=1e-5, rtol=1e-5)
+    # what it learns from goes another way
+    learned = [each.double().requires_grad_() for each in (x[:, :41, :4], weight[:5, :4], bias[:5])]
+    learned[0] = learned[0].detach().contiguous().requires_grad_()
+    assert torch.autograd.gradcheck(lambda *parts: strided_conv(*parts, stride), learned)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = strided_conv(x.requires_grad_(), weight, bias, stride)
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.float(), expected, atol=0.05, rtol=0.05)
 
 
 def test_every_weight_learns(encoder):
