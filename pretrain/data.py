@@ -29,6 +29,8 @@ Mask = npt.NDArray[np.bool_]
 # (wavs, their frame counts, a generator for each; whether to learn from it) -> (wavs, masks)
 Prepare = Callable[[list[Samples], list[int], list[np.random.Generator], bool], tuple[list[Samples], list[Mask]]]
 LIKE_LENGTH = 64  # so many batches' clips are sorted by length together
+MOST_SECONDS = 2000  # of sound that a worker of a stream holds for that: 128 MB
+PATIENCE = 3  # epochs without a clip
 
 
 class LabelSet(Protocol):
@@ -182,27 +184,32 @@ class Stream(IterableDataset[Batch]):
         """Give this worker's batches."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        empty = 0
         for epoch in count(self.first):
-            given = False
+            empty += 1
             for number, part in enumerate(self._parts(self.shards.stream(epoch, 0, worker, workers))):
-                given = True
-                rng = np.random.default_rng((self.seed, epoch, worker, number))
+                empty = 0
+                rng = np.random.default_rng((self.seed, epoch, self.shards.rank, worker, number))
                 longest = self.make.longest / SAMPLE_RATE
                 for batch in epoch_batches([clip.seconds for clip, _ in part], self.seconds, longest, rng):
                     yield self.make([part[index] for index in batch], rng.spawn(len(batch)))
-            if not given:
-                raise ValueError("the shards hold no clip that is long enough and has labels.")
+            if empty > PATIENCE:
+                raise ValueError(
+                    f"in {empty} epochs worker {worker} of process {self.shards.rank} has met no clip of "
+                    f"{self.shortest} s with labels; have more shards than workers, and labels of their clips."
+                )
 
     def _parts(self, clips: Iterator[tuple[Clip, Samples]]) -> Iterator[list[tuple[Clip, Samples]]]:
-        """Gather clips until they are as long as `LIKE_LENGTH` batches."""
+        """Gather clips until they are as long as `LIKE_LENGTH` batches, or fill the memory meant for them."""
+        enough = max(4 * self.seconds, min(LIKE_LENGTH * self.seconds, MOST_SECONDS))
         part: list[tuple[Clip, Samples]] = []
         held = 0.0
         for clip, wav in clips:
             if clip.seconds < self.shortest or any(clip.key not in of for of in self.make.labels):
                 continue
             part.append((clip, wav))
-            held += min(clip.seconds, self.make.longest / SAMPLE_RATE)
-            if held >= LIKE_LENGTH * self.seconds:
+            held += clip.seconds
+            if held >= enough:
                 yield part
                 part, held = [], 0.0
         if part:
@@ -210,7 +217,13 @@ class Stream(IterableDataset[Batch]):
 
 
 class Streams(Protocol):
-    """Clips that come one after the other."""
+    """Clips that come one after the other.
+
+    Attributes:
+        rank: which process they come to.
+    """
+
+    rank: int
 
     def stream(self, epoch: int, skip: int, worker: int, workers: int) -> Iterator[tuple[Clip, Samples]]:
         """Give one worker's clips of an epoch, but for the first `skip`."""
@@ -233,7 +246,7 @@ def epoch_batches(
         per_batch: seconds in a batch, padding counted.
         longest: seconds of a crop: what is longer counts as this.
         generator: for another order every time; from short to long if None.
-        least: batches of fewer clips are left out.
+        least: a batch holds so many clips, even if they are longer; the last ones of a part may come twice for it.
     """
     lengths = np.minimum(np.asarray(seconds), longest)
     order = np.arange(len(lengths)) if generator is None else generator.permutation(len(lengths))
@@ -241,14 +254,14 @@ def epoch_batches(
     made: list[list[int]] = []
     for start in range(0, len(order), together if generator is not None else len(order)):
         part = order[start : start + together] if generator is not None else order
+        by_length = part[np.argsort(lengths[part], kind="stable")].tolist()
         batch: list[int] = []
-        for clip in part[np.argsort(lengths[part], kind="stable")].tolist():
-            if batch and (len(batch) + 1) * lengths[clip] > per_batch:
+        for clip in by_length:
+            if len(batch) >= least and (len(batch) + 1) * lengths[clip] > per_batch:
                 made.append(batch)
                 batch = []
             batch.append(clip)
-        made.append(batch)
-    made = [batch for batch in made if len(batch) >= least]
+        made.append(batch if len(batch) >= least else by_length[-least:])
     if generator is not None:
         made = [made[i] for i in generator.permutation(len(made))]
     return made
@@ -267,11 +280,11 @@ def orders(
     """Ask for batches without end, from number `first` on: this process' rows of each."""
     epoch = 0
     while True:
-        batches = epoch_batches(seconds, per_batch, longest, np.random.default_rng((seed, epoch)), least=ranks)
-        if not batches:
-            raise ValueError(
-                f"no batch of {per_batch} seconds can be shared by {ranks} processes; take longer batches."
-            )
+        # two clips for every process, so that WavLM has something to mix
+        least = 2 * ranks if ranks > 1 else 1
+        batches = epoch_batches(seconds, per_batch, longest, np.random.default_rng((seed, epoch)), least)
+        if min(map(len, batches)) < ranks:
+            raise ValueError(f"{len(seconds)} clips cannot be shared by {ranks} processes; have more clips, or fewer.")
         for batch in islice(batches, min(first, len(batches)), None):
             yield Order(epoch, batch[rank::ranks])
         first = max(first - len(batches), 0)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from itertools import accumulate, pairwise
@@ -179,7 +180,10 @@ def make_labels(
         if there.made_of == made_of:
             return there
         if keep:
-            raise ValueError(f"{folder} holds labels of other clips, or made otherwise; take another folder.")
+            raise ValueError(
+                f"{folder} holds labels of other clips, or made otherwise; take another folder, or have them replaced "
+                "(`ssl-vc label --force`)."
+            )
     hear = partial(_frames, source=source, read=read, workers=workers)
     kmeans = model or _fit(_chosen(fit_on, fit_hours, seed), hear, source.facts, clusters, seed)
     log.info("labelling %d clips", len(clips))
@@ -201,8 +205,11 @@ def make_labels(
 
 
 def _check(clips: list[Clip], source: Features, clusters: int, model: KMeans | None) -> None:
-    if len({clip.key for clip in clips}) < len(clips):
-        raise ValueError("two clips to label have the same key; their labels could not be told apart.")
+    twice = [key for key, count in Counter(clip.key for clip in clips).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"two clips are called {twice[0]!r}, so their labels could not be told apart; list them in one table."
+        )
     if not 2 <= clusters <= MOST_CLUSTERS:
         raise ValueError(f"{clusters} clusters were asked for; possible are 2 to {MOST_CLUSTERS}.")
     if model and model.facts and model.facts != source.facts:

@@ -49,10 +49,12 @@ def read_manifest(source: str | Path, split: str | None = None, shortest: float 
             folder with a Kaldi `wav.scp` (perhaps `utt2spk`, `text`, `utt2dur`), or a tab-separated table with the
             column `path` and perhaps `seconds`, `speaker`, `text`, `language` and `split`; its paths start from its
             own folder.
-        split: which rows of the table; all if None.
+        split: which rows of the table; all if None. Folders have no splits.
         shortest: clips of fewer seconds are left out.
     """
     source = Path(source)
+    if split is not None and source.is_dir():
+        raise ValueError(f"{source} is a folder, which has no splits; leave {split!r} out, or give a table.")
     if (source / "wav.scp").is_file():
         listed = list(_kaldi(source))
     elif source.is_dir():
@@ -115,6 +117,8 @@ def ahead(clips: list[Clip], read: Callable[[Clip], Samples], workers: int) -> I
 
 def _measured(clip: Clip) -> tuple[Clip, str | None]:
     """Fill in how long a clip is, where the list does not say, or tell why it cannot be used."""
+    if not clip.key:
+        return clip, "a row without a path"
     if not clip.path.is_file():
         return clip, "not there"
     if clip.seconds:
@@ -129,12 +133,26 @@ def _measured(clip: Clip) -> tuple[Clip, str | None]:
 def _table(file: Path, split: str | None) -> Iterator[Clip]:
     with file.open(newline="", encoding="utf-8") as stream:
         rows = csv.DictReader(stream, delimiter="\t")
-        if "path" not in (rows.fieldnames or ()):
-            raise ValueError(f"{file} is no table of clips; it needs tabs between columns, and one called 'path'.")
-        for row in rows:
-            if split is None or row.get("split") == split:
-                facts = {name: row.get(name) or "" for name in ("speaker", "text", "language")}
-                yield Clip(row["path"], file.parent / row["path"], _number(row.get("seconds")), **facts)
+        try:
+            for row in rows:
+                if None in row or any("\n" in (value or "") for value in row.values()):
+                    raise csv.Error("a quotation mark is opened and not closed, or there are too many columns")
+                if split is None or row.get("split") == split:
+                    facts = {name: row.get(name) or "" for name in ("speaker", "text", "language")}
+                    yield Clip(
+                        row.get("path") or "",
+                        file.parent / (row.get("path") or ""),
+                        _number(row.get("seconds")),
+                        **facts,
+                    )
+        except csv.Error as error:
+            raise ValueError(f"{file} cannot be read up to line {rows.line_num}: {error}.") from None
+        columns = rows.fieldnames or ()
+        for name in ("path", "split") if split is not None else ("path",):
+            if name not in columns:
+                raise ValueError(
+                    f"{file} is no such table of clips; it needs tabs between columns, one called {name!r}."
+                )
 
 
 def _kaldi(folder: Path) -> Iterator[Clip]:
@@ -149,10 +167,9 @@ def _kaldi(folder: Path) -> Iterator[Clip]:
 def _pairs(file: Path) -> Iterable[tuple[str, str]]:
     if not file.is_file():
         return
-    for line in file.read_text(encoding="utf-8").splitlines():
-        key, _, value = line.strip().partition(" ")
-        if key:
-            yield key, value.strip()
+    for line in filter(str.strip, file.read_text(encoding="utf-8").splitlines()):
+        key, *value = line.split(None, 1)
+        yield key, "".join(value).strip()
 
 
 def _number(text: str | None) -> float:

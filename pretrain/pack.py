@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pretrain.encoder.frontend import FIELD
 from pretrain.manifest import BROKEN, SAMPLE_RATE, Clip, Samples, ahead, decode, name_left_out
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ class Files:
             return decode(clip.path)
         except BROKEN as error:
             log.warning("%s cannot be read (%s); silence takes its place", clip.key, str(error).splitlines()[0])
-            return np.zeros(round(clip.seconds * SAMPLE_RATE), np.float32)
+            # a list may round its seconds: never more than there was
+            return np.zeros(max(int((clip.seconds - 0.02) * SAMPLE_RATE), FIELD), np.float32)
 
 
 class Pack:
@@ -66,12 +68,22 @@ class Pack:
         return audio[start : start + count].astype(np.float32) / np.float32(32768)
 
 
-def make_pack(clips: list[Clip], folder: Path, workers: int = 2) -> Pack:
-    """Decode clips into a pack, or open it if it is there of the same; clips that cannot be read are named."""
+def make_pack(clips: list[Clip], folder: Path, *, workers: int = 2, keep: bool = False) -> Pack:
+    """Decode clips into a pack, or open it if it is there of the same; clips that cannot be read are named.
+
+    Args:
+        clips: what to decode.
+        folder: where to; a pack of other clips is replaced.
+        workers: how many clips are decoded at the same time.
+        keep: refuse to replace a pack, since a training has learned from it.
+    """
     listed = [(clip.key, str(clip.path), clip.path.stat().st_size) for clip in clips]
     made_of = hashlib.blake2b(repr(listed).encode(), digest_size=8).hexdigest()
-    if (folder / "index.json").is_file() and (pack := Pack(folder, clips)).made_of == made_of:
-        return pack
+    if folder.exists():
+        if (pack := Pack(folder, clips)).made_of == made_of:
+            return pack
+        if keep:
+            raise ValueError(f"{folder} holds other clips, which a training has learned from; take another folder.")
     log.info("packing %d clips into %s", len(clips), folder)
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)

@@ -21,25 +21,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from torch.utils.data import DataLoader
 
 from pretrain.align import Phones
-from pretrain.data import Batch, Clips, Maker, Stream, orders
+from pretrain.data import Clips, Maker
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.foreign import is_foreign
 from pretrain.features import Features, LayerFeatures, MfccFeatures
 from pretrain.labels import Labels, make_labels
+from pretrain.loading import asked, streamed, usable
 from pretrain.manifest import Clip, read_manifest
 from pretrain.mixing import Noises
 from pretrain.objectives import OBJECTIVES
 from pretrain.objectives.ctc import Ctc
-from pretrain.pack import Files, Sounds, make_pack, some
+from pretrain.pack import Files, Sounds, make_pack
 from pretrain.pronounce import Characters, Phonemes, Spelled
 from pretrain.recipe import MAY_CHANGE, LabelConfig, PretrainConfig, TrainConfig
-from pretrain.shards import Shards
 from pretrain.train import Trainer
 
 log = logging.getLogger(__name__)
@@ -63,13 +63,11 @@ class Pretraining:
         if not config.iterations:
             raise ValueError("the recipe has no iterations; give at least one, with its labels.")
         self.config, self.folder = config, Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{folder} is a file; a pretraining lives in a folder.")
         self.state = PartialState(cpu=torch.accelerator.current_accelerator() is None, **_patience())
-        with self.state.main_process_first():
-            shards = config.storage == "shards"
-            self.train = None if shards else self._sounds(config.clips, config.split, "pack")
-            self.valid = (
-                self._sounds(config.valid_clips, config.valid_split, "pack-valid") if config.valid_clips else None
-            )
+        self.train: Sounds | None = None
+        self.valid: Sounds | None = None
 
     @property
     def begun(self) -> bool:
@@ -81,6 +79,7 @@ class Pretraining:
 
     def run(self, watch: Watch | None = None) -> Path:
         """Do what is not yet done, and give the encoder's folder."""
+        self.open()
         made_of = ""
         for number in range(1, len(self.config.iterations) + 1):
             labels = self._labels(number)
@@ -90,6 +89,15 @@ class Pretraining:
             self._export(made_of)
         return self.folder / "encoder"
 
+    def open(self) -> None:
+        """Have the sound at hand."""
+        config = self.config
+        with self.state.main_process_first():
+            if config.storage != "shards":
+                self.train = self._sounds(config.clips, config.split, "pack")
+            if config.valid_clips:
+                self.valid = self._sounds(config.valid_clips, config.valid_split, "pack-valid")
+
     def _of(self, number: int) -> Path:
         return self.folder / str(number)
 
@@ -97,7 +105,7 @@ class Pretraining:
         clips = read_manifest(source, split)
         if self.config.storage == "files":
             return Files(clips)
-        return make_pack(clips, self.folder / name)
+        return make_pack(clips, self.folder / name, keep=(self._of(1) / "made_of").is_file())
 
     def _labels(self, number: int) -> list[Labels]:
         made = []
@@ -131,6 +139,7 @@ class Pretraining:
             seed=self.config.seed,
             fit_hours=config.hours,
             fit_on=self.train.clips,
+            keep=(self._of(number) / "made_of").is_file(),
             read=read,
         )
         if self.state.is_main_process and not (self._of(number) / "done.json").is_file():
@@ -143,7 +152,10 @@ class Pretraining:
         if config.of == "mfcc":
             return MfccFeatures()
         encoder = load(self._of(number - 1) / "model" if config.of == "previous" else config.of)
-        layer = encoder.config.matching_layer if config.layer is None else config.layer
+        layer = next(
+            (n for n in (config.layer, encoder.config.matching_layer, self.config.matching_layer) if n is not None),
+            None,
+        )
         if layer is None:
             raise ValueError(f"the labels of iteration {number} need a layer, from 0 to {encoder.config.depth}.")
         return LayerFeatures(encoder, layer, self.state.device)
@@ -167,11 +179,13 @@ class Pretraining:
                 "iteration anew."
             )
         if done.is_file():
-            log.info("iteration %d is done", number)
+            took = json.loads(done.read_text(encoding="utf-8"))
+            log.info("iteration %d is done, after %d steps and %g minutes", number, took["step"], took["minutes"])
             return
         set_seed(self.config.seed + number)
         trainer = self._trainer(number, config, labels)
         if trainer.main:
+            folder.mkdir(parents=True, exist_ok=True)
             (folder / "made_of").write_text(made_of, encoding="utf-8")
         trainer.resume()
         trainer.run(None if watch is None else partial(watch, number, trainer))
@@ -186,50 +200,32 @@ class Pretraining:
         encoder = self._start(number)
         also = {}
         if self.config.noise_clips and "noises" in {field.name for field in fields(OBJECTIVES[config.objective][0])}:  # type: ignore[arg-type]
-            also["noises"] = Noises(read_manifest(self.config.noise_clips, self.config.noise_split))
+            noise = read_manifest(self.config.noise_clips, self.config.noise_split)
+            order = np.random.default_rng(self.config.seed).permutation(len(noise))  # only an hour of them is kept
+            also["noises"] = Noises([noise[index] for index in order])
         settings = config.objective_settings(**also)
         objective = OBJECTIVES[config.objective][1](settings, encoder.config.dim, dims)
         spelling = self._spelling(config) if config.text.weight else None
         speller = Ctc(encoder.config.dim, len(spelling.symbols)) if spelling else None
         spell = Spelled(spelling, config.text.languages) if spelling else None
         seed, make = self.config.seed, partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell)
+        if self.train is None:
+            batches = streamed(self.config.clips, make(), config, seed)
+        else:
+            batches = asked(self.train, make(), config, seed)
         valid = None
         if self.valid:
-            valid = Clips(_usable(self.valid, labels, config.shortest), make(training=False), seed)
+            valid = Clips(usable(self.valid, labels, config.shortest), make(training=False), seed)
         return Trainer(
             config,
             self._of(number),
             encoder,
             objective,
-            self._batches(config, labels, make()),
+            batches,
             valid,
             speller,
             seed=seed,
-            matching_layer=self.config.matching_layer,
         )
-
-    def _batches(
-        self, config: TrainConfig, labels: list[Labels], make: Maker
-    ) -> Callable[[int, int, int], DataLoader[Batch]]:
-        """Give what gives batches: clips by number, or a stream of them."""
-        source, seed, workers = self.config.clips, self.config.seed, config.workers
-
-        def streamed(first: int, rank: int, ranks: int) -> DataLoader[Batch]:
-            shards = Shards(source, seed=seed, rank=rank, ranks=ranks)
-            each = config.seconds / ranks
-            stream = Stream(shards, make, seconds=each, shortest=config.shortest, seed=seed, first=first)
-            return DataLoader(stream, batch_size=None, num_workers=workers)
-
-        if self.train is None:
-            return streamed
-        clips = Clips(_usable(self.train, labels, config.shortest), make, seed)
-        plan = [clip.seconds for clip in clips.sounds.clips], config.seconds, config.longest, seed
-
-        def asked(first: int, rank: int, ranks: int) -> DataLoader[Batch]:
-            wanted = orders(*plan, first=first, rank=rank, ranks=ranks)
-            return DataLoader(clips, sampler=wanted, batch_size=None, num_workers=workers)
-
-        return asked
 
     def _start(self, number: int) -> SpeechEncoder:
         start, shape = self.config.iterations[number - 1].start, self.config.encoder_config()
@@ -247,28 +243,25 @@ class Pretraining:
 
     def _export(self, made_of: str) -> None:
         """Give the last iteration's encoder its own folder, in our form and in transformers'."""
-        last = len(self.config.iterations)
-        encoder, out = load(self._of(last) / "model"), self.folder / "encoder"
-        if (out / "made_of").is_file() and (out / "made_of").read_text(encoding="utf-8") == made_of:
-            return
-        shutil.rmtree(out, ignore_errors=True)
-        encoder.save_pretrained(out)
-        (out / "recipe.json").write_text(json.dumps(asdict(self.config), indent=1, default=str), encoding="utf-8")
+        out, part = self.folder / "encoder", self.folder / ".encoder.part"
+        layer = self.config.matching_layer
+        made_of = f"{made_of} {layer}"
+        if out.exists():
+            if not (out / "made_of").is_file():
+                raise ValueError(f"{out} was not made here; take another folder.")
+            if (out / "made_of").read_text(encoding="utf-8") == made_of:
+                return
+        trained = load(self._of(len(self.config.iterations)) / "model")
+        encoder = SpeechEncoder(replace(trained.config, matching_layer=layer))
+        encoder.load_state_dict(trained.state_dict())
+        shutil.rmtree(part, ignore_errors=True)
+        encoder.save_pretrained(part)
+        (part / "recipe.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
+        (part / "made_of").write_text(made_of, encoding="utf-8")
         if encoder.config.frontend == "conv":
             encoder.save_transformers(self.folder / "transformers")
-        (out / "made_of").write_text(made_of, encoding="utf-8")
-
-
-def _usable(sounds: Sounds, labels: list[Labels], shortest: float) -> Sounds:
-    """Leave out clips that are too short to learn from, or have no labels."""
-    long = [index for index, clip in enumerate(sounds.clips) if clip.seconds >= shortest]
-    kept = [index for index in long if all(sounds.clips[index].key in of for of in labels)]
-    if len(kept) < len(sounds.clips):
-        short, unlabelled = len(sounds.clips) - len(long), len(long) - len(kept)
-        log.warning("%d clips are shorter than %g s, and %d have no labels; not used", short, shortest, unlabelled)
-    if not kept:
-        raise ValueError(f"no clip has {shortest} s and labels; set a smaller `shortest`, or make the labels again.")
-    return some(sounds, kept)
+        shutil.rmtree(out, ignore_errors=True)
+        part.rename(out)
 
 
 def load(name: str | Path) -> SpeechEncoder:

@@ -50,6 +50,8 @@ class ProbeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.clips:
+            raise ValueError("there is nothing to probe on; set `clips` to a table of them.")
         for name in ("train_minutes", "test_minutes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give more than 0.")

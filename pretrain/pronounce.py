@@ -37,7 +37,7 @@ class Characters:
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Characters":
         """Take the English letters, and whatever other letters some texts have."""
-        found = {sign for text in texts for sign in "".join(words(text)) if not sign.isnumeric()}
+        found = {sign for text in texts for sign in "".join(words(text)) if unicodedata.category(sign)[0] != "N"}
         return cls([*ENGLISH, *sorted(found.difference(ENGLISH))])
 
     def __call__(self, text: str) -> list[int] | None:

@@ -1,13 +1,17 @@
 """How an encoder is pretrained: the settings of a YAML file in configs/pretrain."""
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from pretrain.encoder.config import EncoderConfig
 from pretrain.objectives import OBJECTIVES, Settings
 
 # when a training goes on, these may differ from what it was begun with
-MAY_CHANGE = ("steps", "minutes", "workers", "log_every", "valid_every", "save_every", "learning_rate")
+MAY_CHANGE = (
+    *("steps", "minutes", "learning_rate", "workers"),
+    *("log_every", "valid_every", "valid_minutes", "save_every"),
+)
 
 
 def checked(made: Any, **possible: Any) -> None:
@@ -20,6 +24,8 @@ def checked(made: Any, **possible: Any) -> None:
 def at_least(made: Any, **lowest: float) -> None:
     """Refuse numbers below the lowest possible ones."""
     for name, least in lowest.items():
+        if not isinstance(getattr(made, name), int | float):
+            raise ValueError(f"{name} is {getattr(made, name)!r}; it must be a number.")
         if not getattr(made, name) >= least:
             raise ValueError(f"{name} is {getattr(made, name)}; it must be at least {least}.")
 
@@ -68,7 +74,7 @@ class TrainConfig:
         weight_decay: of AdamW.
         max_norm: gradients longer than this are shortened; 0 for never.
         ema: how much of the averaged encoder stays in a step; the average is what is kept; 0 for none.
-        precision: `no` (float32), `bf16`, or `auto` (bf16 where the hardware itself computes in it).
+        precision: `float32`, `bf16`, or `auto` (bf16 where the hardware itself computes in it).
         workers: processes that read clips.
         log_every: steps.
         valid_every: steps.
@@ -100,9 +106,10 @@ class TrainConfig:
     valid_minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        checked(self, objective=tuple(OBJECTIVES), precision=("no", "bf16", "auto"))
+        checked(self, objective=tuple(OBJECTIVES), precision=("float32", "bf16", "auto"))
         at_least(self, seconds=0.1, longest=0.1, shortest=0.025, accumulate=1, steps=1, minutes=0, workers=0)
         at_least(self, log_every=1, valid_every=1, save_every=1, max_norm=0, weight_decay=0, learning_rate=0)
+        at_least(self, warm_up=0, ema=0, valid_minutes=0.01, epsilon=0)
         for name in ("warm_up", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; possible is 0 to below 1.")
@@ -111,14 +118,11 @@ class TrainConfig:
     def objective_settings(self, **also: Any) -> Settings:
         """Give the objective's settings; keys it does not know are refused."""
         kind, _ = OBJECTIVES[self.objective]
-        possible = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every kind is a dataclass
-        for name in self.settings:
-            if name not in possible:
-                raise ValueError(
-                    f"settings has {name!r}, which {self.objective} does not know; possible are "
-                    f"{', '.join(sorted(possible))}."
-                )
-        return kind(**{**self.settings, **also})
+        _refuse_unknown(self.settings, kind, f"settings of {self.objective}")
+        try:
+            return kind(**{**self.settings, **also})
+        except TypeError as error:
+            raise ValueError(f"settings of {self.objective} cannot be used: {error}.") from None
 
     def learning_rate_at(self, progress: float) -> float:
         """Give the rate where `progress` (0 to 1) of the training is done."""
@@ -145,6 +149,11 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         at_least(self, clusters=2, hours=0.001)
+        if self.of not in ("mfcc", "previous") and not {"/", ":"} & set(self.of) and not Path(self.of).exists():
+            raise ValueError(
+                f"labels of {self.of!r} are not known; possible are mfcc, previous, a folder of labels or an encoder, "
+                "and a hub id."
+            )
 
 
 @dataclass(frozen=True)
@@ -203,35 +212,52 @@ class PretrainConfig:
         checked(self, storage=("pack", "files", "shards"))
         if not isinstance(getattr(EncoderConfig, self.encoder, None), type(EncoderConfig.tiny)):
             raise ValueError(f"encoder is {self.encoder!r}; possible are the shapes of EncoderConfig, such as tiny.")
-        self.encoder_config()
+        at_least(self, seed=0)
+        depth = self.encoder_config().depth
         for number, iteration in enumerate(self.iterations, 1):
             if number == 1 and (iteration.start == "previous" or any(of.of == "previous" for of in iteration.labels)):
                 raise ValueError("the first iteration has no previous one.")
             if not iteration.labels:
                 raise ValueError(f"iteration {number} has no labels to guess.")
-            self.trained(number)
+            trained = self.trained(number)
+            if trained.settings.get("noise_probability") and not self.noise_clips:
+                raise ValueError("noise_probability is above 0, but there is no noise; set noise_clips, or 0.")
+            asked = [of.layer for of in iteration.labels if of.of == "previous"]
+            if self.matching_layer is None and None in asked:
+                raise ValueError(f"the labels of iteration {number} need a layer, from 0 to {depth}.")
+            if not iteration.start:
+                asked += [trained.text.layer, trained.settings.get("layer")]
+            for layer in (*asked, self.matching_layer):
+                if layer is not None and not 0 <= layer <= depth:
+                    raise ValueError(f"iteration {number} names layer {layer}; this encoder has layers 0 to {depth}.")
 
     def encoder_config(self) -> EncoderConfig:
         """Give the encoder's shape."""
+        _refuse_unknown(self.shape, EncoderConfig, "shape")
         made: EncoderConfig = getattr(EncoderConfig, self.encoder)(**self.shape)
         return made
 
     def trained(self, number: int) -> TrainConfig:
         """Give how iteration `number` (from 1) learns."""
         changes = dict(self.iterations[number - 1].train)
-        possible = {f.name: f for f in fields(TrainConfig)}
-        for name in changes:
-            if name not in possible:
-                raise ValueError(
-                    f"iteration {number} has {name!r} in train; possible are {', '.join(sorted(possible))}."
-                )
+        _refuse_unknown(changes, TrainConfig, f"train of iteration {number}")
         if "text" in changes:
+            _refuse_unknown(changes["text"], TextConfig, f"text of iteration {number}")
             changes["text"] = TextConfig(**{**_plain(self.train.text), **changes["text"]})
         if "settings" in changes:
             changes["settings"] = {**self.train.settings, **changes["settings"]}
         if "betas" in changes:
             changes["betas"] = tuple(changes["betas"])
         return TrainConfig(**{**_plain(self.train), **changes})
+
+
+def _refuse_unknown(given: Any, kind: Any, what: str) -> None:
+    if not isinstance(given, dict):
+        raise ValueError(f"{what} is {given!r}; it must be settings, each with its name.")
+    possible = sorted(f.name for f in fields(kind))
+    for name in given:
+        if name not in possible:
+            raise ValueError(f"{what} has {name!r}; possible are {', '.join(possible)}.")
 
 
 def _plain(made: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """One training loop for every objective.
 
 A step's batch, masks, and dropout follow from the step's number, and everything else that changes is in `state.pt`, so
-a training that was cut off goes on as if it had not been: bit for bit on a CPU, unless the clock decides (`minutes`).
+a training that was cut off goes on as if it had not been: bit for bit on a CPU, unless the clock decides (`minutes`) or
+the clips are a stream, which begins anew in another order.
 Losses are sums divided by counts of the whole step, so processes and accumulation do not change the gradient. Folder:
 
     training.json   its settings        model/          the encoder, for `SpeechEncoder.from_pretrained`
@@ -14,12 +15,13 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from pretrain import state
@@ -48,7 +50,6 @@ class Trainer:
         valid: clips to validate on.
         speller: CTC beside the objective.
         seed: of dropout.
-        matching_layer: said in the model's config.
     """
 
     def __init__(
@@ -61,15 +62,15 @@ class Trainer:
         valid: Clips | None = None,
         speller: Ctc | None = None,
         seed: int = 0,
-        matching_layer: int | None = None,
     ) -> None:
         self.config, self.folder, self.batches, self.valid, self.seed = config, folder, batches, valid, seed
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # blocks may be left out of a step
         # several processes on CPUs join only if they are told so
         on_cpu = torch.accelerator.current_accelerator() is None
+        AcceleratorState._reset_state()  # another iteration may compute in another precision
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=self._precision(), kwargs_handlers=[unused])
         self.main, self.ranks = self.accelerator.is_main_process, self.accelerator.num_processes
-        self.shape = replace(encoder.config, matching_layer=matching_layer)
+        self.shape = encoder.config
         self.weights = {**objective.weights, "text": config.text.weight}
         learner = Learner(encoder.train(), objective.train(), speller, config.text.layer)
         self.model = self.accelerator.prepare(learner)
@@ -89,7 +90,7 @@ class Trainer:
 
     def _precision(self) -> str:
         if self.config.precision != "auto":
-            return self.config.precision
+            return "bf16" if self.config.precision == "bf16" else "no"
         if torch.cuda.is_available():
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
         checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
@@ -99,32 +100,34 @@ class Trainer:
     def progress(self) -> float:
         """How much of the training is done, 0 to 1, by steps or by the clock."""
         by_clock = self.elapsed / (60 * self.config.minutes) if self.config.minutes else 0.0
-        return max(self.step / self.config.steps, by_clock)
+        return min(max(self.step / self.config.steps, by_clock), 1.0)
 
     def run(self, watch: Callable[[int, dict[str, float]], None] | None = None) -> None:
         """Train from where it is to the end; `watch` is told of each step's figures."""
-        restarts = 0
-        if not (self.folder / "state.pt").is_file():
+        restarts, begun = 0, (self.folder / "state.pt").is_file()
+        self.accelerator.wait_for_everyone()  # or a slow process would find what a quick one has saved meanwhile
+        if not begun:
             self.save()  # something to fall back to
         while not self._run(watch):
             restarts += 1
-            failed = self.step
+            failed, elapsed, slower = self.step, self.elapsed, self.slower / 2
             if restarts > RESTARTS:
                 raise ValueError(
                     f"the gradient was not finite {restarts} times, lastly at step {failed}; go on from {self.folder} "
                     "with a lower learning_rate or max_norm."
                 )
             self.resume()
-            self.slower *= 0.5
-            log.warning(
-                "the gradient was not finite at step %d; going on from step %d at half the learning rate",
-                *(failed, self.step),
-            )
+            self.elapsed, self.slower = elapsed, slower
+            if self.main:
+                log.warning(
+                    "the gradient was not finite at step %d; going on from step %d at half the learning rate",
+                    *(failed, self.step),
+                )
 
     def _run(self, watch: Callable[[int, dict[str, float]], None] | None) -> bool:
         """Train to the end, or to a gradient that is not finite: then False."""
         config, record = self.config, Record(self.folder, self.step) if self.main else None
-        mark = time.monotonic()
+        mark, heard, took = time.monotonic(), 0.0, 0.0  # since the last report
         first = self.step * config.accumulate
         loader = iter(self.batches(first, self.accelerator.process_index, self.ranks))
         while self.progress < 1:
@@ -133,14 +136,16 @@ class Trainer:
             if figures is None:
                 return False
             self.step += 1
-            took, mark = time.monotonic() - mark, time.monotonic()
-            figures["speed"] = figures.pop("seconds") / took  # of sound, a second
-            self.elapsed = self._agreed(self.elapsed + took)
-            last = self.progress >= 1
+            heard, took = heard + figures.pop("seconds"), took + time.monotonic() - mark
+            figures["speed"] = heard / took  # seconds of sound a second
+            self.elapsed = self._agreed(self.elapsed + time.monotonic() - mark)
+            mark, last, reports = time.monotonic(), self.progress >= 1, self.step % config.log_every == 0
             if watch is not None:
                 watch(self.step, figures)
-            if record and (self.step % config.log_every == 0 or last):
+            if record and (reports or last):
                 record.write(self.step, figures, "train")
+            if reports:
+                heard, took = 0.0, 0.0
             if self.valid is not None and (self.step % config.valid_every == 0 or last):
                 found = self.validate()
                 if record:
@@ -150,6 +155,7 @@ class Trainer:
                     )
             if self.step % config.save_every == 0 or last:
                 self.save()
+            self.elapsed, mark = self._agreed(self.elapsed + time.monotonic() - mark), time.monotonic()
         if record:
             record.close()
         return True

@@ -31,6 +31,7 @@ class HubertSettings(Settings):
         head_dim: in which frames and clusters are compared; 256 in Base, 768 in Large.
         temperature: that cosines are divided by.
         masked_weight: of the loss on hidden frames.
+        seen_weight: of the same loss on the others: 0 as published, above it little speech teaches more.
         feature_weight: of the mean square of the front end's features.
         feature_grad: what the front end's gradients are multiplied by; .1 in Base, 1 in Large.
         layer: whose frames guess; the last if None.
@@ -41,6 +42,7 @@ class HubertSettings(Settings):
     head_dim: int = 256
     temperature: float = 0.1
     masked_weight: float = 1.0
+    seen_weight: float = 0.0
     feature_weight: float = 10.0
     feature_grad: float = 1.0
     layer: int | None = None
@@ -69,7 +71,8 @@ class HubertSettings(Settings):
 
 def cosine_logits(frames: Tensor, clusters: Tensor, temperature: float) -> Tensor:
     """Compare frames (some, dim) with vectors of clusters (clusters, dim): (some, clusters) in float32."""
-    return F.normalize(frames.float(), dim=-1) @ F.normalize(clusters.float(), dim=-1).T / temperature
+    with torch.autocast(frames.device.type, enabled=False):
+        return F.normalize(frames.float(), dim=-1) @ F.normalize(clusters.float(), dim=-1).T / temperature
 
 
 class Hubert(Objective):
@@ -84,13 +87,18 @@ class Hubert(Objective):
     def __init__(self, settings: HubertSettings, dim: int, clusters: Sequence[int]) -> None:
         super().__init__()
         self.settings = settings
-        self.weights = {"masked": settings.masked_weight, "features": settings.feature_weight}
+        self.weights = {
+            "masked": settings.masked_weight,
+            "seen": settings.seen_weight,
+            "features": settings.feature_weight,
+        }
         self.project = nn.ModuleList(nn.Linear(dim, settings.head_dim) for _ in clusters)
         self.clusters = nn.ParameterList(nn.Parameter(torch.empty(n, settings.head_dim).uniform_()) for n in clusters)
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """Count hidden frames and all frames."""
-        return {"masked": int(batch.mask.sum()), "features": int(batch.counts.sum())}
+        """Count hidden frames, the others, and all."""
+        masked, frames = int(batch.mask.sum()), int(batch.counts.sum())
+        return {"masked": masked, "seen": frames - masked, "features": frames}
 
     def forward(self, encoder: SpeechEncoder, batch: Batch) -> Outcome:
         """Guess the hidden frames' labels."""
@@ -105,9 +113,11 @@ class Hubert(Objective):
             layers = [*layers[:-1], encoder.transformer.norm(layers[-1])]
         frames = layers[-1 if settings.layer is None else settings.layer]
         loss, tallies = self._guess(frames, batch.mask, batch.labels, "masked")
-        if not self.training:
-            tallies |= self._guess(frames, real & ~batch.mask, batch.labels, "seen")[1]
-        return Outcome({"masked": loss, "features": penalty}, tallies, layers)
+        seen = loss.new_zeros(())
+        if settings.seen_weight or not self.training:
+            seen, more = self._guess(frames, real & ~batch.mask, batch.labels, "seen")
+            tallies |= more
+        return Outcome({"masked": loss, "seen": seen, "features": penalty}, tallies, layers)
 
     def _guess(self, frames: Tensor, where: Tensor, labels: Tensor, name: str) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = frames[where]

@@ -59,6 +59,16 @@ def pretrain(
         speed = f"{figures['speed']:.0f} s of speech a second"
         tqdm.write(line if as_json else f"iteration {iteration}, step {step} ({done}): {text}; {speed}")
 
-    encoder = run.run(watch)
+    if not run.state.is_main_process:
+        logger.setLevel(logging.ERROR)  # one process is enough to say it
+    try:
+        encoder = run.run(watch)
+    except KeyboardInterrupt:
+        say("info", f"stopped; --resume goes on from the last save in {folder}")
+        raise
+    except ValueError as error:
+        if not str(error).startswith("Caught "):
+            raise
+        raise ValueError(str(error).rstrip().rpartition("\n")[2].partition(": ")[2]) from error  # from a worker
     if run.state.is_main_process:
         say("done", f"the encoder is in {encoder}")

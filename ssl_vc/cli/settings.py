@@ -18,6 +18,7 @@ def read_config(path: Path, settings: list[str], kind: type[Settings]) -> Settin
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     if not path.is_file():
         raise typer.BadParameter(f"there is no file {path}")
@@ -27,10 +28,11 @@ def read_config(path: Path, settings: list[str], kind: type[Settings]) -> Settin
             key, equals, value = setting.partition("=")
             if not equals:
                 raise typer.BadParameter(f"{setting!r} is no setting; write key=value")
-            OmegaConf.update(written, key, OmegaConf.from_dotlist([f"value={value}"]).value, force_add=True)
+            read = OmegaConf.from_dotlist([f"value={value}"]).value if value else ""  # `clips=` is no clips
+            OmegaConf.update(written, key, read, force_add=True)
         merged = OmegaConf.merge(OmegaConf.structured(kind), written)
         made = OmegaConf.to_object(merged)
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, IndexError) as error:
         where = getattr(error, "full_key", None)
         raise typer.BadParameter(f"{path}: {f'{where}: ' if where else ''}{str(error).splitlines()[0]}") from None
     assert isinstance(made, kind)

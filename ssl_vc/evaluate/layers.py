@@ -109,7 +109,13 @@ def hear_material(config: ProbeConfig, folder: Path, watch: Watch = lambda clips
 def _phones(folder: Path, clips: Sequence[Clip], minutes: float, seed: int) -> Phones:
     """Open a folder of alignments, or make them of as many clips as are wanted."""
     if folder.exists():
-        return Phones.open(folder)
+        phones = Phones.open(folder)
+        known = sum(clip.seconds for clip in clips if clip.key in phones) / 60
+        if not known:
+            raise ValueError(f"{folder} holds no alignment of these clips; give another folder, or remove it.")
+        if known < minutes:
+            log.warning("of %g minutes, only %.1f are aligned in %s; remove it to align more", minutes, known, folder)
+        return phones
     log.info("aligning phones into %s", folder)
     said = [clip for clip in clips if clip.text and clip.language[:2].lower() in ("", "en")]
     return align(choose_clips(said, minutes, seed), folder)

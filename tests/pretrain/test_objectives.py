@@ -89,6 +89,21 @@ def test_only_hidden_frames_count():
     assert objective(encoder, replace(batch, labels=hidden)).losses["masked"].item() != loss.item()
 
 
+def test_the_others_count_where_they_are_told_to():
+    torch.manual_seed(0)
+    encoder, batch = SpeechEncoder(SMALL).eval(), small_batch()
+    objective = Hubert(HubertSettings(seen_weight=0.5), 16, [7]).train()
+    losses, counts = objective(encoder, batch).losses, objective.counts(batch)
+    assert objective.weights["seen"] == 0.5
+    assert counts["seen"] + counts["masked"] == counts["features"] == int(batch.counts.sum())
+    swapped = replace(batch, mask=~batch.mask & (batch.labels[0] >= 0))
+    with torch.no_grad():
+        frames = objective(encoder, batch).layers[-1]
+        wanted = objective._guess(frames, swapped.mask, batch.labels, "seen")[0]
+    assert losses["seen"].item() == pytest.approx(wanted.item())
+    assert Hubert(HubertSettings(), 16, [7]).train()(encoder, batch).losses["seen"].item() == 0
+
+
 def test_hidden_frames_are_not_heard():
     """Nothing of the clip but its unmasked frames reaches the guess: with every frame hidden, all clips sound alike."""
     torch.manual_seed(0)

@@ -17,9 +17,13 @@ from transformers import HubertModel
 import ssl_vc
 from pretrain import SpeechEncoder
 from pretrain.data import Batch
+from pretrain.features import MfccFeatures
+from pretrain.labels import make_labels
+from pretrain.manifest import read_manifest
 from pretrain.pipeline import Pretraining
 from pretrain.recipe import Iteration, LabelConfig, PretrainConfig, TextConfig, TrainConfig
 from pretrain.record import history
+from pretrain.shards import write_shards
 
 SHAPE = {"dim": 16, "conv_dim": 16, "depth": 2, "heads": 2, "ffn_dim": 32, "pos_kernel": 8, "pos_groups": 2}
 EVERY = {"log_every": 1, "valid_every": 100, "save_every": 2, "workers": 0}
@@ -61,6 +65,7 @@ def recipe(corpus):
 
 def trainer_of(recipe, folder, number=1):
     whole = Pretraining(recipe, folder)
+    whole.open()
     return whole._trainer(number, recipe.trained(number), whole._labels(number))
 
 
@@ -149,6 +154,7 @@ facts = json.loads(sys.argv[1])
 facts["train"] = TrainConfig(**facts["train"])
 config = PretrainConfig(**facts, iterations=[Iteration([LabelConfig(clusters=8)])])
 run = Pretraining(config, sys.argv[2])
+run.open()
 trainer = run._trainer(1, config.trained(1), run._labels(1))
 assert trainer.ranks == 2
 trainer.folder = Path(sys.argv[4])
@@ -239,11 +245,12 @@ def test_not_a_number_goes_back_and_on(recipe, tmp_path, caplog, monkeypatch):
     assert trainer.slower == 0.5
 
 
-def test_not_a_number_again_and_again_is_said(recipe, tmp_path, monkeypatch):
-    trainer = trainer_of(recipe(), tmp_path)
-    monkeypatch.setattr(type(trainer), "learn", lambda *_: None)
+def test_not_a_number_halves_the_rate_each_time(recipe, tmp_path, monkeypatch):
+    trainer, rates = trainer_of(recipe(), tmp_path), []
+    monkeypatch.setattr(type(trainer), "learn", lambda self, _: rates.append(self.slower))
     with pytest.raises(ValueError, match="not finite 4 times, lastly at step 0"):
         trainer.run()
+    assert rates == [1.0, 0.5, 0.25, 0.125]
 
 
 def test_a_time_box_ends_with_a_learning_rate_of_nothing(recipe, tmp_path):
@@ -293,8 +300,10 @@ def test_a_convolutional_encoder_is_exported_for_transformers(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        ({"steps": "abc"}, "steps is 'abc'; it must be a number"),
+        ({"settings": {"mask_probability": "much"}}, "settings of hubert cannot be used"),
         ({"objective": "cpc"}, "possible are hubert, wavlm"),
-        ({"settings": {"mask": 1}}, "which hubert does not know"),
+        ({"settings": {"mask": 1}}, "settings of hubert has 'mask'; possible are"),
         ({"warm_up": 1.0}, "below 1"),
         ({"steps": 0}, "at least 1"),
     ],
@@ -307,7 +316,79 @@ def test_recipes_are_checked(wrong, said):
 def test_iterations_are_checked(recipe):
     with pytest.raises(ValueError, match="no previous one"):
         replace(recipe(), iterations=[Iteration([LabelConfig("previous", 1)])])
-    with pytest.raises(ValueError, match="iteration 1 has 'step' in train"):
+    with pytest.raises(ValueError, match="train of iteration 1 has 'step'"):
         replace(recipe(), iterations=[Iteration([LabelConfig()], train={"step": 3})])
     with pytest.raises(ValueError, match="no labels"):
         replace(recipe(), iterations=[Iteration()])
+    with pytest.raises(ValueError, match="iteration 2 names layer 3; this encoder has layers 0 to 2"):
+        replace(recipe(), iterations=[recipe().iterations[0], Iteration([LabelConfig("previous", 3)])])
+    with pytest.raises(ValueError, match="iteration 1 names layer 9"):
+        recipe(text=TextConfig(0.5, layer=9))
+    with pytest.raises(ValueError, match="shape has 'dimm'"):
+        recipe(shape={"dimm": 3})
+    with pytest.raises(ValueError, match="labels of 'mfc' are not known"):
+        LabelConfig("mfc")
+    with pytest.raises(ValueError, match="set noise_clips"):
+        recipe(objective="wavlm", settings={"noise_probability": 0.1})
+
+
+def test_what_was_learned_from_is_not_replaced(recipe, tmp_path):
+    first = replace(recipe(), iterations=recipe().iterations[:1])
+    Pretraining(first, tmp_path).run()
+    before = (tmp_path / "pack" / "index.json").read_text()
+    with pytest.raises(ValueError, match="other clips, which a training has learned from"):
+        Pretraining(replace(first, split="valid"), tmp_path).run()
+    with pytest.raises(ValueError, match="labels of other clips, or made otherwise"):
+        Pretraining(replace(first, iterations=[Iteration([LabelConfig(clusters=9)])]), tmp_path).run()
+    assert (tmp_path / "pack" / "index.json").read_text() == before
+
+
+def test_a_folder_of_others_is_not_touched(recipe, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "thesis.txt").write_text("years")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="encoder was not made here"):
+        Pretraining(replace(recipe(steps=1), iterations=recipe().iterations[:1]), tmp_path).run()
+    assert (tmp_path / "encoder" / "thesis.txt").read_text() == "years"
+    with pytest.raises(ValueError, match="is a file"):
+        Pretraining(recipe(), tmp_path / "file")
+
+
+def test_the_matching_layer_can_be_chosen_afterwards(recipe, tmp_path):
+    first = replace(recipe(steps=1), iterations=recipe().iterations[:1])
+    assert SpeechEncoder.from_pretrained(Pretraining(first, tmp_path).run()).config.matching_layer is None
+    chosen = Pretraining(replace(first, matching_layer=2), tmp_path).run(lambda *_: pytest.fail("trained again"))
+    assert SpeechEncoder.from_pretrained(chosen).config.matching_layer == 2
+
+
+def test_shards_are_learned_from(recipe, corpus, tmp_path):
+    """WavLM, with noise, out of two tar files, on labels made before; float32 after bfloat16."""
+    clips = read_manifest(corpus, "train")
+    make_labels(clips, tmp_path / "labels", MfccFeatures(), clusters=8)
+    write_shards(clips, tmp_path / "shards", megabytes=0.3)
+    settings, labels = {"mix_probability": 1.0, "noise_probability": 0.5}, [LabelConfig(str(tmp_path / "labels"))]
+    config = replace(
+        recipe(objective="wavlm", steps=3, text=TextConfig(0.1, units="characters")),
+        clips=str(tmp_path / "shards"),
+        split=None,
+        storage="shards",
+        noise_clips=str(corpus),
+        iterations=[
+            Iteration(labels, train={"precision": "bf16", "settings": settings}),
+            Iteration(labels, "previous"),
+        ],
+        valid_clips="",
+    )
+    told = []
+    Pretraining(config, tmp_path / "run").run(lambda number, _, step, figures: told.append((number, figures)))
+    assert [number for number, _ in told] == [1, 1, 1, 2, 2, 2]
+    assert all(math.isfinite(figures["masked"]) for _, figures in told)
+    assert max(figures["text"] for _, figures in told) > 0  # a batch of long clips alone has none
+    with pytest.raises(ValueError, match="labels of shards are made before"):
+        Pretraining(replace(config, iterations=[Iteration([LabelConfig()])]), tmp_path / "other").run()
+
+
+def test_text_that_cannot_be_spelled_is_said(recipe, tmp_path):
+    config = recipe(text=TextConfig(0.5, units="characters", languages=("de",)))
+    with pytest.raises(ValueError, match="no clip has a text that can be spelled"):
+        trainer_of(config, tmp_path)

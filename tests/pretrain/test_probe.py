@@ -189,6 +189,6 @@ def test_wrong_settings_are_refused(encoder):
     with pytest.raises(ValueError, match="layers 0 to 2"):
         layers_of(encoder, [0, 3])
     with pytest.raises(ValueError, match="test_minutes is 0"):
-        ProbeConfig(test_minutes=0)
+        ProbeConfig(clips="speech", test_minutes=0)
     with pytest.raises(ValueError, match="both 'dev'"):
-        ProbeConfig(train_split="dev", test_split="dev")
+        ProbeConfig(clips="speech", train_split="dev", test_split="dev")
