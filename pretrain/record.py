@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -34,7 +35,7 @@ class Record:
         self.writer.close()
 
 
-def history(folder: Path) -> list[dict[str, float]]:
+def history(folder: Path) -> list[dict[str, Any]]:
     """Give what a training wrote, in order."""
     file = folder / "history.jsonl"
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []

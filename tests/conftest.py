@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from ssl_vc.cli import main
 
 GOLDEN = Path(__file__).parent / "golden"
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture

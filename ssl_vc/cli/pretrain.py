@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ssl_vc.cli.messages import Says, say
 from ssl_vc.cli.settings import read_config
+from ssl_vc.files import replacing
 
 if TYPE_CHECKING:  # loads torch, which `ssl-vc --help` need not wait for
     from pretrain.train import Trainer
@@ -71,4 +72,24 @@ def pretrain(
             raise
         raise ValueError(str(error).rstrip().rpartition("\n")[2].partition(": ")[2]) from error  # from a worker
     if run.state.is_main_process:
-        say("done", f"the encoder is in {encoder}")
+        curves = _draw(folder, len(recipe.iterations))
+        say("done", f"the encoder is in {encoder}, and {curves} shows how it went")
+
+
+def _draw(folder: Path, iterations: int) -> Path:
+    """Draw what was guessed right of clips that are not learned from; of those that are, where there are no others."""
+    from pretrain.record import history
+    from ssl_vc.plot import lines_svg
+
+    series: dict[str, list[tuple[float, float]]] = {}
+    for number in range(1, iterations + 1):
+        told = history(folder / str(number))
+        told = [line for line in told if line["of"] == "valid"] or told
+        for name in (name for name in told[-1] if "accuracy" in name):
+            heading = f"{number}: {name.replace('_', ' ')}"
+            series[heading] = [(line["step"], 100 * line[name]) for line in told if name in line]
+    picture = folder / "curves.svg"
+    with replacing(picture) as temporary:
+        title = f"Clusters guessed right: {folder.name}"
+        temporary.write_text(lines_svg(series, title, "step", "percent of frames"), encoding="utf-8")
+    return picture
