@@ -101,7 +101,7 @@ def test_other_labels_are_kept_without_force(run, table, tmp_path):
         (("--model", "nowhere"), 1, "no labels at"),
         (("--split", "test"), 1, "no usable clips"),
         (("--clusters", 60_000), 1, "cannot make 60000 clusters"),
-        (("--also-split", "dev"), 1, "the same key"),
+        (("--also-split", "dev"), 1, "two clips are called"),
     ],
 )
 def test_mistakes(run, table, tmp_path, options, status, said):
