@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pretrain.encoder.frontend import FIELD, HOP
-from pretrain.manifest import Clip, Samples, decode, name_left_out
+from pretrain.manifest import BROKEN, Clip, Samples, decode, name_left_out
 from pretrain.pronounce import PHONES, words
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def _aligned(clip: Clip, decoder: Any) -> Numbers | str:
         return f"unknown word {unknown[0]!r}"
     try:
         wav = decode(clip.path)
-    except (OSError, RuntimeError, ValueError) as error:  # what libsndfile refuses is a RuntimeError
+    except BROKEN as error:
         return str(error).splitlines()[0]
     if len(wav) < FIELD:
         return "too short"

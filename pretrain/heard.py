@@ -5,16 +5,16 @@ clips --> decode --> every layer, cepstra, log-mel --> a file for each --> one a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import FIELD, HOP, mel_filters
-from pretrain.manifest import SAMPLE_RATE, Clip, decode, name_left_out
+from pretrain.labels import Phones
+from pretrain.manifest import BROKEN, SAMPLE_RATE, Clip, decode, name_left_out
 from pretrain.mfcc import deltas, frame_mfcc
 
 LONGEST = 30 * SAMPLE_RATE  # samples of a clip that are heard, so that memory stays bounded
@@ -23,15 +23,6 @@ LARGEST = 65_504.0  # number of 2 bytes: beyond it is infinity
 
 Represent = Callable[[Tensor], Mapping[str, Tensor]]
 """Gives the frames (frames, dim) of a wav (samples,) by every representation."""
-
-
-class Alignments(Protocol):
-    """Which phone is spoken in every frame of a clip; see `pretrain.align.Phones`."""
-
-    symbols: list[str]
-
-    def __contains__(self, key: str) -> bool: ...
-    def __getitem__(self, key: str) -> NDArray[np.int64]: ...
 
 
 def choose_clips(clips: Sequence[Clip], minutes: float, seed: int = 0) -> list[Clip]:
@@ -115,7 +106,7 @@ class Heard(NamedTuple):
         return torch.tensor([names.index(clip.speaker) for clip in self.clips])
 
 
-def hear(clips: Iterable[Clip], phones: Alignments, represent: Sequence[Represent], folder: Path) -> Heard:
+def hear(clips: Iterable[Clip], phones: Phones, represent: Sequence[Represent], folder: Path) -> Heard:
     """Write the frames of all clips, by all representations, to a folder; what cannot be heard is left out and named.
 
     Args:
@@ -134,7 +125,7 @@ def hear(clips: Iterable[Clip], phones: Alignments, represent: Sequence[Represen
             wav = torch.from_numpy(decode(clip.path)[:LONGEST])
             if len(wav) < FIELD:
                 raise ValueError("too short")
-        except (OSError, RuntimeError, ValueError) as error:  # one bad file never stops the rest
+        except BROKEN as error:  # one bad file never stops the rest
             left_out.append(f"{clip.key} ({str(error).splitlines()[0]})")
             continue
         made = {name: frames for each in represent for name, frames in each(wav).items()}

@@ -182,11 +182,11 @@ class Trainer:
         self.optimizer.zero_grad()
         for batch in batches:
             whole = batch is batches[-1]
-            with nullcontext() if whole else self.accelerator.no_sync(self.model), self.accelerator.autocast():
-                sums, more = self.model(batch)
-                shares = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
-                total = sum(self.weights[name] * share for name, share in shares.items())
             with nullcontext() if whole else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    sums, more = self.model(batch)
+                    shares = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
+                    total = sum(self.weights[name] * share for name, share in shares.items())
                 self.accelerator.backward(total * self.ranks)  # DDP takes the mean over processes
             losses = {name: losses[name] + float(share.detach()) for name, share in shares.items()}
             tallies = {name: tallies.get(name, 0) + tally for name, tally in more.items()}

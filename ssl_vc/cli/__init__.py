@@ -17,7 +17,7 @@ from ssl_vc.cli.copy_synth import copy_synth
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.label import label
 from ssl_vc.cli.many import TakesMany
-from ssl_vc.cli.messages import Says, say
+from ssl_vc.cli.messages import say, say_what_is_logged
 from ssl_vc.cli.models import models
 from ssl_vc.cli.pretrain import pretrain
 from ssl_vc.cli.probe import probe
@@ -81,9 +81,7 @@ def _set_up_process(debug: bool) -> None:
     if debug:
         logging.basicConfig(level=logging.DEBUG)
     else:
-        logger = logging.getLogger("ssl_vc")  # says what is fetched
-        logger.setLevel(logging.INFO)
-        logger.handlers, logger.propagate = [Says()], False
+        say_what_is_logged("ssl_vc")  # what is fetched
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it would announce each of its tries to reach the hub
 
 

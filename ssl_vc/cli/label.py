@@ -1,7 +1,6 @@
 """`ssl-vc label`: clips to numbers that an encoder learns to predict."""
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import Says
+from ssl_vc.cli.messages import say_what_is_logged
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from pretrain.features import Features
@@ -45,9 +44,7 @@ def label(
     from pretrain.labels import Labels, make_labels
     from pretrain.manifest import decode, read_manifest
 
-    logger = logging.getLogger("pretrain")
-    logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [Says()], False
+    say_what_is_logged("pretrain")
     kmeans = Labels.open(model).kmeans if model else None
     aligned = Phones.open(phones) if phones else None
     fit_on = read_manifest(clips, split)

@@ -11,6 +11,14 @@ def say(kind: str, message: object) -> None:
     tqdm.write(f"{kind}: " + " ".join(str(message).split()), file=typer.get_text_stream("stderr"))
 
 
+def say_what_is_logged(name: str) -> logging.Logger:
+    """Say on stderr what a package logs, and give its logger."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    logger.handlers, logger.propagate = [Says()], False
+    return logger
+
+
 class Says(logging.Handler):
     """Says what a library logs."""
 

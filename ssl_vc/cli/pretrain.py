@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import Says, say
+from ssl_vc.cli.messages import say, say_what_is_logged
 from ssl_vc.cli.settings import read_config
 from ssl_vc.files import replacing
 
@@ -36,9 +36,7 @@ def pretrain(
 
     recipe = read_config(config, settings or [], PretrainConfig)
     folder = output or Path("runs") / config.stem
-    logger = logging.getLogger("pretrain")
-    logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [Says()], False
+    logger = say_what_is_logged("pretrain")
     try:
         pipeline = import_module("pretrain.pipeline")
     except ModuleNotFoundError as error:

@@ -1,7 +1,6 @@
 """`ssl-vc probe`: which layer of an encoder to match."""
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import Says, say
+from ssl_vc.cli.messages import say, say_what_is_logged
 from ssl_vc.cli.settings import read_config
 from ssl_vc.files import replacing
 
@@ -60,9 +59,7 @@ def probe(
     existing = [output / name for name in FILES if (output / name).exists()] if output else []
     if existing and not force:
         raise ValueError(f"{existing[0]} exists; --force overwrites it.")
-    logger = logging.getLogger("pretrain")
-    logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [Says()], False
+    say_what_is_logged("pretrain")
     if output:
         output.mkdir(parents=True, exist_ok=True)
     rows = []

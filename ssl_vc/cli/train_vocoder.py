@@ -1,7 +1,6 @@
 """`ssl-vc train-vocoder`: from speech files to a vocoder."""
 
 import json
-import logging
 import time
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 from tqdm import tqdm
 
 import ssl_vc
-from ssl_vc.cli.messages import Says, say
+from ssl_vc.cli.messages import say, say_what_is_logged
 from ssl_vc.cli.settings import read_config
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
@@ -36,9 +35,7 @@ def train_vocoder(
     recipe = read_config(config, settings or [], TrainConfig)
     if (output / "state.pt").exists() and not resume:
         raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
-    logger = logging.getLogger("vocoder")
-    logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [Says()], False
+    say_what_is_logged("vocoder")
     trainer = _trainer(recipe, output)
     if resume:
         trainer.resume()
