@@ -24,12 +24,13 @@ import numpy.typing as npt
 
 from pretrain.encoder.frontend import FIELD, HOP
 from pretrain.manifest import BROKEN, Clip, Samples, decode, name_left_out
-from pretrain.pronounce import PHONES, words
+from pretrain.pronounce import PHONES, genitive, words
 
 log = logging.getLogger(__name__)
 
 SYMBOLS = ["SIL", *PHONES]  # silence is 0, and so is any noise that the model knows
 Numbers = npt.NDArray[np.uint8]
+UNKNOWN = np.broadcast_to(np.int64(-1), 2**31)  # one number, however many are asked for
 CHUNK = 100  # clips for which a process loads the model once: a quarter of a second, in about ten
 
 
@@ -76,6 +77,25 @@ class Phones:
         """Give the number of the phone in each of a clip's frames (frames,)."""
         start, stop = self._where[key]
         return np.array(self._numbers[start:stop], dtype=np.int64)
+
+
+class Aligned:
+    """Alignments as labels to guess: of a clip that has none, every frame is -1, which nobody is asked to guess.
+
+    Attributes:
+        clusters: how many phones there are.
+        made_of: a fingerprint of the clips.
+    """
+
+    def __init__(self, phones: Phones) -> None:
+        self.phones, self.clusters, self.made_of = phones, len(phones.symbols), phones.source
+
+    def __contains__(self, key: str) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> npt.NDArray[np.int64]:
+        """Give the number of the phone in each of a clip's frames (frames,); of an unknown clip more than enough -1."""
+        return self.phones[key] if key in self.phones else UNKNOWN  # noqa: SIM401 (it is no dict)
 
 
 def align(clips: list[Clip], folder: str | Path, *, workers: int = 2) -> Phones:
@@ -135,7 +155,7 @@ def _aligned(clip: Clip, decoder: Any) -> Numbers | str:
     said = words(clip.text)
     if not said:
         return "no text"
-    unknown = [word for word in said if decoder.lookup_word(word) is None]
+    unknown = [word for word in said if not _known(word, decoder)]
     if unknown:
         return f"unknown word {unknown[0]!r}"
     try:
@@ -148,6 +168,15 @@ def _aligned(clip: Clip, decoder: Any) -> Numbers | str:
         return frame_phones(_spans(wav, said, decoder), len(wav))
     except RuntimeError:
         return "its sound does not fit its text"
+
+
+def _known(word: str, decoder: Any) -> bool:
+    """Tell whether the dictionary has a word; of a name's genitive that it lacks, the name does."""
+    if decoder.lookup_word(word) is None and word.endswith("'s"):
+        name = decoder.lookup_word(word[:-2])
+        if name is not None:
+            decoder.add_word(word, genitive(name), True)
+    return decoder.lookup_word(word) is not None
 
 
 def _spans(wav: Samples, said: list[str], decoder: Any) -> list[Span]:

@@ -34,7 +34,15 @@ PATIENCE = 3  # epochs without a clip
 
 
 class LabelSet(Protocol):
-    """Labels of clips by their keys, as in `pretrain.labels`."""
+    """Labels of clips by their keys, as in `pretrain.labels`; -1 is nobody asked to guess."""
+
+    @property
+    def clusters(self) -> int:
+        """Labels are below this."""
+
+    @property
+    def made_of(self) -> str:
+        """A fingerprint of what they are made of."""
 
     def __contains__(self, key: str, /) -> bool:
         """Tell whether a clip has labels."""
@@ -52,7 +60,7 @@ class Batch:
         lengths: samples of each (batch,).
         counts: frames of each (batch,).
         mask: True where the encoder must guess (batch, frames).
-        labels: of each label set (sets, batch, frames); -1 beyond a clip's end.
+        labels: of each label set (sets, batch, frames); -1 beyond a clip's end, and where it is not known.
         tokens: what is said, where that is known (batch, tokens).
         token_counts: how many tokens that is; 0 where it is not known (batch,).
     """

@@ -26,8 +26,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from pretrain.align import Phones
-from pretrain.data import Clips, Maker
+from pretrain.align import Aligned, Phones, align
+from pretrain.data import Clips, LabelSet, Maker
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.foreign import is_foreign
 from pretrain.features import Features, LayerFeatures, MfccFeatures
@@ -107,14 +107,14 @@ class Pretraining:
             return Files(clips)
         return make_pack(clips, self.folder / name, keep=(self._of(1) / "made_of").is_file())
 
-    def _labels(self, number: int) -> list[Labels]:
+    def _labels(self, number: int) -> list[LabelSet]:
         made = []
         for which, config in enumerate(self.config.iterations[number - 1].labels):
             with self.state.main_process_first():
                 made.append(self._labelled(config, number, self._of(number) / f"labels-{which}"))
         return made
 
-    def _labelled(self, config: LabelConfig, number: int, folder: Path) -> Labels:
+    def _labelled(self, config: LabelConfig, number: int, folder: Path) -> LabelSet:
         """Make labels of all clips, by clusters found in those to learn from, and judge them once."""
         if (Path(config.of) / "labels.u16").is_file():
             return Labels.open(config.of)
@@ -125,6 +125,8 @@ class Pretraining:
             )
         sounds = [self.train, self.valid] if self.valid else [self.train]
         clips = [clip for part in sounds for clip in part.clips]
+        if config.of == "phones":
+            return Aligned(align(clips, folder))
         where = {clip.key: (part, index) for part in sounds for index, clip in enumerate(part.clips)}
 
         def read(clip: Clip) -> Any:
@@ -160,7 +162,7 @@ class Pretraining:
             raise ValueError(f"the labels of iteration {number} need a layer, from 0 to {encoder.config.depth}.")
         return LayerFeatures(encoder, layer, self.state.device)
 
-    def _made_of(self, number: int, labels: list[Labels], before: str) -> str:
+    def _made_of(self, number: int, labels: list[LabelSet], before: str) -> str:
         """A fingerprint of what decides an iteration's outcome."""
         config = self.config
         told = asdict(config.trained(number))
@@ -170,7 +172,7 @@ class Pretraining:
         facts += [[of.made_of for of in labels], config.noise_clips, config.noise_split]
         return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
-    def _iteration(self, number: int, labels: list[Labels], made_of: str, watch: Watch | None) -> None:
+    def _iteration(self, number: int, labels: list[LabelSet], made_of: str, watch: Watch | None) -> None:
         folder, config = self._of(number), self.config.trained(number)
         done = folder / "done.json"
         if (folder / "made_of").is_file() and (folder / "made_of").read_text(encoding="utf-8") != made_of:
@@ -195,7 +197,7 @@ class Pretraining:
         trainer.accelerator.wait_for_everyone()
         trainer.accelerator.free_memory()
 
-    def _trainer(self, number: int, config: TrainConfig, labels: list[Labels]) -> Trainer:
+    def _trainer(self, number: int, config: TrainConfig, labels: list[LabelSet]) -> Trainer:
         dims = [of.clusters for of in labels]
         encoder = self._start(number)
         also = {}

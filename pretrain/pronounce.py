@@ -74,15 +74,30 @@ class Phonemes:
         """Give the numbers of a text's phones; None if the dictionary lacks a word of it."""
         numbers: list[int] = []
         for word in words(text):
-            known = self._entries.get(word)
-            if known is None:
+            known = self._known(word)
+            if not known:
                 return None
             numbers += (self._number[phone] for phone in known[0].split())
         return numbers
 
+    def _known(self, word: str) -> list[str]:
+        """Give the ways in which a word can be said; of a name's genitive that is not listed, the name's with its s."""
+        found = self._entries.get(word, [])
+        if not found and word.endswith("'s"):
+            found = [genitive(phones) for phones in self._entries.get(word[:-2], ())]
+        return found
+
     def pronunciations(self, word: str) -> list[list[str]]:
         """Give the ways in which a word can be said, the first one first; none if it is unknown."""
-        return [phones.split() for phones in self._entries.get(word, ())]
+        return [phones.split() for phones in self._known(word)]
+
+
+def genitive(phones: str) -> str:
+    """Add the genitive's s to a word's phones, as English says it: cat's, dog's, horse's."""
+    last = phones.split()[-1]
+    if last in ("S", "Z", "SH", "ZH", "CH", "JH"):
+        return phones + " AH Z"
+    return phones + (" S" if last in ("P", "T", "K", "F", "TH") else " Z")
 
 
 class Spelled:

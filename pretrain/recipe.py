@@ -136,7 +136,8 @@ class LabelConfig:
     """What an iteration guesses.
 
     Attributes:
-        of: `mfcc`, `previous` (the iteration before), or an encoder's folder or hub id.
+        of: `mfcc`, `previous` (the iteration before), an encoder's folder or hub id, a folder of labels, or `phones`:
+            what is said, by `pretrain.align`; frames of clips without a text are not guessed then.
         layer: of that encoder; its own choice if None.
         clusters: how many.
         hours: of speech to find the clusters in.
@@ -149,10 +150,11 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         at_least(self, clusters=2, hours=0.001)
-        if self.of not in ("mfcc", "previous") and not {"/", ":"} & set(self.of) and not Path(self.of).exists():
+        known = self.of in ("mfcc", "previous", "phones") or {"/", ":"} & set(self.of)
+        if not known and not Path(self.of).exists():
             raise ValueError(
-                f"labels of {self.of!r} are not known; possible are mfcc, previous, a folder of labels or an encoder, "
-                "and a hub id."
+                f"labels of {self.of!r} are not known; possible are mfcc, previous, phones, a folder of labels or an "
+                "encoder, and a hub id."
             )
 
 

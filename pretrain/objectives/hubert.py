@@ -123,8 +123,9 @@ class Hubert(Objective):
         chosen = frames[where]
         total, tallies = frames.new_zeros((), dtype=torch.float32), {}
         for of, (project, clusters) in enumerate(zip(self.project, self.clusters, strict=True)):
-            logits = cosine_logits(project(chosen), clusters, self.settings.temperature)
-            wanted = labels[of][where]
+            known = labels[of][where] >= 0
+            wanted = labels[of][where][known]
+            logits = cosine_logits(project(chosen[known]), clusters, self.settings.temperature)
             total = total + F.cross_entropy(logits, wanted, reduction="sum")
             guessed = logits.detach().argmax(-1)
             tallies[f"{name} {of}"] = torch.stack([(guessed == wanted).sum(), wanted.new_tensor(len(wanted))])

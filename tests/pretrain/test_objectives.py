@@ -89,6 +89,28 @@ def test_only_hidden_frames_count():
     assert objective(encoder, replace(batch, labels=hidden)).losses["masked"].item() != loss.item()
 
 
+def test_what_is_not_known_is_not_guessed():
+    torch.manual_seed(0)
+    encoder, batch = SpeechEncoder(SMALL).eval(), small_batch(sets=2)
+    objective = Hubert(HubertSettings(seen_weight=1.0), 16, [7, 7]).eval()
+    unknown = torch.rand(batch.mask.shape) < 0.5
+    labels = batch.labels.clone()
+    labels[1, unknown] = -1
+    part = objective(encoder, replace(batch, labels=labels))
+    alone = [Hubert(HubertSettings(), 16, [7]).eval() for _ in range(2)]
+    for one, project, clusters in zip(alone, objective.project, objective.clusters, strict=True):
+        one.project[0], one.clusters[0] = project, clusters
+    frames = part.layers[-1]
+    wanted = [
+        one._guess(frames, where, labels[of : of + 1], "masked")[0]
+        for of, (one, where) in enumerate(zip(alone, (batch.mask, batch.mask & ~unknown), strict=True))
+    ]
+    torch.testing.assert_close(part.losses["masked"], sum(wanted))
+    assert part.tallies["masked 1"][1] == (batch.mask & ~unknown).sum() < part.tallies["masked 0"][1]
+    labels[:] = -1
+    assert objective(encoder, replace(batch, labels=labels)).losses["masked"].item() == 0
+
+
 def test_the_others_count_where_they_are_told_to():
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch()

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import HubertModel
@@ -98,6 +99,21 @@ def test_one_call_does_everything(recipe, tmp_path, caplog):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     Pretraining(recipe(), tmp_path).run(lambda *_: pytest.fail("trained again"))
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_phones_are_guessed_where_they_are_known(recipe, tmp_path, monkeypatch):
+    class Known(dict):
+        symbols, source = ["SIL", "AA"], "made up"
+
+    def aligned(clips, folder):
+        assert len(clips) == 12 and folder == tmp_path / "1" / "labels-0"
+        return Known({clip.key: np.ones(200, np.int64) for clip in clips[::2]})
+
+    monkeypatch.setattr("pretrain.pipeline.align", aligned)
+    config = recipe(settings={"seen_weight": 1.0}, steps=12, learning_rate=0.01)
+    Pretraining(replace(config, iterations=[Iteration([LabelConfig("phones")])]), tmp_path).run()
+    *_, valid = (line for line in history(tmp_path / "1") if line["of"] == "valid")
+    assert valid["accuracy"] == 1 and valid["label_perplexity"] == 1
 
 
 def test_another_recipe_is_not_mixed_in(recipe, tmp_path):

@@ -62,6 +62,15 @@ def test_a_text_is_pronounced_as_the_dictionary_has_it_first(dictionary):
     assert pronounce("") == []
 
 
+@pytest.mark.parametrize(
+    ("word", "phones"), [("well's", "W EH L Z"), ("o'clock's", "AH K L AA K S"), ("it's's", "IH T S AH Z")]
+)
+def test_a_genitive_that_is_not_listed_is_said_as_english_does(dictionary, word, phones):
+    assert Phonemes(dictionary).pronunciations(word) == [phones.split()]
+    assert Phonemes(dictionary)("it's") == Phonemes(dictionary)("it's ")
+    assert Phonemes(dictionary)("'s written's") is None
+
+
 @pytest.mark.parametrize("text", ["well written", "well 5"])
 def test_an_unknown_word_cannot_be_pronounced(dictionary, text):
     assert Phonemes(dictionary)(text) is None
