@@ -192,6 +192,7 @@ def _spans(wav: Samples, said: list[str], decoder: Any) -> list[Span]:
 
 
 def _hear(sound: bytes, decoder: Any) -> None:
+    decoder.reinit_feat()  # it would go on with the noise that it measured in the clip before
     decoder.start_utt()
     decoder.process_raw(sound, full_utt=True)
     decoder.end_utt()

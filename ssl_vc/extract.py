@@ -160,7 +160,7 @@ class Extractor:
     def save(self, source: Source, path: str | Path) -> int:
         """Write the frames of a clip to a file that `read_frames` reads, and give their number."""
         wav = self._read(source)
-        count = self.encoder.num_frames(len(wav))
+        count = SpeechEncoder.num_frames(len(wav))
         facts = {"source": _printable(source), "dtype": str(self.dtype).removeprefix("torch.")}
         write_frames(path, (piece for _, piece in self._pieces([wav])), count, self.spec, facts)
         return count
@@ -170,7 +170,7 @@ class Extractor:
         wav = read(source, speech=True)
         if silence is not None:
             wav = pad(wav, (0, -len(wav) % HOP + silence))
-        if self.encoder.num_frames(len(wav)) < 1:
+        if SpeechEncoder.num_frames(len(wav)) < 1:
             name = _printable(source) or "the clip"
             raise AudioError(f"{name!r} has {len(wav)} samples at 16 kHz; one frame needs {FIELD} (25 ms).")
         return wav
@@ -182,7 +182,7 @@ class Extractor:
         budget = BATCH_SECONDS.get(self.device.type, BATCH_SECONDS_ELSEWHERE) * self.sample_rate
         for index, wav in enumerate(clips):
             statistics = self.encoder.statistics(wav[None])
-            frames = self.encoder.num_frames(len(wav))
+            frames = SpeechEncoder.num_frames(len(wav))
             for window in plan_windows(frames, context=self.context):
                 # the last one takes the samples after its last frame too: a log-mel front end still hears them
                 stop = len(wav) if window.stop == frames else (window.stop - 1) * HOP + FIELD

@@ -123,7 +123,7 @@ def _copy(routes: Routes, features: str, vocoder: str, original: Tensor) -> Copy
 def measure(original: Tensor, copy: Tensor, route: Route) -> dict[str, float | None]:
     """Compare a copy with its original, (samples,) at 16 kHz."""
     copy = read((copy, route.sample_rate))
-    hertz, cents, voicing = pitch_error(original, copy)
+    hertz, cents, voicing, _ = pitch_error(original, copy)
     return {
         "mel_distance": mel_distance(original, copy),
         "mcd_db": mel_cepstral_distortion(original, copy),

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -67,17 +67,66 @@ def render(
         rows: the sounds; the pictures of all are drawn for the level of the first.
         absent: what could not be made.
     """
-    body = _sounds(rows) + _table(columns, rows) + _absent(absent)
-    return PAGE.format(title=escape(title), intro=escape(intro), body=body, style=STYLE, script=SCRIPT)
+    return document(title, intro, _sounds(rows) + _table(columns, rows) + _absent(absent))
+
+
+def document(title: str, intro: str, body: str, style: str = "") -> str:
+    """Make a page of a body that is HTML; the rules of `style` come after those of every page."""
+    return PAGE.format(title=escape(title), intro=escape(intro), body=body, style=STYLE + style, script=SCRIPT)
+
+
+def section(name: str, heading: str, body: str) -> str:
+    """Put a body that is HTML below a heading; `name` is its id, which a table in it is named by."""
+    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(heading)}</h2>\n{body}</section>\n'
+
+
+def table(name: str, headings: Sequence[str], groups: Mapping[str, str]) -> str:
+    """Make a table that scrolls inside the page, by keyboard too.
+
+    Args:
+        name: the id of the heading that says what the table holds.
+        headings: of the columns.
+        groups: rows, as `line` makes them, by what stands above them; "" if nothing does.
+    """
+    heads = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    bodies = []
+    for group, rows in groups.items():
+        above = f'<th scope="rowgroup" colspan="{len(headings)}"><span>{escape(group)}</span></th>' if group else ""
+        bodies.append(f"<tbody>\n{above and f'<tr>{above}</tr>'}{rows}</tbody>\n")
+    return (
+        f'<div class="wide" role="region" aria-labelledby="{name}" tabindex="0">\n<table>\n'
+        f"<thead><tr>{heads}</tr></thead>\n{''.join(bodies)}</table>\n</div>\n"
+    )
+
+
+def line(name: str, cells: Iterable[str], note: str = "") -> str:
+    """Make a row of a table; its cells are HTML, and a note stands below its name."""
+    small = f"<small>{escape(note)}</small>" if note else ""
+    row = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr><th scope="row">{escape(name)}{small}</th>{row}</tr>\n'
+
+
+def listed(items: Iterable[str]) -> str:
+    """Make a list of HTML."""
+    return "<ul>\n" + "".join(f"<li>{item}</li>\n" for item in items) + "</ul>\n"
+
+
+def glossary(summary: str, meanings: Iterable[tuple[str, str]]) -> str:
+    """Fold up terms and what they mean; those without a meaning are left out."""
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>\n" for term, meaning in meanings if meaning)
+    return f"<details><summary>{escape(summary)}</summary>\n<dl>\n{terms}</dl>\n</details>\n"
+
+
+def player(name: str, wav: Tensor, sample_rate: int) -> str:
+    """Make a player that holds its sound, wav (samples,)."""
+    sound = _data(_flac(wav, sample_rate), "audio/flac")
+    return f'<audio controls preload="metadata" aria-label="{escape(name)}" src="{sound}"></audio>\n'
 
 
 def _sounds(rows: Sequence[Row]) -> str:
     level = float(rows[0].wav.abs().max()) if rows else None
     figures = "".join(_sound(row, level) for row in rows)
-    return (
-        '<section aria-labelledby="sounds">\n<h2 id="sounds">Sounds</h2>\n'
-        f'<div class="sounds">\n{figures}</div>\n</section>\n'
-    )
+    return section("sounds", "Sounds", f'<div class="sounds">\n{figures}</div>\n')
 
 
 def _sound(row: Row, level: float | None) -> str:
@@ -87,45 +136,32 @@ def _sound(row: Row, level: float | None) -> str:
     outline, spectrum = (
         _data(draw(wav, row.sample_rate, level=level), "image/png") for draw in (waveform, spectrogram)
     )
-    sound = _data(_flac(wav, row.sample_rate), "audio/flac")
     return (
         f"<figure>\n<figcaption><h3>{name}</h3><p>{note}</p></figcaption>\n"
         f'<img src="{outline}" alt="" class="outline">\n'
         f'<img src="{spectrum}" alt="Spectrogram of {name}" class="spectrum">\n'
-        f'<audio controls preload="metadata" aria-label="{name}" src="{sound}"></audio>\n</figure>\n'
+        f"{player(row.name, wav, row.sample_rate)}</figure>\n"
     )
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     if not columns:
         return ""
-    heads = "".join(f'<th scope="col">{escape(column.heading)}</th>' for column in columns)
-    lines = []
-    for row in rows:
-        cells = "".join(f"<td>{column.text(row.values.get(column.name))}</td>" for column in columns)
-        lines.append(f'<tr><th scope="row">{escape(row.name)}</th>{cells}</tr>\n')
-    meanings = "".join(
-        f"<dt>{escape(column.heading)}</dt><dd>{escape(column.meaning)}</dd>\n" for column in columns if column.meaning
-    )
-    return (
-        '<section aria-labelledby="measures">\n<h2 id="measures">Measures</h2>\n'
-        '<div class="wide" role="region" aria-labelledby="measures" tabindex="0">\n<table>\n'
-        f'<thead><tr><th scope="col">Sound</th>{heads}</tr></thead>\n'
-        f"<tbody>\n{''.join(lines)}</tbody>\n</table>\n</div>\n"
-        f"<details><summary>What the measures say</summary>\n<dl>\n{meanings}</dl>\n</details>\n</section>\n"
-    )
+    values = ((row.name, (column.text(row.values.get(column.name)) for column in columns)) for row in rows)
+    headings = ["Sound", *(column.heading for column in columns)]
+    whole = table("measures", headings, {"": "".join(line(*each) for each in values)})
+    meanings = glossary("What the measures say", ((column.heading, column.meaning) for column in columns))
+    return section("measures", "Measures", whole + meanings)
 
 
 def _absent(absent: Sequence[Absent]) -> str:
     if not absent:
         return ""
-    lines = []
+    items = []
     for each in absent:
         command = f"<pre><code>{escape(each.command)}</code></pre>" if each.command else ""
-        lines.append(f"<li><strong>{escape(each.name)}</strong>: {escape(each.reason)}{command}</li>\n")
-    return (
-        f'<section aria-labelledby="missing">\n<h2 id="missing">Missing</h2>\n<ul>\n{"".join(lines)}</ul>\n</section>\n'
-    )
+        items.append(f"<strong>{escape(each.name)}</strong>: {escape(each.reason)}{command}")
+    return section("missing", "Missing", listed(items))
 
 
 def _data(content: bytes, kind: str) -> str:

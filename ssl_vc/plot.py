@@ -1,4 +1,8 @@
-"""Curves as an SVG picture, without a plotting library."""
+"""Curves and intervals as SVG pictures, without a plotting library.
+
+A picture is dark on white, as a file must be; a page that shows it on its own ground sets `color`, and the ground's
+(`rect`) `fill`.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,15 +10,23 @@ from html import escape
 
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 44, 52  # margins; the names of the curves stand in the right one
+NARROW = 400  # width of a picture that a phone shows whole
+FIRST, STEP = 70, 36  # where its first row is, and how far the next
+INSET = 22  # of its axis
 FEW = 40  # points of a curve that are marked one by one
 # told apart by people who see few colours too (Okabe and Ito, 2008), and dashed where the colours begin again
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "currentColor")
 DASHES = ("none", "7 4", "2 3")
+
+FAINT, SOFT = 'stroke="currentColor" stroke-opacity=".15"', 'stroke="currentColor" stroke-opacity=".7"'
+TITLE = 'font-size="15" font-weight="600"'
 
 Points = Sequence[tuple[float, float]]
 
 
-def lines_svg(series: Mapping[str, Points], title: str, x_label: str, y_label: str) -> str:
+def lines_svg(
+    series: Mapping[str, Points], title: str, x_label: str, y_label: str, *, x_ticks: Mapping[float, str] | None = None
+) -> str:
     """Draw curves over common axes; a value that is not finite leaves a gap.
 
     Args:
@@ -22,23 +34,24 @@ def lines_svg(series: Mapping[str, Points], title: str, x_label: str, y_label: s
         title: what stands above.
         x_label: what the horizontal axis is, with its unit.
         y_label: the same of the vertical one.
+        x_ticks: what is written at which x, two at least, instead of round numbers; no x may be outside of them.
     """
     finite = [point for points in series.values() for point in points if _finite(point)]
-    ticks = [_ticks([point[axis] for point in finite]) for axis in (0, 1)]
-    (left, right), (low, high) = ((marks[0], marks[-1]) for marks in ticks)
+    across = x_ticks or _labelled([x for x, _ in finite])
+    up = _labelled([y for _, y in finite])
+    (left, right), (low, high) = ((min(marks), max(marks)) for marks in (across, up))
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (x - left) / (right - left) * (WIDTH - LEFT - RIGHT)
-        return across, HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        share = (x - left) / (right - left), (y - low) / (high - low)
+        return LEFT + share[0] * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - share[1] * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_text(LEFT, TOP - 18, title, "start", 'font-size="15" font-weight="600"')]
-    for tick in ticks[0]:
+    parts = [_text(LEFT, TOP - 18, title, "start", TITLE)]
+    for tick, label in across.items():
         x, y = place(tick, low)
-        parts.append(f'<path d="M{x:.1f} {y:.1f}v5" stroke="#555"/>' + _text(x, y + 20, f"{tick:g}", "middle"))
-    for tick in ticks[1]:
+        parts.append(f'<path d="M{x:.1f} {y:.1f}v5" {SOFT}/>' + _text(x, y + 20, label, "middle"))
+    for tick, label in up.items():
         x, y = place(left, tick)
-        parts.append(f'<path d="M{x:.1f} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-        parts.append(_text(x - 8, y + 4, f"{tick:g}", "end"))
+        parts.append(f'<path d="M{x:.1f} {y:.1f}H{WIDTH - RIGHT}" {FAINT}/>' + _text(x - 8, y + 4, label, "end"))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_label, "middle"))
     parts.append(_text(18, middle, y_label, "middle", f'transform="rotate(-90 18 {middle:g})"'))
@@ -50,10 +63,49 @@ def lines_svg(series: Mapping[str, Points], title: str, x_label: str, y_label: s
         parts.append(
             f'<path d="M{WIDTH - RIGHT + 14} {y}h24" {pen}/>' + _text(WIDTH - RIGHT + 44, y + 4, name, "start")
         )
+    return _picture(title, WIDTH, HEIGHT, parts)
+
+
+def intervals_svg(rows: Mapping[str, tuple[float, float, float]], title: str, x_label: str, *, digits: int = 1) -> str:
+    """Draw values with their intervals, a row each, over a common axis; what is not finite is a dash.
+
+    Args:
+        rows: a value, and where its interval begins and ends, by name.
+        title: what stands above.
+        x_label: what the axis is, with its unit.
+        digits: decimals of the values, which are written out.
+    """
+    ticks = _labelled([value for row in rows.values() if _finite(row) for value in row])
+    left, right = min(ticks), max(ticks)
+    bottom = FIRST + STEP * len(rows) - 12
+
+    def place(value: float) -> float:
+        return INSET + (value - left) / (right - left) * (NARROW - 2 * INSET)
+
+    parts = [_text(INSET, TOP - 18, title, "start", TITLE)]
+    for tick, label in ticks.items():
+        parts.append(f'<path d="M{place(tick):.1f} {TOP}V{bottom}" {FAINT}/>')
+        parts.append(_text(place(tick), bottom + 18, label, "middle"))
+    parts.append(_text(NARROW / 2, bottom + 38, x_label, "middle"))
+    for number, (name, row) in enumerate(rows.items()):
+        y = FIRST + STEP * number
+        known = _finite(row)
+        parts.append(f'<path d="M{INSET} {y}H{NARROW - INSET}" {FAINT}/>' + _text(INSET, y - 8, name, "start"))
+        parts.append(_text(NARROW - INSET, y - 8, f"{row[0]:.{digits}f}" if known else "–", "end"))
+        if known:
+            value, low, high = map(place, row)
+            parts.append(f'<path d="M{low:.1f} {y}H{high:.1f}" stroke="{COLOURS[0]}" stroke-width="3"/>')
+            parts.append(f'<circle cx="{value:.1f}" cy="{y}" r="4.5" fill="{COLOURS[0]}"/>')
+    return _picture(title, NARROW, bottom + 50, parts)
+
+
+def _picture(title: str, width: int, height: int, parts: Sequence[str]) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'font-family="system-ui, sans-serif" font-size="12" fill="#222">\n<title>{escape(title)}</title>\n'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        'font-family="system-ui, sans-serif" font-size="12" color="#222" fill="currentColor">\n'
+        f'<title>{escape(title)}</title>\n<rect width="{width}" height="{height}" fill="#fff"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )
 
 
@@ -68,8 +120,8 @@ def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{escape(text)}</text>'
 
 
-def _finite(point: tuple[float, float]) -> bool:
-    return all(math.isfinite(value) for value in point)
+def _finite(values: Sequence[float]) -> bool:
+    return all(map(math.isfinite, values))
 
 
 def _pieces(points: Points) -> list[Points]:
@@ -81,6 +133,10 @@ def _pieces(points: Points) -> list[Points]:
         else:
             pieces.append([])
     return [piece for piece in pieces if piece]
+
+
+def _labelled(values: Sequence[float]) -> Mapping[float, str]:
+    return {tick: f"{tick:g}" for tick in _ticks(values)}
 
 
 def _ticks(values: Sequence[float], about: int = 6) -> list[float]:

@@ -151,7 +151,7 @@ def load_vocoder(name: str, *, offline: bool = False) -> "NeuralVocoder | None":
             raise
     if not Path(place).is_dir():
         encoder = foreign.is_foreign(place)  # which fetches the config, if it is the hub's
-        return load(place) if not encoder and _holds_vocoder(_in_hub_cache(place)) else None
+        return load(place) if not encoder and _holds_vocoder(in_hub_cache(place)) else None
     return load(place) if _holds_vocoder(Path(place)) else None
 
 
@@ -189,11 +189,11 @@ def _place(name: str, offline: bool, part: str) -> str:
     if part == "vocoder" and Path(name).is_file():  # some generators are published without a suffix
         return name
     if name.count("/") == 1 and not Path(name).exists():
-        return str(_in_hub_cache(name)) if offline else name
+        return str(in_hub_cache(name)) if offline else name
     raise ValueError(f"there is no model {name!r}; possible are {POSSIBLE}.")
 
 
-def _in_hub_cache(name: str) -> Path:
+def in_hub_cache(name: str) -> Path:
     """Give the folder in which the hub's cache keeps a repository, without asking the network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError

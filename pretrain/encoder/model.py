@@ -143,14 +143,16 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         foreign.write_transformers(self.config, self.state_dict(), folder)
 
     @overload
-    def num_frames(self, num_samples: int) -> int: ...
+    @staticmethod
+    def num_frames(num_samples: int) -> int: ...
     @overload
-    def num_frames(self, num_samples: Tensor) -> Tensor: ...
-    def num_frames(self, num_samples: int | Tensor) -> int | Tensor:
+    @staticmethod
+    def num_frames(num_samples: Tensor) -> Tensor: ...
+    @staticmethod
+    def num_frames(num_samples: int | Tensor) -> int | Tensor:
         """Count the frames of a clip: 0 below 400 samples, 49 for one second."""
-        if isinstance(num_samples, Tensor):
-            return ((num_samples - FIELD) // HOP + 1).clamp(min=0)
-        return max((num_samples - FIELD) // HOP + 1, 0)
+        frames = (num_samples - FIELD) // HOP + 1
+        return frames.clamp(min=0) if isinstance(frames, Tensor) else max(frames, 0)
 
     def statistics(self, wav: Tensor, lengths: Tensor | None = None) -> Statistics:
         """Measure whole utterances (batch, samples) for reading windows of them later; see `layers`."""

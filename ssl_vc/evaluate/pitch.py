@@ -9,6 +9,7 @@ from vocoder.pitch import track_pitch
 
 HOP = 80  # samples: 5 ms
 ENOUGH = 0.1  # of the original's voiced frames must be voiced in the copy too, or their difference says nothing
+FLAT = 5.0  # cents, root mean square: what moves less stands still, but for what the tracker errs at its ends
 
 
 class PitchError(NamedTuple):
@@ -18,25 +19,35 @@ class PitchError(NamedTuple):
         hertz: root mean square difference of F0 where both are voiced, in Hz; None where they hardly ever are.
         cents: the same in hundredths of a semitone.
         voicing: how many frames are voiced in one and unvoiced in the other, in percent.
+        correlation: Pearson's, of log F0 where both are voiced, whatever their registers; None also of a monotone.
     """
 
     hertz: float | None
     cents: float | None
     voicing: float | None
+    correlation: float | None
 
 
 def pitch_error(original: Tensor, copy: Tensor) -> PitchError:
     """Compare the F0 of two aligned wavs (samples,) at 16 kHz, every 5 ms."""
     length = min(len(original), len(copy))
     if length < HOP:
-        return PitchError(None, None, None)
+        return PitchError(None, None, None, None)
     first, second = (track_pitch(wav[:length], hop_length=HOP).double() for wav in (original, copy))
     voiced = (first > 0) & (second > 0)
     voicing = 100 * float(((first > 0) != (second > 0)).double().mean())
     if voiced.sum() <= ENOUGH * (first > 0).sum():
-        return PitchError(None, None, voicing)
+        return PitchError(None, None, voicing, None)
     first, second = first[voiced], second[voiced]
-    return PitchError(_rms(second - first), 1200 * _rms((second / first).log2()), voicing)
+    cents = 1200 * first.log2(), 1200 * second.log2()
+    return PitchError(_rms(second - first), _rms(cents[1] - cents[0]), voicing, _correlation(*cents))
+
+
+def _correlation(first: Tensor, second: Tensor) -> float | None:
+    first, second = first - first.mean(), second - second.mean()
+    if min(_rms(first), _rms(second)) < FLAT:
+        return None
+    return float((first * second).mean()) / (_rms(first) * _rms(second))
 
 
 def _rms(values: Tensor) -> float:

@@ -1,11 +1,17 @@
-"""How good a copy sounds beside its original, by two standards of telephony; their packages are the extra `eval`.
+"""How good a sound is: beside its original by two standards of telephony, alone by a model of listeners' opinions.
 
-Both are None where the package is missing, and where there is no speech to judge.
+Their packages are the extra `eval`; PESQ and STOI are None where they are missing. All are None without speech.
 """
 
+import os
 import warnings
+from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, SILENCE
@@ -56,3 +62,82 @@ def stoi(original: Tensor, copy: Tensor) -> float | None:
             return float(judge.stoi(first, second, SAMPLE_RATE))
         except RuntimeWarning:
             return None
+
+
+class Opinion(NamedTuple):
+    """What listeners would say of a sound, from 1 (bad) to 5 (excellent).
+
+    Attributes:
+        signal: how natural the voice is.
+        background: how little is heard beside it.
+        overall: both together.
+    """
+
+    signal: float
+    background: float
+    overall: float
+
+
+class Dnsmos:
+    """Guesses the opinion of listeners as ITU-T P.835 asks for it.
+
+    Reddy, Gopal and Cutler, 2021, "DNSMOS P.835: A Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate
+    Noise Suppressors" (arXiv 2110.01763). A model hears windows of 9.01 s, one from each second; polynomials bring what
+    it says to the scale of the listeners.
+
+    Args:
+        path: the published `sig_bak_ovr.onnx`, not the one of personalised DNSMOS, whose polynomials are others.
+
+    Attributes:
+        description: which model judges, with the first digits of its file's SHA-256.
+    """
+
+    WINDOW = 144_160  # samples
+    POLYNOMIALS = (  # of each score, from the constant on
+        (0.0052439, 1.22083953, -0.08397278),
+        (-0.39604546, 1.60915514, -0.13166888),
+        (0.04602535, 1.11546468, -0.06766283),
+    )
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        try:
+            runtime = import_module("onnxruntime")
+        except ImportError:
+            raise ValueError("DNSMOS needs onnxruntime, which is missing; pip install 'ssl-vc[eval]'.") from None
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # what goes wrong is raised
+        name = repr(os.fspath(path))
+        try:
+            model = Path(path).read_bytes()
+        except OSError as error:
+            reason = error.strerror or error
+            raise ValueError(f"{name} cannot be read: {reason}; give the published sig_bak_ovr.onnx.") from error
+        try:
+            self._session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's errors have no class in common
+            raise ValueError(f"{name} is no ONNX model, or is damaged; give the published sig_bak_ovr.onnx.") from error
+        shapes = [list(each.shape)[1:] for each in (*self._session.get_inputs(), *self._session.get_outputs())]
+        if shapes != [[self.WINDOW], [len(self.POLYNOMIALS)]]:
+            raise ValueError(
+                f"{name} is no model of DNSMOS P.835, which gives 3 scores of {self.WINDOW} samples; "
+                "give the published sig_bak_ovr.onnx."
+            )
+        self.description = f"DNSMOS P.835, {Path(path).name} ({sha256(model).hexdigest()[:8]})"
+
+    def __call__(self, wav: Tensor) -> Opinion | None:
+        """Judge a wav (samples,) at 16 kHz; None of silence. A short one is doubled until it fills a window."""
+        if not len(wav) or wav.abs().max() < SILENCE:
+            return None
+        while len(wav) < self.WINDOW:
+            wav = torch.cat([wav, wav])
+        name = self._session.get_inputs()[0].name
+        samples = wav.float().numpy(force=True)
+        scores = []
+        for second in range(max(len(wav) // SAMPLE_RATE - 9, 1)):
+            window = samples[None, second * SAMPLE_RATE :][:, : self.WINDOW]
+            (raw,) = self._session.run(None, {name: window})
+            scores.append(
+                [np.polynomial.polynomial.polyval(*each) for each in zip(raw[0], self.POLYNOMIALS, strict=True)]
+            )
+        return Opinion(*np.mean(scores, axis=0).tolist())

@@ -9,11 +9,18 @@ from omegaconf.errors import ConfigKeyError, ValidationError
 from pretrain import EncoderConfig
 from pretrain.probe import ProbeConfig
 from pretrain.recipe import PretrainConfig
+from ssl_vc.evaluate.protocol import Protocol
 from vocoder.kinds import KINDS
 from vocoder.recipe import TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-MEANT_FOR = {"encoder": EncoderConfig, "pretrain": PretrainConfig, "probe": ProbeConfig, "vocoder": TrainConfig}
+MEANT_FOR = {
+    "encoder": EncoderConfig,
+    "pretrain": PretrainConfig,
+    "probe": ProbeConfig,
+    "vocoder": TrainConfig,
+    "evaluate": Protocol,
+}
 
 
 def load(path):

@@ -17,7 +17,19 @@ COMMANDS = {
     *("train-vocoder", "train-units", "train-tts", "probe", "evaluate", "models", "demo"),
 }
 COMMANDS_TO_COME = COMMANDS - {
-    *("batch", "convert", "copy-synth", "extract", "label", "models", "pretrain", "probe", "train-vocoder", "voice"),
+    *(
+        "batch",
+        "convert",
+        "copy-synth",
+        "evaluate",
+        "extract",
+        "label",
+        "models",
+        "pretrain",
+        "probe",
+        "train-vocoder",
+        "voice",
+    ),
 }
 
 

@@ -34,14 +34,18 @@ class Decoder:
     def set_alignment(self):
         self.passes.append("phones")
 
+    def reinit_feat(self):
+        self.fresh = True
+
     def start_utt(self):
-        pass
+        assert self.fresh
 
     def process_raw(self, sound, full_utt):
         assert full_utt
         self.frames = (len(sound) // 2 - 410) // 160 + 1
 
     def end_utt(self):
+        self.fresh = False
         if "you you" in self.text and self.passes[-1] == "phones":
             raise RuntimeError("Failed to stop utterance processing")
 

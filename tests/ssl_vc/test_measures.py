@@ -48,7 +48,7 @@ def bent(wav, gain):
 def test_a_sound_does_not_differ_from_itself(voice):
     assert mel_distance(voice, voice) == 0
     assert mel_cepstral_distortion(voice, voice) == 0
-    assert pitch_error(voice, voice) == (0, 0, 0)
+    assert pitch_error(voice, voice) == (0, 0, 0, pytest.approx(1))
 
 
 @needs_pesq
@@ -100,20 +100,46 @@ def test_long_sounds_are_measured_in_blocks(voice, monkeypatch):
     assert (mel_distance(voice, copy), mel_cepstral_distortion(voice, copy)) == pytest.approx(whole, rel=0.05)
 
 
+@pytest.mark.parametrize("semitones", [1, 2])
 @pytest.mark.parametrize("hertz", [110.0, 210.0])
-def test_a_shift_of_pitch_is_measured(hertz):
-    error = pitch_error(vowels(1.5, hertz), vowels(1.5, hertz * 2 ** (1 / 12)))
-    assert error.cents == pytest.approx(100, abs=8)
-    assert error.hertz == pytest.approx(hertz * (2 ** (1 / 12) - 1), rel=0.1)
+def test_a_shift_of_pitch_is_measured(hertz, semitones):
+    error = pitch_error(vowels(1.5, hertz), vowels(1.5, hertz * 2 ** (semitones / 12)))
+    assert error.cents == pytest.approx(100 * semitones, abs=8)
+    assert error.hertz == pytest.approx(hertz * (2 ** (semitones / 12) - 1), rel=0.1)
     assert error.voicing < 8
+    assert 0.99 < error.correlation <= 1 + 1e-9
+
+
+def hum(melody):
+    """Harmonics of a melody (samples,) in Hz."""
+    phase = 2 * torch.pi * melody.double().cumsum(0) / RATE
+    return 0.05 * sum(torch.cos(k * phase) for k in range(1, 12)).float()
+
+
+def test_melodies_that_move_alike_correlate_whatever_their_register():
+    wave = torch.sin(2 * torch.pi * 3 * torch.arange(RATE) / RATE)
+    rising, wider, falling = (hum(150 * 2 ** (octaves * wave)) for octaves in (0.1, 0.2, -0.1))
+    assert pitch_error(rising, wider).correlation == pytest.approx(1, abs=0.01)
+    assert pitch_error(rising, falling).correlation == pytest.approx(-1, abs=0.01)
+    beside = hum(150 * 2 ** (0.1 * torch.cos(2 * torch.pi * 3 * torch.arange(RATE) / RATE)))
+    assert pitch_error(rising, beside).correlation == pytest.approx(0, abs=0.03)
+    assert pitch_error(rising, falling).cents == pytest.approx(2 * 0.1 * 1200 / math.sqrt(2), rel=0.03)
+
+
+def test_a_monotone_has_no_correlation():
+    wave, still = torch.sin(torch.arange(RATE) / 1000), torch.zeros(RATE)
+    moving, flat = hum(150 * 2 ** (0.1 * wave)), hum(150 + still)
+    for first, second in ((moving, flat), (flat, moving), (flat, flat)):
+        assert pitch_error(first, second).correlation is None
+        assert pitch_error(first, second).cents is not None
 
 
 def test_lost_voice_is_measured(voice):
     half = voice.clone()
     half[: len(voice) // 2] = 0
     assert 35 < pitch_error(voice, half).voicing < 55
-    hertz, cents, voicing = pitch_error(voice, torch.randn(len(voice)) * 0.1)
-    assert hertz is cents is None
+    hertz, cents, voicing, correlation = pitch_error(voice, torch.randn(len(voice)) * 0.1)
+    assert hertz is cents is correlation is None
     assert voicing > 70
 
 
@@ -126,7 +152,7 @@ def test_what_cannot_be_measured_is_none_or_a_number(wav, voice):
     assert mel_distance(voice, wav[:0]) is None
     assert mel_cepstral_distortion(torch.zeros(RATE), voice) is None
     assert pesq(voice, torch.zeros(RATE)) is stoi(torch.zeros(RATE), voice) is None
-    assert pitch_error(voice, wav[:40]) == (None, None, None)
+    assert pitch_error(voice, wav[:40]) == (None, None, None, None)
 
 
 def test_without_the_extra_quality_is_none(voice, monkeypatch):

@@ -1,0 +1,133 @@
+"""Judging: sounds are heard as they lie on disk, each by every judge."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from ssl_vc.audio import read
+from ssl_vc.evaluate.continuity import jumpiness
+from ssl_vc.evaluate.making import Watch, reason
+from ssl_vc.evaluate.pairs import Pair, Task
+from ssl_vc.evaluate.people import People
+from ssl_vc.evaluate.pitch import pitch_error
+from ssl_vc.evaluate.quality import Dnsmos, pesq, stoi
+from ssl_vc.evaluate.recogniser import Recogniser
+from ssl_vc.evaluate.results import Outcome
+from ssl_vc.evaluate.spectral import aligned_distortion, mel_cepstral_distortion
+from ssl_vc.evaluate.systems import System
+from ssl_vc.evaluate.words import Errors, letter_errors, word_errors
+
+Values = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who judges; what is None is not judged."""
+
+    recogniser: Recogniser | None = None
+    people: People | None = None
+    dnsmos: Dnsmos | None = None
+
+
+def opinion(dnsmos: Dnsmos, wav: Tensor) -> Values:
+    """Give DNSMOS' scores by the names of their measures; none where there is nothing to judge."""
+    found = dnsmos(wav)
+    return {} if found is None else {f"dnsmos_{name}": value for name, value in found._asdict().items()}
+
+
+class Judged:
+    """The sounds of a system, judged: `outcomes`, and the verifier's vectors of those that it could hear.
+
+    Args:
+        task: the pairs.
+        system: whose sounds they are.
+        made: what became of each pair.
+        judges: who judges.
+        folder: what the sounds' files are relative to.
+        watch: see `making.Watch`.
+        label: names the system for that.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        system: System,
+        made: Sequence[Outcome],
+        judges: Judges,
+        folder: Path,
+        watch: Watch,
+        label: str,
+    ) -> None:
+        self.system, self.judges, self.folder = system, judges, folder
+        self.pairs = {pair.name: pair for pair in task.pairs}
+        self.vectors: dict[str, tuple[str, Tensor]] = {}
+        heard = self._heard(made, watch, f"{label}: words")
+        self.outcomes = [self._judged(outcome, heard) for outcome in watch(made, f"{label}: sounds")]
+
+    @property
+    def good(self) -> list[Outcome]:
+        """The outcomes that count."""
+        return [outcome for outcome in self.outcomes if not outcome.error]
+
+    def _heard(self, made: Sequence[Outcome], watch: Watch, label: str) -> dict[str, str]:
+        if self.judges.recogniser is None:
+            return {}
+        told = [outcome for outcome in made if outcome.said and not outcome.error]
+        texts = self.judges.recogniser(self._sound(outcome) for outcome in told)
+        return {outcome.pair: text for outcome, text in zip(watch(told, label), texts, strict=True)}
+
+    def _judged(self, outcome: Outcome, heard: dict[str, str]) -> Outcome:
+        if outcome.error:
+            return outcome
+        outcome, pair = replace(outcome, heard=heard.get(outcome.pair)), self.pairs[outcome.pair]
+        try:
+            wav = self._sound(outcome)
+            values = self._words(outcome) | self._voice(wav, pair) | self._beside_source(wav, pair)
+            if self.judges.dnsmos is not None:
+                values |= opinion(self.judges.dnsmos, wav)
+        except Exception as error:  # whatever it is, the other pairs go on
+            return replace(outcome, error=f"could not be judged: {reason(error)}")
+        return replace(outcome, values={**outcome.values, **values})
+
+    def _words(self, outcome: Outcome) -> Values:
+        if outcome.heard is None:
+            return {}
+        values: Values = {}
+        measures: dict[str, tuple[str, Callable[[str, str], Errors]]] = {
+            "wer": ("words", word_errors),
+            "cer": ("letters", letter_errors),
+        }
+        for name, (units, errors) in measures.items():
+            wrong, of = errors(outcome.said, outcome.heard)
+            values |= {units: of, f"{units}_wrong": wrong, name: 100 * wrong / of if of else None}
+        return values
+
+    def _voice(self, wav: Tensor, pair: Pair) -> Values:
+        if self.judges.people is None:
+            return {}
+        like = self.judges.people.compare(wav, pair)
+        self.vectors[pair.name] = pair.target, like.vector
+        return {
+            "similarity": like.target,
+            "source_similarity": like.source,
+            "nearer": 100.0 * (like.target > like.source),
+        }
+
+    def _beside_source(self, wav: Tensor, pair: Pair) -> Values:
+        if self.system.natural:
+            return {}
+        source = read(pair.source)
+        error = pitch_error(source, wav)
+        values: Values = {"f0_correlation": error.correlation, "f0_rmse_cents": error.cents}
+        values |= {"voicing_error": error.voicing, "jumpiness": jumpiness(source, wav)}
+        if self.system.copies:
+            values |= {"pesq": pesq(source, wav), "stoi": stoi(source, wav)}
+            values["mcd_db"] = mel_cepstral_distortion(source, wav)
+        elif pair.reading is not None:
+            values["mcd_db"] = aligned_distortion(read(pair.reading), wav)
+        return values
+
+    def _sound(self, outcome: Outcome) -> Tensor:
+        return read(self.folder / outcome.file if outcome.file else self.pairs[outcome.pair].source)

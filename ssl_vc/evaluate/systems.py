@@ -1,0 +1,149 @@
+"""Systems: what an evaluation judges, and how each makes its sounds. Natural sound is one of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ssl_vc.audio import CONTAINERS, SAMPLE_RATE, read
+from ssl_vc.convert import VoiceConverter
+from ssl_vc.copysynth import Routes, check_pair
+from ssl_vc.evaluate.mel_frames import MelExtractor
+from ssl_vc.evaluate.pairs import Pair
+from ssl_vc.files import printable
+from ssl_vc.voice import Voice
+from vocoder.world import World
+
+MEL = "mel-knn"
+
+
+class Sound(NamedTuple):
+    """A sound (samples,) and its rate."""
+
+    wav: Tensor
+    sample_rate: int
+
+
+class System:
+    """Makes the sounds of pairs.
+
+    Attributes:
+        name: in tables, and of the folder of its sounds.
+        what: it is, in a line.
+        natural: whether it gives recordings, which cost nothing to make.
+        copies: whether its sounds should equal the sources.
+        converts: whether it takes the target's recordings.
+        size_mb: of its weights; None if it has none.
+    """
+
+    name: str
+    what: str
+    natural = copies = converts = False
+    size_mb: float | None = None
+
+    def hear(self, target: str, references: Sequence[Tensor]) -> None:
+        """Take recordings (samples,) at 16 kHz as those of a target from now on; only what converts needs them."""
+
+    def __call__(self, pair: Pair) -> Sound:
+        """Make the sound of a pair."""
+        raise NotImplementedError
+
+
+class Natural(System):
+    """The sources themselves."""
+
+    name, what, natural = "natural source", "the recordings that are converted", True
+
+    def __call__(self, pair: Pair) -> Sound:
+        """Give the source."""
+        return Sound(read(pair.source), SAMPLE_RATE)
+
+
+class Files(System):
+    """Sounds that were made elsewhere: a file of the pair's name in a folder, or the one that the list of pairs names.
+
+    Args:
+        name: of the system.
+        folder: where the files are; None if the list names them.
+    """
+
+    def __init__(self, name: str, folder: Path | None = None) -> None:
+        self.name, self.folder = name, folder
+        self.what = f"sounds made elsewhere{'' if folder is None else f', in {printable(folder)}'}"
+        if folder is not None and not folder.is_dir():
+            raise ValueError(f"there is no folder {printable(folder)!r} of converted sounds.")
+
+    def __call__(self, pair: Pair) -> Sound:
+        """Read the pair's sound."""
+        if self.folder is None:
+            if pair.converted is None:
+                raise ValueError(f"the list names no converted sound for {pair.name}; fill in the column `converted`.")
+            return Sound(read(pair.converted), SAMPLE_RATE)
+        found = [file for suffix in CONTAINERS if (file := self.folder / f"{pair.name}{suffix}").is_file()]
+        if not found:
+            raise ValueError(f"{printable(self.folder)} holds no sound called {pair.name}.")
+        return Sound(read(found[0]), SAMPLE_RATE)
+
+
+class CopySynthesis(System):
+    """Sources taken apart into features and made again, see `ssl_vc.copysynth`.
+
+    Args:
+        pair: FEATURES/VOCODER.
+        routes: what makes them.
+    """
+
+    copies = True
+
+    def __init__(self, pair: str, routes: Routes) -> None:
+        features, _, vocoder = pair.partition("/")
+        check_pair(features, vocoder)
+        self.name, self.what = pair, f"copy-synthesis: {features} features, {vocoder}"
+        self.route = routes(features, vocoder)
+        self.size_mb = weights_mb(self.route.vocoder)
+
+    def __call__(self, pair: Pair) -> Sound:
+        """Make the copy."""
+        return Sound(self.route(read(pair.source)), self.route.sample_rate)
+
+
+class Conversion(System):
+    """Sources in the target's voice.
+
+    Args:
+        name: of the system.
+        what: it is, in a line.
+        converter: what converts.
+        options: of `VoiceConverter.converted`.
+    """
+
+    converts = True
+
+    def __init__(self, name: str, what: str, converter: VoiceConverter, options: Mapping[str, Any]) -> None:
+        self.name, self.what, self.converter, self.options = name, what, converter, dict(options)
+        self.size_mb = weights_mb(getattr(converter.extractor, "encoder", None), converter.vocoder)
+        self.voices: dict[str, Voice] = {}
+
+    def hear(self, target: str, references: Sequence[Tensor]) -> None:
+        """Make a voice of a target's recordings."""
+        self.voices[target] = self.converter.enroll([*references], target)
+
+    def __call__(self, pair: Pair) -> Sound:
+        """Convert the source."""
+        done = self.converter.converted(pair.source, self.voices[pair.target], **self.options)
+        return Sound(done.wav, done.sample_rate)
+
+
+def mel_knn(device: str = "auto") -> Conversion:
+    """Make the baseline that has learned nothing: neighbours by mel spectra, spoken by WORLD."""
+    converter = VoiceConverter(MelExtractor(device), "knn", World())
+    return Conversion(MEL, "kNN on log-mel frames (nothing learned), WORLD", converter, {"k": 4})
+
+
+def weights_mb(*parts: object) -> float | None:
+    """Give how much the weights of some models take in memory; None where there are none."""
+    modules = {id(part): part for part in parts if isinstance(part, nn.Module)}
+    sizes = [each.numel() * each.element_size() for part in modules.values() for each in part.parameters()]
+    return math.fsum(sizes) / 1e6 if sizes else None

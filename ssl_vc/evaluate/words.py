@@ -1,0 +1,42 @@
+"""What was said and what was heard: made comparable, and compared."""
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from pretrain.pronounce import words
+
+PLAIN = str.maketrans(dict.fromkeys("‘’‛ʼʹ′＇`´", "'"))
+
+
+class Errors(NamedTuple):
+    """How many words (letters) were substituted, left out or put in, and how many had been said."""
+
+    wrong: int
+    of: int
+
+
+def normalized(text: str) -> str:
+    """Give a text's words in lower case with one space between them, without punctuation but for inner apostrophes."""
+    return " ".join(words(text.translate(PLAIN)))
+
+
+def word_errors(said: str, heard: str) -> Errors:
+    """Count what must be changed in the words heard to make them those said; both are normalised."""
+    return _errors("process_words", normalized(said), normalized(heard), len(normalized(heard).split()))
+
+
+def letter_errors(said: str, heard: str) -> Errors:
+    """Count what must be changed in the letters heard, the spaces between words included; both are normalised."""
+    return _errors("process_characters", normalized(said), normalized(heard), len(normalized(heard)))
+
+
+def _errors(count: str, said: str, heard: str, put_in: int) -> Errors:
+    if not said:
+        return Errors(put_in, 0)  # which jiwer refuses
+    try:
+        judge: Any = import_module("jiwer")
+    except ImportError:
+        raise ValueError("jiwer, which counts the errors in words, is missing; pip install 'ssl-vc[eval]'.") from None
+    found = getattr(judge, count)(said, heard)
+    wrong = found.substitutions + found.deletions + found.insertions
+    return Errors(wrong, found.hits + found.substitutions + found.deletions)

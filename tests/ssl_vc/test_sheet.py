@@ -1,0 +1,295 @@
+"""The page of an evaluation shows who judged, every figure with its interval, and sounds from the best to the worst."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from ssl_vc.evaluate.results import Outcome, Results, Summary
+from ssl_vc.evaluate.sheet import sheet
+from ssl_vc.evaluate.sheet_pairs import HEARD
+from ssl_vc.evaluate.statistics import Estimate
+
+NASTY = "</p></style><script>alert(\"1\")</script> & 'é' {title}"
+VOID = {"meta", "link", "img"}
+RATE = 8000
+
+
+class Outline(HTMLParser):
+    """Elements, and texts, each with the elements around it; every tag must be closed in order."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.texts, self.open = [], [], []
+        self.feed(page)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append((tuple(self.open), data.strip()))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def text(self, tag, inside=""):
+        return [text for path, text in self.texts if path[-1] == tag and (not inside or inside in path)]
+
+
+def about(value, count=8):
+    return Estimate(value, value - 1, value + 1, count)
+
+
+def summary(system, natural, seconds, wer, **other):
+    return Summary(
+        system, f"what {system} is", natural, seconds, 8, 0, {"wer": about(wer), **other}, converts=system == "knn"
+    )
+
+
+def outcome(system, seconds, number, wer, **other):
+    values = {"wer": wer, "similarity": 0.5}
+    name = f"pair{number}"
+    return Outcome(
+        system, seconds, name, "Ann", "Bob", "a.flac", f"Words of {name}.", f"words of {name}", values, **other
+    )
+
+
+RUNS = [
+    ("natural", True, None),
+    ("world", False, None),
+    ("knn", False, 15.0),
+    ("knn", False, 60.0),
+    ("knn", False, None),
+]
+WORST_LAST = [3, 1, 7, 5, 0, 2, 6, 4]  # pairs by the WER of the last system
+
+
+@pytest.fixture
+def results():
+    summaries = [summary(*run, wer=10.0 * number) for number, run in enumerate(RUNS)]
+    outcomes = [
+        outcome(system, seconds, number, 10.0 * WORST_LAST.index(number))
+        for system, _, seconds in RUNS
+        for number in range(8)
+    ]
+    return Results("dev", ["a recogniser 1.0", "a verifier 2.0"], ["a note."], summaries, outcomes)
+
+
+def tone(each):
+    return 0.3 * torch.sin(torch.arange(RATE // 4) * 0.1), RATE
+
+
+def silent(each):
+    return None
+
+
+def page_of(results, sound=silent, **other):
+    text = sheet(results, sound, **other)
+    return text, Outline(text)
+
+
+def rows(text, name="summary"):
+    """Give the cells of a section's table by what each row is called."""
+    part = re.search(rf'<section aria-labelledby="{name}">.*?</section>', text, re.S).group()
+    return {
+        re.sub(r"<.*?>.*", "", head): re.findall(r"<td>(.*?)</td>", cells)
+        for head, cells in re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', part)
+    }
+
+
+def test_who_judged_is_always_seen(results):
+    _, page = page_of(results)
+    assert page.text("h1") == ["Evaluation on dev"]
+    seen = [text for path, text in page.texts if "details" not in path]
+    assert {"a recogniser 1.0", "a verifier 2.0", "a note."} <= set(seen)
+    assert {"what world is", "Words that the recogniser got wrong, of those said."} <= set(page.text("dd", "details"))
+
+
+def test_every_run_has_a_row_with_its_interval(results):
+    text, page = page_of(results)
+    assert list(rows(text)) == ["natural", "world", "knn, 15 s", "knn, 60 s", "knn, all"]
+    assert rows(text)["knn, 15 s"] == ["<strong>20.0</strong><small>19.0 to 21.0</small>"]
+    assert rows(text)["world"] == [rows(text)["world"][0].replace("<strong>", "")]  # it converts nothing
+    assert page.text("th", "thead")[:2] == [
+        "System",
+        "WER (%)\N{NO-BREAK SPACE}↓",
+    ]  # a measure that none has is not there
+    assert page.text("span", "table")[:2] == ["Recordings", "Made sounds"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "values", "best"),
+    [
+        ("wer", (1.0, 9.0, 4.0, 4.04), {"c", "d"}),  # what looks equal is equally good
+        ("similarity", (0.99, 0.2, 0.9, 0.3), {"c"}),
+        ("wer", (4.0, 9.0, 4.0, 5.0), {"c"}),
+        ("f0_rmse_cents", (1.0, 9.0, 4.0, 3.0), set()),
+        ("wer", (1.0, None, 4.0, None), set()),
+    ],
+)
+def test_the_best_of_the_conversions_is_marked(measure, values, best):
+    summaries = [
+        Summary(name, "", False, None, 8, 0, {measure: None if value is None else about(value)}, converts=name != "a")
+        for name, value in zip("abcd", values, strict=True)
+    ]
+    text, _ = page_of(Results("", [], [], summaries, []))
+    assert {name.partition(",")[0] for name, cells in rows(text).items() if "<strong>" in cells[0]} == best
+
+
+def test_a_figure_of_few_pairs_says_so(results):
+    values = {"wer": about(5.0, 6), "similarity": about(0.5, 4)}
+    row = replace(results.summaries[1], failed=2, values=values, size_mb=1.26)
+    text, page = page_of(replace(results, summaries=[row], outcomes=[]))
+    wer, similarity, size = rows(text)["world"]
+    assert "of 6" not in wer
+    assert similarity.endswith("<small>of 4</small>")
+    assert size == "1.3"
+    assert "8 pairs, 2 failed" in page.text("small")
+
+
+def test_pairs_are_heard_from_the_best_to_the_worst(results):
+    asked = []
+    _, page = page_of(
+        results, lambda each: asked.append((each.system, each.reference_seconds)) or tone(each), players=4
+    )
+    assert [title.split(":")[0] for title in page.text("h3")[1:]] == ["pair1", "pair5", "pair2", "pair4"]
+    assert page.text("h4") == ["natural", "world", "knn, all"] * 4
+    assert set(asked) == {("natural", None), ("world", None), ("knn", None)}  # with most of the target
+    assert [audio["aria-label"] for audio in page.all("audio")][:2] == ["natural: pair1", "world: pair1"]
+    assert "“Words of pair1.”" in page.text("p")
+    assert page.text("h4", "figure")
+    assert "WER 10.0 % · 0.500 to target" in page.text("p", "figure")
+
+
+@pytest.mark.parametrize(("players", "count"), [(0, 0), (1, 1), (8, 8), (50, 8)])
+def test_there_are_as_many_pairs_as_wished(results, players, count):
+    assert len(page_of(results, tone, players=players)[1].all("audio")) == 3 * count
+
+
+def test_without_text_pairs_are_ranked_by_likeness(results):
+    likeness = [0.1, 0.9, 0.5]
+    outcomes = [
+        replace(results.outcomes[-1], pair=str(number), said="", heard=None, values={"similarity": value})
+        for number, value in enumerate(likeness)
+    ]
+    _, page = page_of(replace(results, outcomes=outcomes))
+    assert [title.split(":")[0] for title in page.text("h3")[1:]] == ["1", "2", "0"]
+    unknown = [replace(each, values={}) for each in outcomes]
+    text, page = page_of(replace(results, outcomes=unknown))
+    assert [title.split(":")[0] for title in page.text("h3")[1:]] == ["0", "1", "2"]
+    assert "spread evenly" not in text
+
+
+def test_the_sounds_are_in_it_and_not_too_long(results):
+    wav = 0.3 * torch.sin(torch.arange((HEARD + 1) * 1000) * 0.05)
+    _, page = page_of(results, lambda each: (wav, 1000) if each.system == "world" else tone(each), players=1)
+    first, second, _ = (base64.b64decode(audio["src"].split(",")[1]) for audio in page.all("audio"))
+    samples, rate = soundfile.read(io.BytesIO(first), dtype="float32")
+    assert rate == RATE
+    assert np.abs(samples - tone(None)[0].numpy()).max() < 1e-3
+    assert soundfile.info(io.BytesIO(second)).frames == HEARD * 1000
+    assert page.text("p", "figcaption") == [f"the first {HEARD} s"]
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "marked"),
+    [
+        ("It is, isn’t it?", "it is isn't it", "it is isn&#x27;t it"),
+        ("one two three", "one too three", "one <del>two</del> <ins>too</ins> three"),
+        ("one two", "two three", "<del>one</del> two <ins>three</ins>"),
+        ("one two", "", "(nothing)"),
+        ("", "<b>", "&lt;b&gt;"),
+    ],
+)
+def test_what_was_misheard_is_marked(results, said, heard, marked):
+    text, _ = page_of(replace(results, outcomes=[replace(results.outcomes[-1], said=said, heard=heard)]))
+    assert f'<p class="text">{marked}</p>' in text
+
+
+def test_what_failed_says_why(results):
+    def failing(each):
+        if each.system != "world":
+            return each
+        return replace(each, file="", heard=None, values={}, error="it is silent." if each.pair > "pair0" else "no.")
+
+    broken = replace(results, outcomes=[failing(each) for each in results.outcomes])
+    text, page = page_of(broken)
+    assert '<section aria-labelledby="failures">' in text
+    assert page.text("strong", "li") == ["world", "world"]
+    assert page.text("small", "li") == ["pair0", "pair1, pair2, pair3, pair4, pair5, pair6, pair7"]
+    assert page.text("p", "figure").count("it is silent.") == 7
+    assert page.text("td", "details").count("it is silent.") == 7
+    many = [replace(failing(results.outcomes[8]), pair=str(number)) for number in range(30)]
+    assert page_of(replace(results, outcomes=many))[1].text("small", "li")[0].endswith(" and 22 more")
+    assert "Failures" not in page_of(results)[0]
+
+
+def test_all_pairs_are_folded_up(results):
+    text, page = page_of(results)
+    assert all("open" not in details for details in page.all("details"))
+    titles = page.text("span", "details")
+    assert titles == [f"pair{number}: Ann → Bob “Words of pair{number}.”" for number in range(8)]
+    assert len(page.text("th", "details")) == 4 + len(results.outcomes)
+    assert rows(text, "pairs")["knn, all"] == ["20.0", "0.500", "words of pair7"]
+
+
+def test_intervals_and_curves_are_drawn(results):
+    text, page = page_of(results)
+    assert page.text("title", "svg") == ["Words got wrong"] * 2  # no similarity: no picture of it
+    places = dict(re.findall(r'<text x="([\d.]+)"[^>]*>(15 s|60 s|all)</text>', text))
+    first, second, beyond = (float(x) for x, _ in sorted(places.items(), key=lambda each: float(each[0])))
+    assert list(places.values()) == ["15 s", "60 s", "all"]
+    assert second - first == pytest.approx(2 * (beyond - second), abs=0.2)  # two doublings, and one step more
+    for seconds in (15, None):
+        one = [each for each in results.summaries if each.system == "knn" and each.reference_seconds == seconds]
+        assert len(page_of(replace(results, summaries=one, outcomes=[]))[1].all("svg")) == 1
+
+
+def test_it_asks_for_nothing_outside(results):
+    text, page = page_of(results, tone, players=1)
+    links = [value for _, each in page.elements for name, value in each.items() if name in ("src", "href")]
+    assert len(links) == 4
+    assert all(link.startswith("data:") for link in links)
+    assert not re.search(r"https?:(?!//www\.w3\.org/2000/svg)|url\(|@import", text)
+    assert all(each["tabindex"] == "0" for _, each in page.elements if each.get("role") == "region")
+
+
+def test_no_text_is_taken_for_html():
+    values = {"wer": 5.0}
+    outcomes = [
+        Outcome(NASTY, None, NASTY, NASTY, NASTY, NASTY, NASTY, NASTY, values, ""),
+        Outcome(NASTY, None, NASTY + "2", NASTY, NASTY, "", NASTY + "x", NASTY + "y", values, NASTY),
+    ]
+    summaries = [
+        Summary(NASTY, NASTY, False, seconds, 2, 1, {"wer": about(5.0)}, converts=True) for seconds in (None, 3.0)
+    ]
+    text, page = page_of(Results(NASTY, [NASTY], [NASTY], summaries, outcomes), tone)
+    assert len(page.all("script")) == 1
+    assert text.count("<script") == 1
+    assert page.text("h1") == [f"Evaluation on {NASTY}"]
+    assert page.text("li")[:2] == [NASTY, NASTY]
+    assert page.all("audio")[0]["aria-label"] == f"{NASTY}, all: {NASTY}"
+
+
+def test_an_evaluation_of_nothing_has_a_page(results):
+    assert page_of(Results("none", [], [], [], []))[1].text("h1") == ["Evaluation on none"]
+    assert page_of(replace(results, outcomes=[]))[1].text("svg") == []
+    natural = [each for each in results.summaries if each.natural]
+    assert not page_of(replace(results, summaries=natural, outcomes=results.outcomes[:8]), tone)[1].all("audio")
