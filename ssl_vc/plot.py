@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 720, 420
-LEFT, RIGHT, TOP, BOTTOM = 64, 190, 44, 52  # margins; the names of the curves stand in the right one
+WIDTH, HEIGHT = 800, 420
+LEFT, RIGHT, TOP, BOTTOM = 64, 270, 44, 52  # margins; the names of the curves stand in the right one
 NARROW = 400  # width of a picture that a phone shows whole
 FIRST, STEP = 70, 36  # where its first row is, and how far the next
 INSET = 22  # of its axis

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -12,8 +13,7 @@ import typer
 from tqdm import tqdm
 
 import ssl_vc
-from ssl_vc.cli.convert import MODEL, VOCODER, check_matcher, number_or
-from ssl_vc.cli.messages import say
+from ssl_vc.cli.convert import MODEL, VOCODER, check_matcher, number_or, refuse_inputs
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from ssl_vc.evaluate.judging import Judges
@@ -49,15 +49,19 @@ def evaluate(
     protocol: Annotated[
         ProtocolName | None, typer.Option(help="Choose pairs from --clips: knn-vc as its paper does.")
     ] = None,
-    clips: Annotated[str | None, typer.Option(help="A table or folder of clips, for a protocol.")] = None,
+    clips: Annotated[str | None, typer.Option(help="A table of clips, for a protocol.")] = None,
     split: Annotated[str | None, typer.Option(help="Which rows of that table.")] = None,
-    utterances: Annotated[int, typer.Option(min=1, help="With --protocol: sources of each speaker.")] = 20,
-    targets: Annotated[int, typer.Option(min=0, help="With --protocol: targets of each source; 0 for all.")] = 1,
+    utterances: Annotated[
+        int | None, typer.Option(min=1, help="With --protocol: sources of each speaker.", show_default="20")
+    ] = None,
+    targets: Annotated[
+        int | None, typer.Option(min=0, help="With --protocol: targets of each source; 0 for all.", show_default="1")
+    ] = None,
     reference_seconds: Annotated[
         list[str] | None,
         typer.Option(metavar="SECONDS...", help="Of each target's recordings; several draw a curve. `all` for all."),
     ] = None,
-    first: Annotated[int | None, typer.Option(min=1, help="Only so many pairs, evenly chosen.")] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="Only so many pairs, by lot.")] = None,
     converted: Annotated[
         list[str] | None,
         typer.Option(metavar="[NAME=]FOLDER...", help="Judge sounds made elsewhere, called as the pairs are."),
@@ -71,7 +75,7 @@ def evaluate(
     vocoder: Annotated[str | None, typer.Option(help=VOCODER)] = None,
     layer: Annotated[list[int] | None, typer.Option(help="Layer to match; several are compared.")] = None,
     matcher: Annotated[list[str] | None, typer.Option(help="See `ssl-vc convert`; several are compared.")] = None,
-    k: Annotated[list[int] | None, typer.Option(help="How many neighbours; several are compared.")] = None,
+    k: Annotated[list[int] | None, typer.Option(min=1, help="How many neighbours; several are compared.")] = None,
     blend: Annotated[list[float] | None, typer.Option(help="1: matched frames, 0: the source's own; several.")] = None,
     pitch: Annotated[list[str] | None, typer.Option(help="keep, match, or semitones; several are compared.")] = None,
     recogniser: Annotated[
@@ -87,52 +91,72 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per system.")] = False,
 ) -> None:
     """Judge conversions: word errors, speaker similarity, melody, spectrum, naturalness, cost, with intervals."""
+    from ssl_vc.evaluate.making import SOUNDS
     from ssl_vc.evaluate.outputs import FILES, as_text, summary_facts, write_results
     from ssl_vc.evaluate.pairs import Task
     from ssl_vc.evaluate.protocol import write_protocol
     from ssl_vc.evaluate.run import evaluate as judge
     from ssl_vc.evaluate.systems import Natural
 
-    existing = [output / name for name in (*FILES, PROTOCOL) if (output / name).exists()]
-    if existing and not force:
-        raise ValueError(f"{existing[0]} exists; --force overwrites it.")
-    for each in matcher or ():
-        check_matcher(each)
-    lengths = [number_or(each, "all") for each in reference_seconds or []]
-    made = {"utterances": utterances, "targets_per_source": targets}
-    chosen = _changed(_chosen(pairs, protocol, clips, split, made, lengths), lengths, first, recogniser, verifier)
+    lengths = [None if each == "all" else float(number_or(each, "all")) for each in reference_seconds or []]
+    made: dict[str, Any] = {"utterances": utterances, "targets_per_source": targets, "reference_seconds": lengths}
+    made = {name: each for name, each in made.items() if each not in (None, [])}
+    chosen = _changed(_chosen(pairs, protocol, clips, split, made), lengths, first, recogniser, verifier)
+    _refuse_existing(output, [SOUNDS, PROTOCOL, *FILES], pairs, converted or [], force)
     task = chosen if isinstance(chosen, Task) else chosen.task()
     systems: list[System] = [Natural(), *_elsewhere(converted, task)]
     own = None if model is None and (beside or len(systems) > 1) else model or "tiny"
     systems += _beside(beside or [], weights, own or "tiny", layer[0] if layer else None, device)
+    grid: dict[str, Any] = {"layer": layer, "matcher": matcher, "k": k, "blend": blend}
+    grid["pitch"] = [number_or(each, "keep", "match") for each in pitch] if pitch else None
+    grid = {name: values for name, values in grid.items() if values}
+    if own is None and (vocoder or grid.keys() - {"layer"}):
+        raise typer.BadParameter("what belongs to a conversion needs a --model, or nothing is converted")
+    for each in matcher or ():
+        check_matcher(each)
     if own is not None:
-        grid: dict[str, Any] = {"layer": layer, "matcher": matcher, "k": k, "blend": blend}
-        grid["pitch"] = [number_or(each, "keep", "match") for each in pitch] if pitch else None
-        models = {"vocoder": vocoder, "device": device, "offline": offline}
-        systems += _conversions(own, models, {name: values for name, values in grid.items() if values})
-    judges, versions = _judges(task, dnsmos, device, offline)
+        systems += _conversions(own, {"vocoder": vocoder, "device": device, "offline": offline}, grid)
+    judges, versions, notes = _judges(task, dnsmos, device, offline)
     output.mkdir(parents=True, exist_ok=True)
-    if not isinstance(chosen, Task):
-        with_versions = replace(chosen, versions=chosen.versions or versions)
-        write_protocol(with_versions, output / PROTOCOL)
-    results = judge(task, systems, judges, output, _watch)
+    results = judge(task, systems, judges, output, _watch, notes)
     write_results(results, task, output)
+    if not isinstance(chosen, Task):
+        write_protocol(replace(chosen, versions=versions), output / PROTOCOL)
     if as_json:
         for row in results.summaries:
-            typer.echo(json.dumps(summary_facts(row)))
+            typer.echo(json.dumps(summary_facts(row) | {"judges": list(results.judges)}))
     else:
         typer.echo(f"{as_text(results)}\n\n{output / 'index.html'}")
-    if all(outcome.error for outcome in results.outcomes if outcome.system != Natural.name):
+    if all(outcome.failed for outcome in results.outcomes if outcome.system != Natural.name):
         raise ValueError(f"nothing could be judged: {results.outcomes[-1].error}")
 
 
+def _refuse_existing(
+    output: Path, names: Sequence[str], pairs: Path | None, converted: Sequence[str], force: bool
+) -> None:
+    """Refuse to overwrite what is read, or without --force what exists."""
+    from ssl_vc.evaluate.making import SOUNDS
+
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"{output} is a file; -o wants a folder")
+    refuse_inputs([output / name for name in names], [pairs] if pairs else [])
+    sounds = (output / SOUNDS).resolve()
+    for each in converted:
+        if _named(each)[1].resolve().is_relative_to(sounds):
+            raise ValueError(f"{each} lies where the sounds are written; write elsewhere than to {output}.")
+    existing = [output / name for name in names if (output / name).exists()]
+    if existing and not force:
+        raise ValueError(f"{existing[0]} exists; --force overwrites it.")
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """Read [NAME=]FOLDER."""
+    name, equals, folder = text.partition("=")
+    return (Path(text).name, Path(text)) if not equals or Path(text).is_dir() else (name, Path(folder))
+
+
 def _chosen(
-    pairs: Path | None,
-    protocol: ProtocolName | None,
-    clips: str | None,
-    split: str | None,
-    made: dict[str, Any],
-    lengths: Sequence[float | str],
+    pairs: Path | None, protocol: ProtocolName | None, clips: str | None, split: str | None, made: dict[str, Any]
 ) -> "Protocol | Task":
     """Read the pairs, or choose them."""
     from ssl_vc.evaluate.pairs import read_pairs
@@ -140,19 +164,23 @@ def _chosen(
 
     if (pairs is None) == (protocol is None):
         raise typer.BadParameter("give PAIRS (a table or a protocol's file), or choose them by --protocol and --clips")
+    if made.keys() - {"reference_seconds"} and protocol is None:
+        raise typer.BadParameter("--utterances and --targets choose pairs, which needs --protocol")
     if pairs is None:
         if clips is None:
-            raise typer.BadParameter("--protocol chooses from --clips, a table or folder of clips")
-        return knn_vc(clips, split or "", **made, reference_seconds=[_seconds(each) for each in lengths] or [None])
-    if pairs.suffix.lower() not in (".yaml", ".yml"):
-        return read_pairs(pairs)
-    found = read_protocol(pairs)
-    return replace(found, clips=clips or found.clips, split=split or found.split)
+            raise typer.BadParameter("--protocol chooses from --clips, a table of clips")
+        return knn_vc(clips, split or "", **made)
+    if pairs.suffix.lower() in (".yaml", ".yml"):
+        found = read_protocol(pairs)
+        return replace(found, clips=clips or found.clips, split=split or found.split)
+    if clips or split:
+        raise typer.BadParameter("--clips and --split belong to protocols; a table of pairs names its files")
+    return read_pairs(pairs)
 
 
 def _changed(
     chosen: "Protocol | Task",
-    lengths: Sequence[float | str],
+    lengths: Sequence[float | None],
     first: int | None,
     recogniser: str | None,
     verifier: str | None,
@@ -162,15 +190,13 @@ def _changed(
 
     changes: dict[str, Any] = {"recogniser": recogniser, "verifier": verifier}
     if lengths:
-        changes["reference_seconds"] = [*map(_seconds, lengths)] if isinstance(chosen, Task) else [*lengths]
+        every = None if isinstance(chosen, Task) else "all"
+        changes["reference_seconds"] = tuple(every if length is None else length for length in lengths)
     if first:
-        count = len(chosen.pairs)
-        changes["pairs"] = tuple(chosen.pairs[index * count // first] for index in range(min(first, count)))
+        order = list(range(len(chosen.pairs)))
+        random.Random(0).shuffle(order)  # so that fewer pairs are among more
+        changes["pairs"] = tuple(chosen.pairs[index] for index in sorted(order[:first]))
     return replace(chosen, **{name: value for name, value in changes.items() if value is not None})
-
-
-def _seconds(length: float | str) -> float | None:
-    return None if isinstance(length, str) else length
 
 
 def _elsewhere(converted: Sequence[str] | None, task: "Task") -> "Iterator[System]":
@@ -179,9 +205,7 @@ def _elsewhere(converted: Sequence[str] | None, task: "Task") -> "Iterator[Syste
 
     if any(pair.converted for pair in task.pairs):
         yield Files("converted")
-    for each in converted or ():
-        name, equals, folder = each.rpartition("=")
-        yield Files(name if equals else Path(folder).name, Path(folder))
+    yield from (Files(*_named(each)) for each in converted or ())
 
 
 def _beside(
@@ -201,34 +225,45 @@ def _conversions(model: str, models: Mapping[str, Any], grid: Mapping[str, Seque
     """Give a system for each combination of settings, named by what differs."""
     from ssl_vc.evaluate.systems import Conversion
 
-    for values in itertools.product(*grid.values()):
-        options = dict(zip(grid, values, strict=True))
-        said = [f"{name} {value}" for name, value in options.items()]
-        several = [f"{name} {value}" for name, value in options.items() if len(grid[name]) > 1]
-        layer = options.pop("layer", None)
+    layers = grid.get("layer", [None])
+    others = {name: values for name, values in grid.items() if name != "layer"}
+    for layer in layers:
         converter = ssl_vc.VoiceConverter.from_pretrained(model, layer=layer, **models)
-        name = ", ".join([Path(model).name, *several])
-        yield Conversion(name, ", ".join([f"conversion by {model}", *said]), converter, options)
+        voices: dict[Any, Any] = {}
+        for values in itertools.product(*others.values()):
+            options = dict(zip(others, values, strict=True))
+            said = {"layer": layer, **options} if "layer" in grid else options
+            several = [f"{name} {value}" for name, value in said.items() if len(grid[name]) > 1]
+            what = ", ".join([f"conversion by {model}", *(f"{name} {value}" for name, value in said.items())])
+            yield Conversion(", ".join([Path(model).name, *several]), what, converter, options, voices)
 
 
-def _judges(task: "Task", dnsmos: Path | None, device: str, offline: bool) -> "tuple[Judges, dict[str, str]]":
-    """Call the judges, and say where they are not those that the protocol names."""
+def _judges(
+    task: "Task", dnsmos: Path | None, device: str, offline: bool
+) -> "tuple[Judges, dict[str, str], list[str]]":
+    """Call the judges; give also their versions, and notes where these are not those that the protocol names."""
     from ssl_vc.evaluate.judging import Judges
     from ssl_vc.evaluate.people import People
     from ssl_vc.evaluate.quality import Dnsmos
     from ssl_vc.evaluate.recogniser import load_recogniser
     from ssl_vc.evaluate.verifier import load_verifier
+    from ssl_vc.evaluate.words import counter
 
     place: dict[str, Any] = {"device": device, "offline": offline}
     texts = [pair.text for pair in task.pairs if pair.text]
-    recogniser = load_recogniser(task.recogniser, texts, **place) if task.recogniser != NONE and texts else None
+    recogniser = None
+    if task.recogniser != NONE and texts:
+        counter()  # says what is missing before anything is made
+        recogniser = load_recogniser(task.recogniser, texts, **place)
     verifier = load_verifier(task.verifier, **place) if task.verifier != NONE else None
     versions = {name: version for judge in (recogniser, verifier) if judge for name, version in judge.versions.items()}
-    for name, version in task.versions.items():
-        if versions.get(name, version) != version:
-            say("warning", f"the protocol was made with {name} {version}; {versions[name]} may give other figures.")
-    people = None if verifier is None else People(task, verifier)
-    return Judges(recogniser, people, None if dnsmos is None else Dnsmos(dnsmos)), versions
+    notes = [
+        f"The protocol was made with {name} {version}; {versions[name]} may give other figures."
+        for name, version in task.versions.items()
+        if versions.get(name, version) != version
+    ]
+    heard = None if dnsmos is None else Dnsmos(dnsmos)
+    return Judges(recogniser, None if verifier is None else People(task, verifier), heard), versions, notes
 
 
 def _watch(things: Sequence[Any], label: str) -> Iterable[Any]:

@@ -69,27 +69,37 @@ class Judged:
     @property
     def good(self) -> list[Outcome]:
         """The outcomes that count."""
-        return [outcome for outcome in self.outcomes if not outcome.error]
+        return [outcome for outcome in self.outcomes if not outcome.failed]
 
     def _heard(self, made: Sequence[Outcome], watch: Watch, label: str) -> dict[str, str]:
         if self.judges.recogniser is None:
             return {}
-        told = [outcome for outcome in made if outcome.said and not outcome.error]
+        told = [outcome for outcome in made if outcome.said and not outcome.failed]
         texts = self.judges.recogniser(self._sound(outcome) for outcome in told)
         return {outcome.pair: text for outcome, text in zip(watch(told, label), texts, strict=True)}
 
     def _judged(self, outcome: Outcome, heard: dict[str, str]) -> Outcome:
-        if outcome.error:
+        """Let every judge hear a sound; one that cannot does not keep the others from it."""
+        if outcome.failed:
             return outcome
-        outcome, pair = replace(outcome, heard=heard.get(outcome.pair)), self.pairs[outcome.pair]
-        try:
-            wav = self._sound(outcome)
-            values = self._words(outcome) | self._voice(wav, pair) | self._beside_source(wav, pair)
-            if self.judges.dnsmos is not None:
-                values |= opinion(self.judges.dnsmos, wav)
-        except Exception as error:  # whatever it is, the other pairs go on
-            return replace(outcome, error=f"could not be judged: {reason(error)}")
-        return replace(outcome, values={**outcome.values, **values})
+        outcome, pair, wav = (
+            replace(outcome, heard=heard.get(outcome.pair)),
+            self.pairs[outcome.pair],
+            self._sound(outcome),
+        )
+        values, unheard = dict(outcome.values), []
+        judges: tuple[tuple[str, Callable[[], Values]], ...] = (
+            ("words", lambda: self._words(outcome)),
+            ("voice", lambda: self._voice(wav, pair)),
+            ("melody and spectrum", lambda: self._beside_source(wav, pair)),
+            ("naturalness", lambda: {} if self.judges.dnsmos is None else opinion(self.judges.dnsmos, wav)),
+        )
+        for what, judge in judges:
+            try:
+                values |= judge()
+            except Exception as error:  # whatever it is, the other judges go on
+                unheard.append(f"its {what} could not be judged: {reason(error)}")
+        return replace(outcome, values=values, error=" ".join(unheard))
 
     def _words(self, outcome: Outcome) -> Values:
         if outcome.heard is None:
@@ -107,13 +117,10 @@ class Judged:
     def _voice(self, wav: Tensor, pair: Pair) -> Values:
         if self.judges.people is None:
             return {}
-        like = self.judges.people.compare(wav, pair)
+        like = self.judges.people.compare(wav, pair, natural=self.system.natural)
         self.vectors[pair.name] = pair.target, like.vector
-        return {
-            "similarity": like.target,
-            "source_similarity": like.source,
-            "nearer": 100.0 * (like.target > like.source),
-        }
+        nearer = None if like.source is None else 100.0 * (like.target > like.source)
+        return {"similarity": like.target, "source_similarity": like.source, "nearer": nearer}
 
     def _beside_source(self, wav: Tensor, pair: Pair) -> Values:
         if self.system.natural:
@@ -124,7 +131,7 @@ class Judged:
         values |= {"voicing_error": error.voicing, "jumpiness": jumpiness(source, wav)}
         if self.system.copies:
             values |= {"pesq": pesq(source, wav), "stoi": stoi(source, wav)}
-            values["mcd_db"] = mel_cepstral_distortion(source, wav)
+            values["copy_mcd_db"] = mel_cepstral_distortion(source, wav)
         elif pair.reading is not None:
             values["mcd_db"] = aligned_distortion(read(pair.reading), wav)
         return values

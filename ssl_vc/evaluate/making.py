@@ -16,6 +16,7 @@ from ssl_vc.files import printable
 
 log = logging.getLogger(__name__)
 
+SOUNDS = "sounds"  # the folder that they go to
 Watch = Callable[[Sequence[Any], str], Iterable[Any]]
 """Gives things again while they are worked on, for a progress bar; it is told what is done."""
 
@@ -31,19 +32,19 @@ def make(task: Task, system: System, seconds: float | None, folder: Path, watch:
         watch: see `Watch`.
     """
     label = label_of(system, seconds)
-    unheard = _hear(task, system, seconds, watch) if system.converts else {}
-    place = folder / "sounds" / harmless(label)
+    place = folder / SOUNDS / harmless(label)
     if not system.natural:
         place.mkdir(parents=True, exist_ok=True)
     outcomes = []
     with measured() as cost:
+        unheard = _hear(task, system, seconds, watch) if system.converts else {}
         for pair in watch(task.pairs, label):
             source = f"{pair.speaker} {printable(pair.source.name)}".strip()
             used = seconds if system.converts else None
             outcome = Outcome(system.name, used, pair.name, source, pair.target, said=pair.text)
             if pair.target in unheard:
-                outcome = replace(outcome, error=unheard[pair.target])
-            elif not system.natural:
+                outcome = replace(outcome, error=unheard[pair.target], failed=True)
+            else:
                 outcome = _made(system, pair, outcome, place)
             outcomes.append(outcome)
     return outcomes, cost
@@ -86,8 +87,12 @@ def _made(system: System, pair: Pair, outcome: Outcome, place: Path) -> Outcome:
         start = time.perf_counter()
         wav, rate = system(pair)
         taken = time.perf_counter() - start
+        if system.natural:
+            return outcome  # it lies where it is
         file = ssl_vc.write(place / f"{pair.name}.wav", wav, rate)
     except Exception as error:  # whatever it is, the other pairs go on
-        return replace(outcome, error=reason(error))
-    values = {"taken": taken, "seconds": len(wav) / rate, "real_time_factor": taken * rate / max(len(wav), 1)}
+        return replace(outcome, error=reason(error), failed=True)
+    values = {"seconds": len(wav) / rate}
+    if system.costs:
+        values |= {"taken": taken, "real_time_factor": taken * rate / max(len(wav), 1)}
     return replace(outcome, file=file.relative_to(place.parents[1]).as_posix(), values=values)

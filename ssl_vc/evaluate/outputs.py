@@ -3,18 +3,19 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ssl_vc.audio import SAMPLE_RATE, read
 from ssl_vc.evaluate.pairs import Task
-from ssl_vc.evaluate.results import MEASURES, Measure, Outcome, Results, Summary, shown
+from ssl_vc.evaluate.results import COSTS, MEASURES, Measure, Outcome, Results, Summary, shown
 from ssl_vc.evaluate.sheet import sheet
-from ssl_vc.evaluate.statistics import Estimate
+from ssl_vc.evaluate.statistics import RESAMPLES, Estimate
 from ssl_vc.files import replacing
 
+INTERVALS = f"intervals: 95 %, from {RESAMPLES} resamples of the pairs, as if each told something of its own"
 FILES = ("results.json", "pairs.csv", "table.md", "index.html")
 COUNTED = ("words", "words_wrong", "letters", "letters_wrong", "seconds", "taken")
 
@@ -60,32 +61,39 @@ def as_csv(results: Results) -> str:
 
 
 def as_markdown(results: Results) -> str:
-    """Give the table for people: figures with their intervals, and who judged."""
-    measures = shown(results.summaries)
-    heads = ["system", "reference", *(measure.heading for measure in measures)]
-    lines = [heads, ["---"] * len(heads)]
-    lines += [[row.system, row.reference, *(cell(row.values, each) for each in measures)] for row in results.summaries]
+    """Give the table for people: figures with their intervals, costs, and who judged."""
+    lines = _lines(results.summaries, lambda row, measure: cell(row.values.get(measure.name), measure))
+    lines.insert(1, ["---"] * len(lines[0]))
     text = "\n".join("| " + " | ".join(each.replace("|", "\\|") for each in line) + " |" for line in lines)
-    return "\n".join([text, "", *(f"- {line}" for line in (*results.judges, *results.notes)), ""])
+    return "\n".join([text, "", *(f"- {line}" for line in (*results.judges, INTERVALS, *results.notes)), ""])
 
 
 def as_text(results: Results) -> str:
-    """Give the same table for a terminal: aligned, without intervals."""
-    measures = shown(results.summaries)
-    lines = [["", "reference", *(measure.heading for measure in measures)]]
-    for row in results.summaries:
-        values = ((each, row.values.get(each.name)) for each in measures)
-        lines.append([row.system, row.reference, *(each.text(found and found.value) for each, found in values)])
+    """Give the same table for a terminal: aligned, without intervals, which are in the files."""
+    values = results.summaries
+    lines = _lines(
+        values, lambda row, measure: measure.text(found.value if (found := row.values.get(measure.name)) else None)
+    )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([*table, "", *results.judges, *results.notes])
 
 
-def cell(values: Mapping[str, Estimate | None], measure: Measure) -> str:
-    """Write a figure with its interval."""
-    found = values.get(measure.name)
-    if found is None:
-        return measure.text(None)
+def _lines(summaries: Sequence[Summary], text: Callable[[Summary, Measure], str]) -> list[list[str]]:
+    """Lay out the table, its head first."""
+    measures = shown(summaries)
+    costs = [cost for cost in COSTS if any(getattr(row, cost.name) is not None for row in summaries)]
+    lines = [["system", "reference", *(column.heading for column in (*measures, *costs))]]
+    for row in summaries:
+        figures = (*(text(row, each) for each in measures), *(each.text(getattr(row, each.name)) for each in costs))
+        lines.append([row.system, row.reference, *figures])
+    return lines
+
+
+def cell(found: Estimate | None, measure: Measure) -> str:
+    """Write a figure with its interval; one pair has none."""
+    if found is None or found.count < 2:
+        return measure.text(found.value if found else None)
     return f"{measure.text(found.value)} ({measure.text(found.low)}..{measure.text(found.high)})"
 
 
@@ -94,7 +102,7 @@ def sound_of(task: Task, folder: Path) -> Callable[[Outcome], tuple[Any, int] | 
     sources = {pair.name: pair.source for pair in task.pairs}
 
     def sound(outcome: Outcome) -> tuple[Any, int] | None:
-        if outcome.error and not outcome.file:
+        if outcome.failed:
             return None
         try:
             return read(folder / outcome.file if outcome.file else sources[outcome.pair]), SAMPLE_RATE
@@ -105,7 +113,9 @@ def sound_of(task: Task, folder: Path) -> Callable[[Outcome], tuple[Any, int] | 
 
 
 def _figures(found: Estimate | None) -> dict[str, float] | None:
-    return None if found is None else {name: _short(value) for name, value in found._asdict().items()}
+    if found is None:
+        return None
+    return {**{name: _short(getattr(found, name)) for name in ("value", "low", "high")}, "count": found.count}
 
 
 def _rounded(outcome: Outcome) -> Outcome:

@@ -84,6 +84,13 @@ class Task:
     def __post_init__(self) -> None:
         for name in duplicates(pair.name.casefold() for pair in self.pairs):  # some disks take two such names for one
             raise ValueError(f"two pairs are called {name!r}; give them different names.")
+        for pair in self.pairs:
+            target = self.targets[pair.target]
+            if pair.source in (*target.references, *target.trials):
+                raise ValueError(f"the source of {pair.name} is a recording of {target.name} itself; leave one out.")
+        for target in self.targets.values():
+            for path in {*target.references} & {*target.trials}:
+                raise ValueError(f"{path} is a reference and a trial of {target.name}; judges need other recordings.")
         for seconds in self.reference_seconds:
             if seconds is not None and not 0 < seconds < math.inf:
                 raise ValueError(f"{seconds:g} seconds of reference are asked for; give more than 0, or all.")

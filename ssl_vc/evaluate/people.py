@@ -1,6 +1,8 @@
 """People: what a verifier knows of the speakers of an evaluation, and whom it takes a sound for."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,6 +12,9 @@ from ssl_vc.audio import read
 from ssl_vc.evaluate.pairs import Pair, Task
 from ssl_vc.evaluate.similarity import centre, conversion_eer, of_speakers
 from ssl_vc.evaluate.verifier import Verifier
+from ssl_vc.files import printable
+
+log = logging.getLogger(__name__)
 
 
 class Likeness(NamedTuple):
@@ -17,7 +22,7 @@ class Likeness(NamedTuple):
 
     vector: Tensor
     target: float
-    source: float
+    source: float | None
 
 
 class People:
@@ -33,13 +38,21 @@ class People:
 
     def __init__(self, task: Task, verifier: Verifier) -> None:
         self.verifier = verifier
-        self.trials: dict[str, Tensor] = {}
-        for target in task.targets.values():
-            vectors = [verifier(read(path)) for path in target.trials or target.references]
-            self.trials[target.name] = torch.stack(vectors)
-        self.sources = {path: verifier(read(path)) for path in dict.fromkeys(pair.source for pair in task.pairs)}
-        self.of = {pair.source: pair.speaker for pair in task.pairs}
+        clips = {target.name: self._heard(target.trials or target.references) for target in task.targets.values()}
+        self.trials = {name: torch.stack([*vectors.values()]) for name, vectors in clips.items() if vectors}
+        self.speakers = {pair.source: pair.speaker for pair in task.pairs}
+        self.sources = self._heard(self.speakers)
         self.natural = of_speakers(self.trials)
+
+    def _heard(self, paths: Iterable[Path]) -> dict[Path, Tensor]:
+        """Give the vectors of files; those that cannot be heard are named in the log."""
+        vectors = {}
+        for path in paths:
+            try:
+                vectors[path] = self.verifier(read(path))
+            except (ValueError, OSError) as error:
+                log.warning("voices are judged without %s: %s", printable(path), error)
+        return vectors
 
     @property
     def description(self) -> str:
@@ -56,13 +69,22 @@ class People:
         ]
         return self.verifier.description + (f"; on the targets' natural clips: {', '.join(known)}" if known else "")
 
-    def compare(self, wav: Tensor, pair: Pair) -> Likeness:
-        """Compare a sound (samples,) at 16 kHz, or the source itself, with the pair's speakers."""
-        vector = self.verifier(wav)
-        speaker = self.of[pair.source]
-        others = [each for path, each in self.sources.items() if speaker == self.of[path] != "" and path != pair.source]
-        own = centre(torch.stack(others)) if others else self.sources[pair.source]
-        return Likeness(vector, float(vector @ centre(self.trials[pair.target])), float(vector @ own))
+    def compare(self, wav: Tensor, pair: Pair, *, natural: bool = False) -> Likeness:
+        """Compare a sound (samples,) at 16 kHz with the pair's speakers.
+
+        Args:
+            wav: the sound.
+            pair: whose.
+            natural: whether it is the source itself, which is not compared with itself.
+        """
+        if pair.target not in self.trials:
+            raise ValueError(f"the verifier could hear no clip of {pair.target}; the warnings say why.")
+        vector, speaker = self.verifier(wav), self.speakers[pair.source]
+        same = [path for path, name in self.speakers.items() if speaker and path != pair.source and name == speaker]
+        whom = same or ([] if natural else [pair.source])
+        known = [self.sources[path] for path in whom if path in self.sources]
+        own = float(vector @ centre(torch.stack(known))) if known else None
+        return Likeness(vector, float(vector @ centre(self.trials[pair.target])), own)
 
     def same(self) -> list[float]:
         """Give the cosine of each natural clip of a target to the centre of the target's others."""

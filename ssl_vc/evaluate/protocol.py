@@ -212,6 +212,8 @@ def knn_vc(
             by_speaker.setdefault(clip.speaker, []).append(clip)
     if not by_speaker:
         raise ValueError(f"{clips} names no speakers; give a table with the column speaker.")
+    if not any(clip.text for spoken in by_speaker.values() for clip in spoken):
+        raise ValueError(f"{clips} has no texts, and of what is converted they are needed; give a table with them.")
     longest = max((seconds for seconds in reference_seconds if seconds is not None), default=0.0)
     targets, too_little = {}, []
     for speaker, spoken in sorted(by_speaker.items()):
@@ -223,13 +225,17 @@ def knn_vc(
             targets[speaker] = recordings
     wanted = f"{utterances} utterances with text and {f'{longest:g} s' if longest else 'others'} besides"
     if too_little:
-        log.warning("%d speakers left out, who lack %s: %s", len(too_little), wanted, ", ".join(too_little))
+        log.warning("%d speakers left out, who lack %s: %s", len(too_little), wanted, _some(too_little))
     if len(targets) < 2:
         best = f" (as {too_little[0]} has not)" if too_little else ""
         raise ValueError(f"no two speakers of {clips} have {wanted}{best}; ask for less, or give a larger corpus.")
     lengths = ["all" if seconds is None else seconds for seconds in reference_seconds]
     pairs = list(_in_turn(targets, targets_per_source))
     return Protocol("knn-vc", clips, split, lengths, targets=targets, pairs=pairs)
+
+
+def _some(names: Sequence[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _divided(drawn: Sequence[Clip], utterances: int, most: float) -> tuple[Recordings, float]:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from importlib import import_module
 from importlib.metadata import version
 from itertools import chain, islice
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,12 +87,13 @@ class _Pocketsphinx:
         except ImportError:
             raise ValueError("the recogniser pocketsphinx is missing; pip install 'ssl-vc[eval]'.") from None
         self.versions: Mapping[str, str] = {"pocketsphinx": version("pocketsphinx")}
-        self._knowledge = Knowledge() if texts is None else _knowledge(texts)
+        self._knowledge, unknown = (Knowledge(), 0) if texts is None else _knowledge(texts)
         told = "its own general model of English"
         if texts is not None:
             facts = "\n".join([*self._knowledge.sentences, self._knowledge.dictionary])
             fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:8]
             told = f"closed bigram model of these {len(self._knowledge.sentences)} sentences ({fingerprint})"
+            told += f", of which {unknown} words are unknown to it and always count as wrong" if unknown else ""
         self.description = f"pocketsphinx {self.versions['pocketsphinx']}, en-us, {told}"
         self._workers, self._ear = workers, Ear(self._knowledge)
 
@@ -104,6 +105,7 @@ class _Pocketsphinx:
             for chunk in chain(first, chunks):
                 yield from self._ear(chunk)
             return
+        others = set(active_children())
         pool = ProcessPoolExecutor(self._workers, get_context("spawn"))
         try:
             running: deque[Future[list[str]]] = deque()
@@ -113,12 +115,16 @@ class _Pocketsphinx:
                     yield from running.popleft().result()
             while running:
                 yield from running.popleft().result()
+        except BaseException:  # nobody waits for what is still being heard
+            for worker in set(active_children()) - others:
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _knowledge(texts: Sequence[str]) -> Knowledge:
-    """Tell the recogniser which sentences there are, without the words that cannot be pronounced; these are logged."""
+def _knowledge(texts: Sequence[str]) -> tuple[Knowledge, int]:
+    """Tell the recogniser which sentences there are, without the words that it cannot pronounce; these are counted."""
     said = sorted({normalized(text) for text in texts})  # however often, in whichever order
     pronounce = Phonemes()
     known = {word: pronounce.pronunciations(word) for sentence in said for word in sentence.split()}
@@ -137,15 +143,15 @@ def _knowledge(texts: Sequence[str]) -> Knowledge:
     for word in sorted(known):
         for number, phones in enumerate(known[word], 1):
             lines.append(f"{word}{f'({number})' if number > 1 else ''} {' '.join(phones)}\n")
-    return Knowledge(tuple(sentence for sentence in sentences if sentence), "".join(lines))
+    return Knowledge(tuple(sentence for sentence in sentences if sentence), "".join(lines)), len(unknown)
 
 
 def _pcm(wav: Tensor) -> bytes:
     """Give a wav (samples,) as 16 bit, lowered if it would clip; nothing, if nothing can be said in it."""
     if not _audible(wav):
         return b""
-    loudest = float(wav.abs().max())
-    return (wav.float().cpu() * (32767 / max(1.0, loudest))).to(torch.int16).numpy().tobytes()
+    whole = wav.float().cpu() * (32768 / max(1.0, float(wav.abs().max())))
+    return whole.round().clamp(-32768, 32767).to(torch.int16).numpy().tobytes()
 
 
 def _audible(wav: Tensor) -> bool:

@@ -25,20 +25,23 @@ MEASURES = (
         "EER (%)",
         1,
         "How often a verifier errs that tells the sounds from real ones of the target; 50 is best: it can only guess.",
-        "higher",
     ),
     Measure("f0_correlation", "F0 corr.", 3, "Correlation of the melody (log F0) with the source's.", "higher"),
     Measure("f0_rmse_cents", "F0 RMSE (cents)", 0, "Distance of the melody to the source's, the shift included."),
     Measure("voicing_error", "Voicing (%)", 1, "Moments voiced in the sound or the source, not in both.", "lower"),
     Measure("mcd_db", "MCD (dB)", 2, "Mel-cepstral distortion to the target's own reading, aligned in time.", "lower"),
+    Measure("copy_mcd_db", "Copy MCD (dB)", 2, "The same of a copy to its original, moment by moment.", "lower"),
     Measure("pesq", "PESQ", 2, "Wideband PESQ of a copy against its original, 1 to 4.64.", "higher"),
     Measure("stoi", "STOI", 3, "Intelligibility of a copy against its original, 0 to 1.", "higher"),
     Measure("dnsmos_signal", "SIG", 2, "DNSMOS P.835: how natural the voice sounds, 1 to 5.", "higher"),
     Measure("dnsmos_background", "BAK", 2, "DNSMOS P.835: how free of noise it is, 1 to 5.", "higher"),
     Measure("dnsmos_overall", "OVRL", 2, "DNSMOS P.835: overall, 1 to 5.", "higher"),
-    Measure("jumpiness", "Jumps", 2, "Steps from frame to frame, over those of the source; 1 is as smooth.", "lower"),
-    Measure("real_time_factor", "RTF", 3, "Seconds of computing for a second of sound.", "lower"),
+    Measure("jumpiness", "Jumps", 2, "Steps from frame to frame, over those of the source; 1 is as smooth."),
+    Measure("real_time_factor", "RTF", 3, "Seconds of computing for a second of sound, voices not counted.", "lower"),
 )
+
+
+COSTS = Column("size_mb", "Weights (MB)", 1), Column("peak_memory_mb", "Peak memory (MB)", 0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Outcome:
         said: the text; "" where it is not known.
         heard: what the recogniser heard; None where it was not asked.
         values: by the names of `MEASURES` (`wer` and `cer` in percent of this pair; `nearer` 0 or 100).
-        error: why there is no sound, or no measure; "" if all went well.
+        error: why there is no sound, or which judge could not hear it; "" if all went well.
+        failed: whether there is no sound at all; if so, it counts in no figure.
     """
 
     system: str
@@ -68,6 +72,7 @@ class Outcome:
     heard: str | None = None
     values: Mapping[str, float | None] = field(default_factory=dict)
     error: str = ""
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Summary:
         size_mb: of its weights; None if it has none.
         peak_memory_mb: while it worked, in the whole process.
         converts: whether it hears references at all.
+        copies: whether its sounds should equal the sources.
     """
 
     system: str
@@ -97,6 +103,7 @@ class Summary:
     size_mb: float | None = None
     peak_memory_mb: float | None = None
     converts: bool = False
+    copies: bool = False
 
     @property
     def reference(self) -> str:

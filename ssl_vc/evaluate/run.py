@@ -9,18 +9,24 @@ from pathlib import Path
 from ssl_vc.audio import read
 from ssl_vc.evaluate.cost import Cost
 from ssl_vc.evaluate.judging import Judged, Judges, opinion
-from ssl_vc.evaluate.making import Watch, label_of, make
+from ssl_vc.evaluate.making import Watch, harmless, label_of, make
 from ssl_vc.evaluate.pairs import Task
 from ssl_vc.evaluate.results import MEASURES, Results, Summary
-from ssl_vc.evaluate.statistics import RESAMPLES, Estimate, estimate, mean, ratio
+from ssl_vc.evaluate.statistics import Estimate, estimate, mean, ratio
 from ssl_vc.evaluate.systems import System
 
+TARGETS = "natural_target"
 POOLED = {"wer": "words", "cer": "letters"}  # errors of all pairs over what was said in all of them
 PLAIN = [measure.name for measure in MEASURES if measure.name not in (*POOLED, "eer", "real_time_factor")]
 
 
 def evaluate(
-    task: Task, systems: Sequence[System], judges: Judges, folder: Path, watch: Watch = lambda things, _: things
+    task: Task,
+    systems: Sequence[System],
+    judges: Judges,
+    folder: Path,
+    watch: Watch = lambda things, _: things,
+    notes: Sequence[str] = (),
 ) -> Results:
     """Judge systems on the pairs of a task.
 
@@ -30,11 +36,12 @@ def evaluate(
         judges: who judges.
         folder: for the sounds that are made.
         watch: see `making.Watch`.
+        notes: what else readers must know, a sentence each.
     """
-    names = [system.name for system in systems]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"two systems are called {twice[0]!r}; give them different names.")
+    places = [harmless(system.name).casefold() for system in systems] + [TARGETS]
+    for system, place in zip(systems, places, strict=False):
+        if not system.name or places.count(place) > 1:
+            raise ValueError(f"a system cannot be called {system.name!r}, as another is; give it a name of its own.")
     summaries, outcomes = [], []
     for system in systems:
         for seconds in task.reference_seconds if system.converts else (None,):
@@ -44,7 +51,7 @@ def evaluate(
             outcomes += judged.outcomes
     natural = sum(row.natural for row in summaries)
     summaries[natural:natural] = _targets(task, judges)
-    return Results(task.name, list(_judges(judges)), list(_notes(task, summaries)), summaries, outcomes)
+    return Results(task.name, list(_judges(judges)), [*_notes(task, judges, summaries), *notes], summaries, outcomes)
 
 
 def _summary(system: System, seconds: float | None, judged: Judged, judges: Judges, cost: Cost) -> Summary:
@@ -53,11 +60,11 @@ def _summary(system: System, seconds: float | None, judged: Judged, judges: Judg
     for name, units in POOLED.items():
         told = [(each[f"{units}_wrong"] or 0, each[units] or 0) for each in good if each.get(units)]
         values[name] = ratio([100 * wrong for wrong, _ in told], [of for _, of in told])
-    people, vectors = judges.people, [judged.vectors[each.pair] for each in judged.good if judged.vectors]
+    people, vectors = judges.people, list(judged.vectors.values())
     if people is not None and not system.natural and not system.copies:
         values["eer"] = estimate(lambda drawn: people.eer([vectors[index] for index in drawn]), len(vectors))
-    if not system.natural:
-        values["real_time_factor"] = ratio(*([each.get(name) or 0.0 for each in good] for name in ("taken", "seconds")))
+    if system.costs:
+        values["real_time_factor"] = ratio(*([each[name] or 0.0 for each in good] for name in ("taken", "seconds")))
     return Summary(
         system.name,
         system.what,
@@ -67,8 +74,9 @@ def _summary(system: System, seconds: float | None, judged: Judged, judges: Judg
         len(judged.outcomes) - len(good),
         values,
         system.size_mb,
-        None if system.natural or cost.peak_bytes is None else round(cost.peak_bytes / 1e6, 1),
+        round(cost.peak_bytes / 1e6, 1) if system.costs and cost.peak_bytes is not None else None,
         system.converts,
+        system.copies,
     )
 
 
@@ -82,7 +90,7 @@ def _targets(task: Task, judges: Judges) -> Iterator[Summary]:
         wavs = [read(path) for target in task.targets.values() for path in target.trials or target.references]
         opinions = [opinion(judges.dnsmos, wav) for wav in wavs]
         values |= {name: mean([each.get(name) for each in opinions]) for name in PLAIN if name.startswith("dnsmos")}
-    yield Summary("natural target", "other clips of the targets", True, None, len(same), 0, values)
+    yield Summary(TARGETS.replace("_", " "), "other clips of the targets", True, None, len(same), 0, values)
 
 
 def _judges(judges: Judges) -> Iterator[str]:
@@ -94,11 +102,14 @@ def _judges(judges: Judges) -> Iterator[str]:
         yield f"naturalness: {judges.dnsmos.description}"
 
 
-def _notes(task: Task, summaries: Sequence[Summary]) -> Iterator[str]:
-    yield f"Intervals are 95 %, from {RESAMPLES} resamples of the pairs."
+def _notes(task: Task, judges: Judges, summaries: Sequence[Summary]) -> Iterator[str]:
     untold = sum(not pair.text for pair in task.pairs)
-    if untold:
+    if untold and judges.recogniser is not None:
         yield f"{untold} of {len(task.pairs)} pairs have no text, so nobody counts their words."
+    if judges.people is not None and not all(target.trials for target in task.targets.values()):
+        yield "Targets without trials are judged by their references, so of what the voices are made of."
+    if any(row.copies and row.pairs > row.failed and row.values.get("pesq") is None for row in summaries):
+        yield "PESQ or STOI is missing, for its package is; pip install 'ssl-vc[eval]'."
     for row in summaries:
         if row.failed:
             yield f"{row.failed} of {row.pairs} pairs failed in {row.system}; its figures leave them out."

@@ -4,13 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from ssl_vc.evaluate.results import Measure, Results, Summary, shown
+from ssl_vc.evaluate.results import COSTS, Measure, Results, Summary, shown
 from ssl_vc.evaluate.sheet_pairs import STYLE as PAIRS_STYLE
 from ssl_vc.evaluate.sheet_pairs import Run, Sound, failures, pairs, sounds
-from ssl_vc.page import Column, document, glossary, line, listed, section, table
+from ssl_vc.page import document, glossary, line, listed, section, table
 from ssl_vc.plot import intervals_svg, lines_svg
 
-COSTS = Column("size_mb", "Weights (MB)", 1), Column("peak_memory_mb", "Peak memory (MB)", 0)
 DRAWN = {"wer": "Words got wrong", "similarity": "Likeness to the target"}
 ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓", "": ""}
 
@@ -71,7 +70,7 @@ def _summary(summaries: Sequence[Summary], labels: Mapping[Run, str]) -> str:
 
 def _best(measure: Measure, summaries: Sequence[Summary]) -> str:
     """Write the best value of the conversions, for what looks equal is equally good; "" if there is no contest."""
-    estimates = [each.values.get(measure.name) for each in summaries if each.converts]
+    estimates = [each.values.get(measure.name) for each in summaries if not (each.natural or each.copies)]
     values = [estimate.value for estimate in estimates if estimate]
     if not measure.better or len(values) < 2:
         return ""
@@ -84,8 +83,9 @@ def _cell(measure: Measure, summary: Summary, best: str) -> str:
         return measure.text(None)
     value, low, high = map(measure.text, estimate[:3])
     count = f"<small>of {estimate.count}</small>" if estimate.count < summary.pairs - summary.failed else ""
-    bold = f"<strong>{value}</strong>" if value == best and summary.converts else value
-    return f"{bold}<small>{low} to {high}</small>{count}"
+    bold = f"<strong>{value}</strong>" if value == best and not (summary.natural or summary.copies) else value
+    interval = f"<small>{low} to {high}</small>" if estimate.count > 1 else ""
+    return f"{bold}{interval}{count}"
 
 
 def _pictures(summaries: Sequence[Summary], references: Mapping[Run, str], labels: Mapping[Run, str]) -> str:
@@ -119,6 +119,8 @@ def _curves(
     series: dict[str, list[tuple[float, float]]] = {}
     for each in summaries:
         estimate, text = each.values.get(measure.name), references[_run(each)]
+        if estimate is None and not text:
+            continue
         value = estimate.value if estimate else math.nan
         where = [places[text]] if text else places.values()  # what has no use for it is level
         series.setdefault(each.system, []).extend((place, value) for place in where)

@@ -35,12 +35,14 @@ class System:
         natural: whether it gives recordings, which cost nothing to make.
         copies: whether its sounds should equal the sources.
         converts: whether it takes the target's recordings.
+        costs: whether it takes time to make them.
         size_mb: of its weights; None if it has none.
     """
 
     name: str
     what: str
     natural = copies = converts = False
+    costs = True
     size_mb: float | None = None
 
     def hear(self, target: str, references: Sequence[Tensor]) -> None:
@@ -54,7 +56,7 @@ class System:
 class Natural(System):
     """The sources themselves."""
 
-    name, what, natural = "natural source", "the recordings that are converted", True
+    name, what, natural, costs = "natural source", "the recordings that are converted", True, False
 
     def __call__(self, pair: Pair) -> Sound:
         """Give the source."""
@@ -68,6 +70,8 @@ class Files(System):
         name: of the system.
         folder: where the files are; None if the list names them.
     """
+
+    costs = False
 
     def __init__(self, name: str, folder: Path | None = None) -> None:
         self.name, self.folder = name, folder
@@ -117,18 +121,30 @@ class Conversion(System):
         what: it is, in a line.
         converter: what converts.
         options: of `VoiceConverter.converted`.
+        voices: that the converter has made, by target and samples; systems with one converter share them.
     """
 
     converts = True
 
-    def __init__(self, name: str, what: str, converter: VoiceConverter, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        converter: VoiceConverter,
+        options: Mapping[str, Any],
+        voices: dict[tuple[str, int], Voice] | None = None,
+    ) -> None:
         self.name, self.what, self.converter, self.options = name, what, converter, dict(options)
         self.size_mb = weights_mb(getattr(converter.extractor, "encoder", None), converter.vocoder)
         self.voices: dict[str, Voice] = {}
+        self.made = {} if voices is None else voices
 
     def hear(self, target: str, references: Sequence[Tensor]) -> None:
         """Make a voice of a target's recordings."""
-        self.voices[target] = self.converter.enroll([*references], target)
+        key = target, sum(map(len, references))
+        if key not in self.made:
+            self.made[key] = self.converter.enroll([*references], target)
+        self.voices[target] = self.made[key]
 
     def __call__(self, pair: Pair) -> Sound:
         """Convert the source."""

@@ -33,10 +33,14 @@ def letter_errors(said: str, heard: str) -> Errors:
 def _errors(count: str, said: str, heard: str, put_in: int) -> Errors:
     if not said:
         return Errors(put_in, 0)  # which jiwer refuses
-    try:
-        judge: Any = import_module("jiwer")
-    except ImportError:
-        raise ValueError("jiwer, which counts the errors in words, is missing; pip install 'ssl-vc[eval]'.") from None
-    found = getattr(judge, count)(said, heard)
+    found = getattr(counter(), count)(said, heard)
     wrong = found.substitutions + found.deletions + found.insertions
     return Errors(wrong, found.hits + found.substitutions + found.deletions)
+
+
+def counter() -> Any:
+    """Give the package that counts."""
+    try:
+        return import_module("jiwer")
+    except ImportError:
+        raise ValueError("jiwer, which counts the errors in words, is missing; pip install 'ssl-vc[eval]'.") from None

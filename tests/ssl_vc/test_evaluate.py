@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,7 +143,7 @@ def test_the_same_task_gives_the_same_figures(task, recorded, tmp_path):
     names = ["natural source", "natural target", "mel/griffin-lim", "impostor", "impostor"]
     assert [each["system"] for each in texts[0]["systems"]] == names
     copy = texts[0]["systems"][2]["values"]
-    assert copy["f0_correlation"]["value"] > 0.9 and copy["mcd_db"]["value"] < 6
+    assert copy["f0_correlation"]["value"] > 0.9 and copy["copy_mcd_db"]["value"] < 6 and "mcd_db" not in copy
     assert copy["nearer"]["value"] == 0 and "eer" not in copy
 
 
@@ -171,6 +172,19 @@ def test_texts_that_are_not_known_are_not_judged(judged, task):
     assert "2 of 3 pairs have no text, so nobody counts their words." in results.notes
 
 
+def test_clips_that_no_judge_can_hear_are_left_out(judged, task, recorded, tmp_path, caplog):
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    targets = dict(task().targets)
+    for name, also in (("carl", ()), ("bert", targets["bert"].trials)):
+        targets[name] = Target(name, targets[name].references, (tmp_path / "broken.wav", *also))
+    results = judged(Impostor(), reference_seconds=(None,), targets=targets)
+    assert [bool(outcome.error) for outcome in results.outcomes] == [False, True, False]
+    assert "its voice could not be judged: the verifier could hear no clip of carl" in results.outcomes[1].error
+    assert results.outcomes[1].values["wer"] and row(results, "impostor").failed == 0  # the other judges heard it
+    assert row(results, "impostor").values["similarity"].count == 2
+    assert caplog.text.count("broken.wav: ") == 2
+
+
 def test_sounds_made_elsewhere(judged, task, recorded, tmp_path):
     folder = tmp_path / "made"
     folder.mkdir()
@@ -186,9 +200,53 @@ def test_sounds_made_elsewhere(judged, task, recorded, tmp_path):
         Files("listed")(task().pairs[0])
 
 
-def test_two_systems_of_one_name_are_refused(judged):
-    with pytest.raises(ValueError, match="two systems are called 'impostor'"):
-        judged(Impostor(), Impostor())
+def test_a_source_that_cannot_be_read_fails_alone(judged, task, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    first, second, _ = task().pairs
+    results = judged(Natural(), Impostor(), pairs=(first, replace(second, source=tmp_path / "broken.wav")))
+    assert [outcome.failed for outcome in results.outcomes[:2]] == [False, True]
+    assert row(results, "natural source").failed == 1
+
+
+def test_silence_is_heard_as_nothing(judged, task, tmp_path):
+    class Deaf(Ear):
+        def __call__(self, wavs):
+            return ("the cat sat" if wav.abs().max() > 0 else "" for wav in wavs)
+
+    (tmp_path / "made").mkdir()
+    ssl_vc.write(tmp_path / "made" / "p0.wav", torch.zeros(8000), 16_000)
+    made = task()
+    results = evaluate(made, [Files("theirs", tmp_path / "made")], Judges(Deaf(), People(made, Eye())), tmp_path)
+    summary = row(results, "theirs")
+    assert (summary.failed, summary.values["wer"].value, summary.values["wer"].count) == (2, 100, 1)
+    assert "real_time_factor" not in summary.values
+
+
+@pytest.mark.parametrize(
+    "names", [("impostor", "Impostor"), ("impostor", ""), ("natural target", "impostor"), ("a/b", "a_b")]
+)
+def test_names_that_cannot_be_told_apart_are_refused(judged, names):
+    systems = [Impostor() for _ in names]
+    for system, name in zip(systems, names, strict=True):
+        system.name = name
+    with pytest.raises(ValueError, match="a system cannot be called"):
+        judged(*systems)
+
+
+def test_what_judges_share_with_voices_is_said(judged, task):
+    targets = {name: Target(name, target.references) for name, target in task().targets.items()}
+    assert not any("without trials" in note for note in judged(Natural()).notes)
+    assert any("Targets without trials" in note for note in judged(Natural(), targets=targets).notes)
+
+
+def test_a_source_is_nobody_who_is_converted_to(task, recorded):
+    targets = dict(task().targets)
+    source = task().pairs[0].source
+    for wrong in (Target("bert", (source,)), Target("bert", targets["bert"].references, (source,))):
+        with pytest.raises(ValueError, match="the source of p0 is a recording of bert itself"):
+            task(targets=targets | {"bert": wrong})
+    with pytest.raises(ValueError, match="a reference and a trial of bert"):
+        task(targets=targets | {"bert": Target("bert", targets["bert"].trials, targets["bert"].trials)})
 
 
 def test_files(judged, task, tmp_path):

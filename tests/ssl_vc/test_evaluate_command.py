@@ -42,7 +42,7 @@ def test_a_table_of_pairs(run, pairs, tmp_path):
     status, text, _ = run("evaluate", listed, "-o", out, "--beside", "mel/griffin-lim", *options)
     assert status == 0
     assert str(out / "index.html") in text and "untrained, blend 0.5" in text
-    assert "Intervals are 95 %" in text and "2 of 2 pairs have no text" in text
+    assert "Weights (MB)" in text and "RTF" in text and "no text" not in text  # nobody was asked to count words
     lines = list(csv.DictReader((out / "pairs.csv").read_text().splitlines()))
     systems = ["natural source", "mel/griffin-lim", "untrained, blend 1.0", "untrained, blend 0.5"]
     assert [line["system"] for line in lines] == [name for name in systems for _ in range(2)]
@@ -105,6 +105,10 @@ def test_a_protocol_is_made_and_gives_the_same_again(run, corpus, tmp_path):
         (["pairs.csv", "--reference-seconds", "few"], 2, "'few' is neither a number nor all"),
         (["pairs.csv", "--reference-seconds", "-1", "--model", "untrained"], 1, "seconds of reference"),
         (["pairs.csv", "--converted", "nowhere"], 1, "no folder 'nowhere'"),
+        (["pairs.csv", "--utterances", "3"], 2, "needs --protocol"),
+        (["pairs.csv", "--clips", "clips.tsv"], 2, "a table of pairs names its files"),
+        (["pairs.csv", "--beside", "mel-knn", "--k", "3"], 2, "needs a --model"),
+        (["pairs.csv", "--k", "0"], 2, "--k"),
         (["pairs.csv", "--model", "untrained", "--dnsmos", "nowhere.onnx"], 1, "nowhere.onnx"),
     ],
 )
@@ -122,3 +126,54 @@ def test_where_nothing_can_be_made_it_fails(run, pairs, corpus, tmp_path):
     status, _, error = run("evaluate", listed, "-o", tmp_path / "out", *options)
     assert status == 1 and "missing.wav" in error
     assert "missing.wav" in (tmp_path / "out" / "pairs.csv").read_text()
+
+
+def test_what_is_read_is_not_overwritten(run, pairs, corpus, tmp_path):
+    listed = pairs("~anna0.wav,~bert1.wav,one")
+    options = ("--model", "untrained", "--vocoder", "griffin-lim", "--force", *QUICK)
+    before = listed.read_text()
+    status, _, error = run("evaluate", listed, "-o", tmp_path, *options)
+    assert status == 1 and "both read and written" in error and listed.read_text() == before
+    made = tmp_path / "out" / "sounds" / "theirs"
+    made.mkdir(parents=True)
+    given = ("--converted", f"theirs={made}")
+    status, _, error = run("evaluate", listed, "-o", tmp_path / "out", *given, "--force", *QUICK)
+    assert status == 1 and "lies where the sounds are written" in error
+    status, _, error = run("evaluate", listed, "-o", tmp_path / "out", *options[:4], *QUICK)
+    assert status == 1 and "exists; --force overwrites it" in error
+
+
+def test_a_folder_whose_name_has_an_equals_sign(run, pairs, corpus, tmp_path):
+    listed = pairs("~anna0.wav,~bert1.wav,one")
+    folder = tmp_path / "x=1"
+    folder.mkdir()
+    (folder / "one.wav").write_bytes((corpus / "bert3.wav").read_bytes())
+    status, text, _ = run("evaluate", listed, "-o", tmp_path / "out", *QUICK, "--converted", folder, "--json")
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert status == 0 and rows[1]["system"] == "x=1" and rows[1]["judges"] == []
+    assert rows[1]["values"]["jumpiness"]["count"] == 1 and isinstance(rows[1]["values"]["jumpiness"]["count"], int)
+
+
+def test_fewer_pairs_are_among_more(run, corpus, tmp_path):
+    given = ("--protocol", "knn-vc", "--clips", corpus / "clips.tsv", "--split", "dev", "--utterances", "4", *QUICK)
+    chosen = []
+    for first in (3, 5):
+        models = ("--model", "untrained", "--vocoder", "griffin-lim", "--matcher", "knn", "--first", first)
+        assert run("evaluate", *given, *models, "-o", tmp_path / str(first))[0] == 0
+        chosen.append(yaml.safe_load((tmp_path / str(first) / "protocol.yaml").read_text())["pairs"])
+    assert all(pair in chosen[1] for pair in chosen[0]) and list(map(len, chosen)) == [3, 5]
+
+
+def test_another_version_of_a_judge_is_noted(run, corpus, tmp_path):
+    pytest.importorskip("pocketsphinx")
+    given = ("--protocol", "knn-vc", "--clips", corpus / "clips.tsv", "--split", "dev", "--utterances", "1")
+    models = ("--model", "untrained", "--vocoder", "griffin-lim", "--matcher", "knn", "--verifier", "none")
+    assert run("evaluate", *given, *models, "-o", tmp_path / "one")[0] == 0
+    protocol = tmp_path / "one" / "protocol.yaml"
+    made = yaml.safe_load(protocol.read_text())
+    assert list(made["versions"]) == ["pocketsphinx"]
+    protocol.write_text(protocol.read_text().replace(made["versions"]["pocketsphinx"], "1.2.3"))
+    assert run("evaluate", protocol, *models, "-o", tmp_path / "two")[0] == 0
+    assert "made with pocketsphinx 1.2.3" in (tmp_path / "two" / "table.md").read_text()
+    again = yaml.safe_load((tmp_path / "two" / "protocol.yaml").read_text())
+    assert again["versions"] == made["versions"]

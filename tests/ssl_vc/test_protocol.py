@@ -200,11 +200,11 @@ def test_knn_vc_takes_eight_minutes_of_reference_or_what_is_asked(corpus):
 
 
 def test_knn_vc_converts_only_sentences_with_text(corpus):
-    with pytest.raises(
-        ValueError, match=r"no two speakers of .* have 2 utterances .*anna \(0 utterances, 45 s besides\)"
-    ):
+    with pytest.raises(ValueError, match="has no texts, and of what is converted they are needed"):
         knn_vc(corpus(text=""), utterances=2)
-    with pytest.raises(ValueError, match="0 utterances, 16 s besides"):
+    with pytest.raises(
+        ValueError, match=r"no two speakers of .* have 2 utterances .*anna \(0 utterances, 16 s besides\)"
+    ):
         knn_vc(corpus(seconds=1.8), utterances=2)
     with pytest.raises(ValueError, match="0 utterances, 189 s besides"):
         knn_vc(corpus(seconds=21), utterances=2)

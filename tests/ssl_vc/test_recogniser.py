@@ -105,9 +105,14 @@ def test_in_silence_or_a_moment_nothing_is_heard(told):
     assert list(told([*quiet, torch.rand(3200), *quiet])) == [""] * 4 + ["2"] + [""] * 4
 
 
+def test_16_bits_are_heard_as_they_are():
+    samples = torch.arange(-32768, 32768, 7).to(torch.int16)
+    assert torch.equal(torch.frombuffer(bytearray(module._pcm(samples / 32768)), dtype=torch.int16), samples)
+
+
 def test_a_sound_is_lowered_rather_than_clipped():
     wav = torch.tensor([0.0, 2.0, -4.0, 1.0]).repeat(800)
-    for loud, expected in ((wav, [0, 16383, -32767, 8191]), (wav / 8, [0, 8191, -16383, 4095])):
+    for loud, expected in ((wav, [0, 16384, -32768, 8192]), (wav / 8, [0, 8192, -16384, 4096])):
         samples = torch.frombuffer(bytearray(module._pcm(loud)), dtype=torch.int16)
         assert samples[:4].tolist() == expected and len(samples) == len(wav)
 
@@ -279,7 +284,7 @@ def test_a_model_that_recognises_nothing_is_refused(ctc, tmp_path):
 
 def test_offline_a_model_of_the_hub_must_be_in_its_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ValueError, match="nobody/nothing is no folder here nor in the cache of the hub, .* downloads"):
+    with pytest.raises(ValueError, match=r"nobody/nothing is no folder here nor in the cache of the hub, .* downloads"):
         load_recogniser("nobody/nothing", [], device="cpu", offline=True)
 
 
