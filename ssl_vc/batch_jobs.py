@@ -107,7 +107,7 @@ def read_jobs(path: str | os.PathLike[str]) -> list[Job]:
             lines = csv.reader(file, strict=True)
             header = [cell.strip() for cell in next(lines, [])]
             _check_header(header, path)
-            jobs = [_job(dict(_cells(row, header, where)), where) for row, where in _rows(lines, path)]
+            jobs = [_job(dict(named_cells(row, header, where)), where) for row, where in _rows(lines, path)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}.") from None
     if not jobs:
@@ -132,9 +132,11 @@ def _rows(lines: Any, path: Any) -> Iterable[tuple[list[str], str]]:
     return ((row, f"line {lines.line_num} of {path}") for row in lines if any(cell.strip() for cell in row))
 
 
-def _cells(row: Sequence[str], header: Sequence[str], where: str) -> Iterable[tuple[str, str]]:
+def named_cells(row: Sequence[str], header: Sequence[str], where: str) -> Iterable[tuple[str, str]]:
+    """Give the cells of a row that are not empty, each with the name of its column."""
     if len(row) > len(header):
-        raise ValueError(f'{where} has {len(row)} cells for {len(header)} columns; put what holds a comma in "quotes".')
+        cure = 'put what holds a comma or a tab in "quotes"'
+        raise ValueError(f"{where} has {len(row)} cells for {len(header)} columns; {cure}.")
     return ((name, cell.strip()) for name, cell in zip(header, row, strict=False) if cell.strip())
 
 

@@ -70,10 +70,7 @@ def as_markdown(results: Results) -> str:
 
 def as_text(results: Results) -> str:
     """Give the same table for a terminal: aligned, without intervals, which are in the files."""
-    values = results.summaries
-    lines = _lines(
-        values, lambda row, measure: measure.text(found.value if (found := row.values.get(measure.name)) else None)
-    )
+    lines = _lines(results.summaries, lambda row, each: each.text(getattr(row.values.get(each.name), "value", None)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([*table, "", *results.judges, *results.notes])

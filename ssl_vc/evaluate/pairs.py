@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, read, trim
-from ssl_vc.batch_jobs import FORBIDDEN
+from ssl_vc.batch_jobs import FORBIDDEN, named_cells
 from ssl_vc.enroll import SUFFIXES
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -123,12 +123,12 @@ def read_pairs(path: str | os.PathLike[str]) -> Task:
             _check_header(header, path)
             for row in lines:
                 where = f"line {lines.line_num} of {path}"
-                cells = _cells(row, header, where)
-                if cells:
-                    target = _target(cells, where)
+                filled = dict(named_cells(row, header, where))
+                if filled:
+                    target = _target(filled, where)
                     if targets.setdefault(target.name, target) != target:
                         raise ValueError(f"{where} has other recordings of {target.name!r} than before; {APART}.")
-                    pairs.append(_pair(cells, target.name, where))
+                    pairs.append(_pair(filled, target.name, where))
     except (csv.Error, UnicodeDecodeError) as error:
         kind = path.suffix[1:].upper()
         raise ValueError(f"{path} is no {kind} file in UTF-8: {error}.") from None
@@ -187,13 +187,6 @@ def _check_header(header: Sequence[str], path: Path) -> None:
         problem = "a column twice; keep one of them"
     if problem:
         raise ValueError(f"{path} has {problem}.")
-
-
-def _cells(row: Sequence[str], header: Sequence[str], where: str) -> dict[str, str]:
-    if len(row) > len(header):
-        cure = 'put what holds a comma or a tab in "quotes"'
-        raise ValueError(f"{where} has {len(row)} cells for {len(header)} columns; {cure}.")
-    return {name: cell.strip() for name, cell in zip(header, row, strict=False) if cell.strip()}
 
 
 def _target(cells: Mapping[str, str], where: str) -> Target:
