@@ -1,87 +1,23 @@
-"""What a step of a pretraining learns from: batches of clips of like length, cropped at random, padded and masked.
+"""What a step of a pretraining learns from: which clips make a batch, of like length, in an order that can be repeated.
 
 Everything random follows from (seed, epoch, clip), so a step's batch is the same whenever and by whichever process it
 is made, and N processes with 1/N of each batch learn from what one process would.
-
-    clip    |-----------------------------------------|
-    crop         |==========================|              begins at a whole frame, so that
-    labels       |0|1|2|3| ...           |T-1|             label t goes with frame t
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from pretrain.encoder.frontend import FIELD, HOP
+from pretrain.batch import Batch, Maker
 from pretrain.manifest import SAMPLE_RATE, Clip, Samples
 from pretrain.pack import Sounds
 
-Integers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-# (wavs, their frame counts, a generator for each; whether to learn from it) -> (wavs, masks)
-Prepare = Callable[[list[Samples], list[int], list[np.random.Generator], bool], tuple[list[Samples], list[Mask]]]
 LIKE_LENGTH = 64  # so many batches' clips are sorted by length together
 MOST_SECONDS = 2000  # of sound that a worker of a stream holds for that: 128 MB
 PATIENCE = 3  # epochs without a clip
-
-
-class LabelSet(Protocol):
-    """Labels of clips by their keys, as in `pretrain.labels`; -1 is nobody asked to guess."""
-
-    @property
-    def clusters(self) -> int:
-        """Labels are below this."""
-
-    @property
-    def made_of(self) -> str:
-        """A fingerprint of what they are made of."""
-
-    def __contains__(self, key: str, /) -> bool:
-        """Tell whether a clip has labels."""
-
-    def __getitem__(self, key: str, /) -> Integers:
-        """Give a clip's labels (frames,)."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Clips side by side, padded at the end.
-
-    Attributes:
-        wav: (batch, samples).
-        lengths: samples of each (batch,).
-        counts: frames of each (batch,).
-        mask: True where the encoder must guess (batch, frames).
-        labels: of each label set (sets, batch, frames); -1 beyond a clip's end, and where it is not known.
-        tokens: what is said, where that is known (batch, tokens).
-        token_counts: how many tokens that is; 0 where it is not known (batch,).
-    """
-
-    wav: Tensor
-    lengths: Tensor
-    counts: Tensor
-    mask: Tensor
-    labels: Tensor
-    tokens: Tensor
-    token_counts: Tensor
-
-    def to(self, device: torch.device) -> Self:
-        """Move all of it."""
-        parts = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
-        return type(self)(**parts)
-
-    @property
-    def seconds(self) -> float:
-        """How much sound it holds, without the padding."""
-        return float(self.lengths.sum()) / SAMPLE_RATE
 
 
 class Order(NamedTuple):
@@ -89,67 +25,6 @@ class Order(NamedTuple):
 
     epoch: int
     clips: list[int]
-
-
-class Maker:
-    """Makes batches of clips.
-
-    Args:
-        labels: for each label set, a clip's labels by its key.
-        prepare: the objective's part: masks, mixtures.
-        longest: seconds of a crop.
-        spell: a clip's tokens; None where they are not known.
-        training: crop at random and let `prepare` change the sound; else begin at the beginning.
-    """
-
-    def __init__(
-        self,
-        labels: Sequence[LabelSet],
-        prepare: Prepare,
-        *,
-        longest: float,
-        spell: Callable[[Clip], list[int] | None] | None = None,
-        training: bool = True,
-    ) -> None:
-        self.labels, self.prepare, self.spell, self.training = labels, prepare, spell, training
-        self.longest = round(longest * SAMPLE_RATE)
-
-    def __call__(self, clips: Sequence[tuple[Clip, Samples]], generators: list[np.random.Generator]) -> Batch:
-        """Make one batch; each clip comes with what to draw from."""
-        crops = [self._crop(clip, wav, rng) for (clip, wav), rng in zip(clips, generators, strict=True)]
-        counts = [crop.frames for crop in crops]
-        wavs, masks = self.prepare([crop.wav for crop in crops], counts, generators, self.training)
-        tokens = [torch.tensor(crop.tokens, dtype=torch.long) for crop in crops]
-        return Batch(
-            wav=pad_sequence([torch.from_numpy(wav) for wav in wavs], batch_first=True),
-            lengths=torch.tensor([len(wav) for wav in wavs]),
-            counts=torch.tensor(counts),
-            mask=pad_sequence([torch.from_numpy(mask) for mask in masks], batch_first=True),
-            labels=self._padded([crop.labels for crop in crops], max(counts)),
-            tokens=pad_sequence(tokens, batch_first=True),
-            token_counts=torch.tensor([len(row) for row in tokens]),
-        )
-
-    def _crop(self, clip: Clip, wav: Samples, rng: np.random.Generator) -> "_Crop":
-        first, tokens = 0, None
-        if len(wav) > self.longest:
-            first = int(rng.integers((len(wav) - self.longest) // HOP + 1)) if self.training else 0
-            wav = wav[first * HOP : first * HOP + self.longest]
-        elif self.spell and clip.text:  # of a part of a clip nobody knows what is said in it
-            tokens = self.spell(clip)
-        frames = (len(wav) - FIELD) // HOP + 1
-        labels = [of[clip.key][first : first + frames] for of in self.labels]
-        if any(len(row) < frames for row in labels):
-            raise ValueError(f"the labels of {clip.key} are shorter than its sound; make them again.")
-        return _Crop(wav, frames, labels, tokens or [])
-
-    def _padded(self, labels: list[list[Integers]], longest: int) -> Tensor:
-        """Lay labels side by side: (sets, batch, frames)."""
-        laid = np.full((len(self.labels), len(labels), longest), -1)
-        for row, sets in enumerate(labels):
-            for of, values in enumerate(sets):
-                laid[of, row, : len(values)] = values
-        return torch.from_numpy(laid)
 
 
 class Clips(Dataset[Batch]):
@@ -235,13 +110,6 @@ class Streams(Protocol):
 
     def stream(self, epoch: int, skip: int, worker: int, workers: int) -> Iterator[tuple[Clip, Samples]]:
         """Give one worker's clips of an epoch, but for the first `skip`."""
-
-
-class _Crop(NamedTuple):
-    wav: Samples
-    frames: int
-    labels: list[Integers]
-    tokens: list[int]
 
 
 def epoch_batches(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pretrain.data import Batch
+from pretrain.batch import Batch
 from pretrain.encoder import SpeechEncoder
 from pretrain.objectives.ctc import Ctc, counted, error_rate
 from pretrain.objectives.protocol import Objective

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from torch.utils.data import DataLoader
 
-from pretrain.data import Batch, Clips, LabelSet, Maker, Stream, orders
+from pretrain.batch import Batch, LabelSet, Maker
+from pretrain.data import Clips, Stream, orders
 from pretrain.manifest import Clip
 from pretrain.pack import Sounds, some
 from pretrain.recipe import TrainConfig

@@ -27,7 +27,8 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from pretrain.align import Aligned, Phones, align
-from pretrain.data import Clips, LabelSet, Maker
+from pretrain.batch import LabelSet, Maker
+from pretrain.data import Clips
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.foreign import is_foreign
 from pretrain.features import Features, LayerFeatures, MfccFeatures
@@ -210,7 +211,10 @@ class Pretraining:
         spelling = self._spelling(config) if config.text.weight else None
         speller = Ctc(encoder.config.dim, len(spelling.symbols)) if spelling else None
         spell = Spelled(spelling, config.text.languages) if spelling else None
-        seed, make = self.config.seed, partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell)
+        seed, make = (
+            self.config.seed,
+            partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell, speeds=config.speeds),
+        )
         if self.train is None:
             batches = streamed(self.config.clips, make(), config, seed)
         else:

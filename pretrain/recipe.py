@@ -64,6 +64,7 @@ class TrainConfig:
         seconds: of sound in a batch, of all processes together, padding counted.
         longest: seconds of a crop.
         shortest: clips of fewer seconds are left out.
+        speeds: clips are played faster, at random between so many times and so many: more voices from few speakers.
         accumulate: batches that make a step.
         steps: how many.
         minutes: end after so long, with the learning rate then at 0; 0 for no limit.
@@ -88,6 +89,7 @@ class TrainConfig:
     seconds: float = 2800.0
     longest: float = 15.6
     shortest: float = 2.0
+    speeds: tuple[float, float] = (1.0, 1.0)
     accumulate: int = 1
     steps: int = 250_000
     minutes: float = 0.0
@@ -110,6 +112,10 @@ class TrainConfig:
         at_least(self, seconds=0.1, longest=0.1, shortest=0.025, accumulate=1, steps=1, minutes=0, workers=0)
         at_least(self, log_every=1, valid_every=1, save_every=1, max_norm=0, weight_decay=0, learning_rate=0)
         at_least(self, warm_up=0, ema=0, valid_minutes=0.01, epsilon=0)
+        if not 0.5 <= self.speeds[0] <= self.speeds[1] <= 2:
+            raise ValueError(
+                f"speeds are {self.speeds[0]} to {self.speeds[1]}; possible is 0.5 to 2, the slower first."
+            )
         for name in ("warm_up", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; possible is 0 to below 1.")
@@ -248,8 +254,8 @@ class PretrainConfig:
             changes["text"] = TextConfig(**{**_plain(self.train.text), **changes["text"]})
         if "settings" in changes:
             changes["settings"] = {**self.train.settings, **changes["settings"]}
-        if "betas" in changes:
-            changes["betas"] = tuple(changes["betas"])
+        for name in {"betas", "speeds"} & changes.keys():
+            changes[name] = tuple(changes[name])
         return TrainConfig(**{**_plain(self.train), **changes})
 
 

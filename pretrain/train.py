@@ -25,7 +25,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from pretrain import state
-from pretrain.data import Batch, Clips, Order, epoch_batches
+from pretrain.batch import Batch
+from pretrain.data import Clips, Order, epoch_batches
 from pretrain.encoder import SpeechEncoder
 from pretrain.learner import Learner, Sums
 from pretrain.objectives.ctc import Ctc

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from pretrain.data import Batch, Mask
+from pretrain.batch import Batch, Mask
 from pretrain.encoder import SpeechEncoder
 from pretrain.manifest import Samples
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pretrain.data import Mask
+from pretrain.batch import Mask
 from pretrain.manifest import Samples
 from pretrain.mixing import mix
 from pretrain.objectives.hubert import Hubert, HubertSettings

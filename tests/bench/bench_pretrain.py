@@ -15,7 +15,7 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 from pretrain import EncoderConfig, SpeechEncoder
-from pretrain.data import Batch
+from pretrain.batch import Batch
 from pretrain.masking import span_masks
 from pretrain.objectives.hubert import Hubert, HubertSettings
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import ssl_vc
-from pretrain.data import Clips, Maker, Order, Stream, epoch_batches, orders
+from pretrain.batch import Maker, faster
+from pretrain.data import Clips, Order, Stream, epoch_batches, orders
 from pretrain.manifest import Clip, decode, read_manifest
 from pretrain.objectives.hubert import HubertSettings
 from pretrain.objectives.protocol import Settings
@@ -290,3 +291,37 @@ def test_a_stream_of_nothing_usable_is_refused():
     make = Maker([], Where().prepare, longest=9.0)
     with pytest.raises(ValueError, match="worker 0 of process 3 has met no clip"):
         next(iter(Stream(Shards(), make, seconds=30.0, shortest=1.2, seed=0)))
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25, 2.0])
+def test_a_clip_played_faster_keeps_its_labels_where_they_sound(speed):
+    samples = 48_000
+    # a tone that rises from frame to frame, and labels that say which
+    number = np.arange(samples) // 320
+    wav = np.sin(2 * np.pi * np.cumsum(300 + 10 * number) / 16_000).astype(np.float32)
+    labels = np.arange((samples - 400) // 320 + 1)
+    played, (moved, other) = faster(wav, [labels, labels % 7], speed)
+    assert len(played) == pytest.approx(samples / speed, abs=2)
+    assert len(moved) == len(other) == (len(played) - 400) // 320 + 1
+    assert (other == moved % 7).all()
+    for frame in (3, len(moved) // 2, len(moved) - 4):
+        heard = played[frame * 320 : frame * 320 + 400] * np.hanning(400)
+        pitch = np.abs(np.fft.rfft(heard, 16_000)).argmax()
+        assert pitch / speed == pytest.approx(300 + 10 * (moved[frame] + 0.5), abs=12 * max(speed, 1))
+
+
+def test_clips_are_played_at_many_speeds_in_training_only(folder):
+    clips = read_manifest(folder)
+    files = Files(clips)
+    labels = {clip.key: np.arange(1000) for clip in clips}
+    heard = {}
+    for training in (True, False):
+        make = Maker([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25), training=training)
+        heard[training] = [Clips(files, make, 0)[Order(epoch, [0, 1, 2])] for epoch in range(20)]
+    assert all((batch.labels[0].diff(dim=1) == 1).all() for batch in heard[False])
+    assert {length for batch in heard[False] for length in batch.lengths.tolist()} == {16_000}
+    assert all(15_990 <= length <= 16_001 for batch in heard[True] for length in batch.lengths.tolist())
+    paces = [float(row[48] - row[0]) / 48 for batch in heard[True] for row in batch.labels[0]]
+    assert 0.78 < min(paces) < 0.85 and 1.18 < max(paces) < 1.27
+    again = Clips(files, Maker([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25)), 0)
+    assert torch.equal(again[Order(7, [0, 1, 2])].wav, heard[True][7].wav)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pretrain import EncoderConfig, SpeechEncoder
-from pretrain.data import Batch
+from pretrain.batch import Batch
 from pretrain.encoder import foreign, names
 from pretrain.objectives.hubert import Hubert, HubertSettings, cosine_logits, perplexity
 from pretrain.objectives.wavlm import WavlmSettings

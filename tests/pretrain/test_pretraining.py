@@ -17,7 +17,7 @@ from transformers import HubertModel
 
 import ssl_vc
 from pretrain import SpeechEncoder
-from pretrain.data import Batch
+from pretrain.batch import Batch
 from pretrain.features import MfccFeatures
 from pretrain.labels import make_labels
 from pretrain.manifest import read_manifest
