@@ -177,7 +177,7 @@ def check_options(options: Iterable[str]) -> None:
 
 
 def _output(job: Job) -> str:
-    name = job.name or _harmless(f"{_stem(job.source)}__{_stem(job.voice)}")
+    name = job.name or harmless(f"{_stem(job.source)}__{_stem(job.voice)}")
     path = PurePath(name)
     if not path.name or path.is_absolute() or path.drive or ".." in path.parts or path.parts[0] == PARTS:
         raise ValueError(f"the name {name!r} is not below the folder of the outputs; give a relative path.")
@@ -194,7 +194,7 @@ def _stem(given: Source | Target) -> str:
     return given.name if isinstance(given, Voice) else "sound"
 
 
-def _harmless(name: str) -> str:
+def harmless(name: str) -> str:
     """Make a name of which every system can make a file."""
     return "".join("-" if letter in FORBIDDEN + "/\\" or not letter.isprintable() else letter for letter in name)
 

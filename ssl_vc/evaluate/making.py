@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ssl_vc
+from ssl_vc.batch_jobs import harmless
 from ssl_vc.evaluate.cost import Cost, measured
 from ssl_vc.evaluate.pairs import Pair, Task, reference_wavs
 from ssl_vc.evaluate.results import Outcome, length_name
@@ -53,11 +54,6 @@ def make(task: Task, system: System, seconds: float | None, folder: Path, watch:
 def label_of(system: System, seconds: float | None) -> str:
     """Name a system and how much it hears of a target."""
     return f"{system.name} ({length_name(seconds)})" if system.converts else system.name
-
-
-def harmless(name: str) -> str:
-    """Make a name of which every system can make a file."""
-    return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name).strip("._") or "_"
 
 
 def reason(error: Exception) -> str:

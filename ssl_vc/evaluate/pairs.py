@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, read, trim
-from ssl_vc.batch_jobs import FORBIDDEN, named_cells
+from ssl_vc.batch_jobs import FORBIDDEN, harmless, named_cells
 from ssl_vc.enroll import SUFFIXES
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -170,11 +170,6 @@ def duplicates(things: Iterable[Any]) -> Iterator[Any]:
         seen.add(thing)
 
 
-def safe(name: str) -> str:
-    """Make a name by which every system can call a file."""
-    return "".join("-" if sign in FORBIDDEN + "/\\" or not sign.isprintable() else sign for sign in name)
-
-
 def _check_header(header: Sequence[str], path: Path) -> None:
     problem = ""
     unknown = [name for name in header if name not in COLUMNS]
@@ -193,7 +188,7 @@ def _target(cells: Mapping[str, str], where: str) -> Target:
     parts = _parts(cells.get("target", ""))
     if not parts:
         raise ValueError(f"{where} has no target; give recordings, separated by semicolons, or a folder of them.")
-    name = cells.get("target_speaker") or safe(parts[0].name if parts[0].is_dir() else parts[0].stem)
+    name = cells.get("target_speaker") or harmless(parts[0].name if parts[0].is_dir() else parts[0].stem)
     trials = _parts(cells.get("trials", ""))
     return Target(name, tuple(_recordings(parts, where)), tuple(_recordings(trials, where)))
 
@@ -217,8 +212,8 @@ def _pair(cells: Mapping[str, str], target: str, where: str) -> Pair:
     if "source" not in cells:
         raise ValueError(f"{where} has no source; give the recording that is converted.")
     source = Path(cells["source"])
-    name = cells.get("name") or safe(f"{source.stem}__{target}")
-    if name != safe(name) or name.strip(".") != name:
+    name = cells.get("name") or harmless(f"{source.stem}__{target}")
+    if name != harmless(name) or name.strip(".") != name:
         refused = " ".join(FORBIDDEN + "/\\")
         raise ValueError(f"{where} has the name {name!r}, which not every system takes; leave out {refused}, end dots.")
     elsewhere = {column: Path(cells[column]) for column in ("reading", "converted") if column in cells}

@@ -39,6 +39,7 @@ class People:
     def __init__(self, task: Task, verifier: Verifier) -> None:
         self.verifier = verifier
         clips = {target.name: self._heard(target.trials or target.references) for target in task.targets.values()}
+        self.clips = [path for vectors in clips.values() for path in vectors]
         self.trials = {name: torch.stack([*vectors.values()]) for name, vectors in clips.items() if vectors}
         self.speakers = {pair.source: pair.speaker for pair in task.pairs}
         self.sources = self._heard(self.speakers)

@@ -17,7 +17,8 @@ from typing import Any
 
 from pretrain.manifest import Clip, read_manifest
 from pretrain.pronounce import words
-from ssl_vc.evaluate.pairs import SHORTAGE, Pair, Target, Task, duplicates, safe
+from ssl_vc.batch_jobs import harmless
+from ssl_vc.evaluate.pairs import SHORTAGE, Pair, Target, Task, duplicates
 from ssl_vc.files import replacing
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Protocol:
         pairs = []
         for source, target in self.pairs:
             clip, stem = clips[source], Path(source).stem
-            name = safe(f"{stem if stems[stem] == 1 else source}__{target}")
+            name = harmless(f"{stem if stems[stem] == 1 else source}__{target}")
             reading = readings.get((target, *words(clip.text)))
             pairs.append(Pair(name, clip.path, target, clip.text, clip.speaker, reading))
         lengths = tuple(_length(given) for given in self.reference_seconds)

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssl_vc.audio import read
+from ssl_vc.batch_jobs import harmless
 from ssl_vc.evaluate.cost import Cost
 from ssl_vc.evaluate.judging import Judged, Judges, opinion
-from ssl_vc.evaluate.making import Watch, harmless, label_of, make
+from ssl_vc.evaluate.making import Watch, label_of, make
 from ssl_vc.evaluate.pairs import Task
 from ssl_vc.evaluate.results import MEASURES, Results, Summary
 from ssl_vc.evaluate.statistics import Estimate, estimate, mean, ratio
 from ssl_vc.evaluate.systems import System
 
-TARGETS = "natural_target"
+TARGETS = "natural target"
 POOLED = {"wer": "words", "cer": "letters"}  # errors of all pairs over what was said in all of them
 PLAIN = [measure.name for measure in MEASURES if measure.name not in (*POOLED, "eer", "real_time_factor")]
 
@@ -50,7 +51,7 @@ def evaluate(
             summaries.append(_summary(system, seconds, judged, judges, cost))
             outcomes += judged.outcomes
     natural = sum(row.natural for row in summaries)
-    summaries[natural:natural] = _targets(task, judges)
+    summaries[natural:natural] = _targets(judges)
     return Results(task.name, list(_judges(judges)), [*_notes(task, judges, summaries), *notes], summaries, outcomes)
 
 
@@ -80,17 +81,16 @@ def _summary(system: System, seconds: float | None, judged: Judged, judges: Judg
     )
 
 
-def _targets(task: Task, judges: Judges) -> Iterator[Summary]:
+def _targets(judges: Judges) -> Iterator[Summary]:
     """Give the row of the targets' own clips."""
     if judges.people is None:
         return
     same = judges.people.same()
     values = {"similarity": mean(same)}
     if judges.dnsmos is not None:
-        wavs = [read(path) for target in task.targets.values() for path in target.trials or target.references]
-        opinions = [opinion(judges.dnsmos, wav) for wav in wavs]
+        opinions = [opinion(judges.dnsmos, read(path)) for path in judges.people.clips]
         values |= {name: mean([each.get(name) for each in opinions]) for name in PLAIN if name.startswith("dnsmos")}
-    yield Summary(TARGETS.replace("_", " "), "other clips of the targets", True, None, len(same), 0, values)
+    yield Summary(TARGETS, "other clips of the targets", True, None, len(same), 0, values)
 
 
 def _judges(judges: Judges) -> Iterator[str]:

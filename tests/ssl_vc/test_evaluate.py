@@ -15,6 +15,7 @@ from ssl_vc.evaluate.judging import Judges
 from ssl_vc.evaluate.outputs import FILES, as_csv, as_json, as_markdown, as_text, write_results
 from ssl_vc.evaluate.pairs import Pair, Target, Task
 from ssl_vc.evaluate.people import People
+from ssl_vc.evaluate.quality import Opinion
 from ssl_vc.evaluate.run import evaluate
 from ssl_vc.evaluate.systems import CopySynthesis, Files, Natural, Sound, System
 from vocoder.pitch import track_pitch
@@ -117,6 +118,22 @@ def test_truths(judged):
     assert natural.values.get("eer") is None and impostor.values["eer"].value > 30
     words, voices = results.judges
     assert words == "words: an ear" and voices.startswith("voices: an eye; on the targets' natural clips: EER")
+
+
+def test_naturalness_is_judged_of_all_sounds(task, tmp_path):
+    class Nose:
+        description = "a nose"
+
+        def __call__(self, wav):
+            return Opinion(3.0, 4.0, 2.0) if len(wav) > 9000 else None
+
+    made = task(reference_seconds=(0.5, None))
+    judges = Judges(None, People(made, Eye()), Nose())
+    results = evaluate(made, [Natural(), Impostor()], judges, tmp_path)
+    for system in ("natural source", "natural target", "impostor"):
+        assert row(results, system).values["dnsmos_background"].value == 4
+    assert row(results, "impostor", 0.5).values["dnsmos_overall"] is None  # half a second
+    assert "naturalness: a nose" in results.judges
 
 
 def test_every_length_of_reference_is_a_row(judged, task):
@@ -223,7 +240,7 @@ def test_silence_is_heard_as_nothing(judged, task, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [("impostor", "Impostor"), ("impostor", ""), ("natural target", "impostor"), ("a/b", "a_b")]
+    "names", [("impostor", "Impostor"), ("impostor", ""), ("natural target", "impostor"), ("a/b", "a-b")]
 )
 def test_names_that_cannot_be_told_apart_are_refused(judged, names):
     systems = [Impostor() for _ in names]
