@@ -131,7 +131,8 @@ class Trainer:
         mark, heard, took = time.monotonic(), 0.0, 0.0  # since the last report
         first = self.step * config.accumulate
         loader = iter(self.batches(first, self.accelerator.process_index, self.ranks))
-        while self.progress < 1:
+        last = self.progress >= 1
+        while not last:  # the clock may run out between steps, but the last one is saved as such
             batches = [batch.to(self.accelerator.device) for batch in islice(loader, config.accumulate)]
             figures = self.learn(batches)
             if figures is None:

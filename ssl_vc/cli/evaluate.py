@@ -106,7 +106,6 @@ def evaluate(
     task = chosen if isinstance(chosen, Task) else chosen.task()
     systems: list[System] = [Natural(), *_elsewhere(converted, task)]
     own = None if model is None and (beside or len(systems) > 1) else model or "tiny"
-    systems += _beside(beside or [], weights, own or "tiny", layer[0] if layer else None, device)
     grid: dict[str, Any] = {"layer": layer, "matcher": matcher, "k": k, "blend": blend}
     grid["pitch"] = [number_or(each, "keep", "match") for each in pitch] if pitch else None
     grid = {name: values for name, values in grid.items() if values}
@@ -114,6 +113,7 @@ def evaluate(
         raise typer.BadParameter("what belongs to a conversion needs a --model, or nothing is converted")
     for each in matcher or ():
         check_matcher(each)
+    systems += _beside(beside or [], weights, own or "tiny", layer[0] if layer else None, device)
     if own is not None:
         systems += _conversions(own, {"vocoder": vocoder, "device": device, "offline": offline}, grid)
     judges, versions, notes = _judges(task, dnsmos, device, offline)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -277,6 +278,18 @@ def test_a_time_box_ends_with_a_learning_rate_of_nothing(recipe, tmp_path):
     assert rates[-1] < 0.2 * max(rates) <= 0.2 * 5e-4
     assert rates.index(max(rates)) < len(rates) / 2
     assert torch.load(tmp_path / "1" / "state.pt", weights_only=True)["step"] == len(rates)
+
+
+def test_the_last_step_is_saved_even_if_the_clock_runs_out_after_a_step(recipe, tmp_path):
+    trainer = trainer_of(recipe(steps=1_000_000, minutes=0.03, save_every=10**6), tmp_path)
+    steps = []
+
+    def dawdle(step, figures):
+        steps.append(step)
+        time.sleep(2 if step == 2 else 0)
+
+    trainer.run(dawdle)
+    assert torch.load(tmp_path / "1" / "state.pt", weights_only=True)["step"] == len(steps)
 
 
 def test_it_learns(recipe, tmp_path):

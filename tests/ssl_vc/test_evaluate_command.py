@@ -50,7 +50,7 @@ def test_a_table_of_pairs(run, pairs, tmp_path):
     assert not (out / "protocol.yaml").exists()
     facts = {each["system"]: each for each in json.loads((out / "results.json").read_text())["systems"]}
     assert facts["untrained, blend 1.0"]["size_mb"] > 10 and facts["natural source"]["size_mb"] is None
-    assert facts["mel/griffin-lim"]["values"]["mcd_db"]["value"] > 0
+    assert facts["mel/griffin-lim"]["values"]["copy_mcd_db"]["value"] > 0
     assert facts["untrained, blend 0.5"]["values"]["real_time_factor"]["value"] > 0
     status, _, error = run("evaluate", listed, "-o", out, *options)
     assert status == 1 and "exists; --force overwrites it" in error
@@ -107,9 +107,9 @@ def test_a_protocol_is_made_and_gives_the_same_again(run, corpus, tmp_path):
         (["pairs.csv", "--converted", "nowhere"], 1, "no folder 'nowhere'"),
         (["pairs.csv", "--utterances", "3"], 2, "needs --protocol"),
         (["pairs.csv", "--clips", "clips.tsv"], 2, "a table of pairs names its files"),
-        (["pairs.csv", "--beside", "mel-knn", "--k", "3"], 2, "needs a --model"),
+        (["pairs.csv", "--beside", "mel/griffin-lim", "--k", "3"], 2, "needs a --model"),
         (["pairs.csv", "--k", "0"], 2, "--k"),
-        (["pairs.csv", "--model", "untrained", "--dnsmos", "nowhere.onnx"], 1, "nowhere.onnx"),
+        (["pairs.csv", "--beside", "mel/griffin-lim", "--dnsmos", "nowhere.onnx"], 1, "nowhere.onnx"),
     ],
 )
 def test_wrong_usage(run, pairs, corpus, tmp_path, monkeypatch, arguments, status, said):
