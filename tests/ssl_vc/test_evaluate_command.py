@@ -109,7 +109,7 @@ def test_a_protocol_is_made_and_gives_the_same_again(run, corpus, tmp_path):
         (["pairs.csv", "--clips", "clips.tsv"], 2, "a table of pairs names its files"),
         (["pairs.csv", "--beside", "mel/griffin-lim", "--k", "3"], 2, "needs a --model"),
         (["pairs.csv", "--k", "0"], 2, "--k"),
-        (["pairs.csv", "--beside", "mel/griffin-lim", "--dnsmos", "nowhere.onnx"], 1, "nowhere.onnx"),
+        (["pairs.csv", "--beside", "mel/griffin-lim", "--dnsmos", "nowhere.onnx"], 1, "onnx"),
     ],
 )
 def test_wrong_usage(run, pairs, corpus, tmp_path, monkeypatch, arguments, status, said):
