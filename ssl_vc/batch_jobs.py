@@ -106,7 +106,8 @@ def read_jobs(path: str | os.PathLike[str]) -> list[Job]:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
             header = [cell.strip() for cell in next(lines, [])]
-            _check_header(header, path)
+            complete = "source" in header and {"voice", "target"} & {*header}
+            check_header(header, path, COLUMNS, "" if complete else "source, and voice or target, with commas")
             jobs = [_job(dict(named_cells(row, header, where)), where) for row, where in _rows(lines, path)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}.") from None
@@ -115,13 +116,14 @@ def read_jobs(path: str | os.PathLike[str]) -> list[Job]:
     return jobs
 
 
-def _check_header(header: Sequence[str], path: Any) -> None:
+def check_header(header: Sequence[str], path: Any, columns: Sequence[str], lacks: str) -> None:
+    """Refuse a table's header that has other columns than there are, or one twice; or that lacks what is said."""
     problem = ""
-    unknown = [name for name in header if name not in COLUMNS]
-    if "source" not in header or not {"voice", "target"} & {*header}:
-        problem = f"the columns {', '.join(header) or 'of nothing'}; it needs source, and voice or target, with commas"
+    unknown = [name for name in header if name not in columns]
+    if lacks:
+        problem = f"the columns {', '.join(header) or 'of nothing'}; it needs {lacks}"
     elif unknown:
-        problem = f"the column {unknown[0]!r}; possible are {', '.join(COLUMNS)}"
+        problem = f"the column {unknown[0]!r}; possible are {', '.join(columns)}"
     elif len({*header}) < len(header):
         problem = "a column twice; keep one of them"
     if problem:

@@ -82,11 +82,8 @@ class Judged:
         """Let every judge hear a sound; one that cannot does not keep the others from it."""
         if outcome.failed:
             return outcome
-        outcome, pair, wav = (
-            replace(outcome, heard=heard.get(outcome.pair)),
-            self.pairs[outcome.pair],
-            self._sound(outcome),
-        )
+        pair, wav = self.pairs[outcome.pair], self._sound(outcome)
+        outcome = replace(outcome, heard=heard.get(outcome.pair))
         values, unheard = dict(outcome.values), []
         judges: tuple[tuple[str, Callable[[], Values]], ...] = (
             ("words", lambda: self._words(outcome)),

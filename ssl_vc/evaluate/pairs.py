@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, read, trim
-from ssl_vc.batch_jobs import FORBIDDEN, harmless, named_cells
+from ssl_vc.batch_jobs import FORBIDDEN, check_header, harmless, named_cells
 from ssl_vc.enroll import SUFFIXES
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -120,7 +120,9 @@ def read_pairs(path: str | os.PathLike[str]) -> Task:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(lines, [])]
-            _check_header(header, path)
+            separator = "commas" if delimiter == "," else "tabs"
+            complete = {"source", "target"} <= {*header}
+            check_header(header, path, COLUMNS, "" if complete else f"source and target, with {separator}")
             for row in lines:
                 where = f"line {lines.line_num} of {path}"
                 filled = dict(named_cells(row, header, where))
@@ -168,20 +170,6 @@ def duplicates(things: Iterable[Any]) -> Iterator[Any]:
         if thing in seen:
             yield thing
         seen.add(thing)
-
-
-def _check_header(header: Sequence[str], path: Path) -> None:
-    problem = ""
-    unknown = [name for name in header if name not in COLUMNS]
-    if not {"source", "target"} <= {*header}:
-        separator = "commas" if DELIMITERS[path.suffix.lower()] == "," else "tabs"
-        problem = f"the columns {', '.join(header) or 'of nothing'}; it needs source and target, with {separator}"
-    elif unknown:
-        problem = f"the column {unknown[0]!r}; possible are {', '.join(COLUMNS)}"
-    elif len({*header}) < len(header):
-        problem = "a column twice; keep one of them"
-    if problem:
-        raise ValueError(f"{path} has {problem}.")
 
 
 def _target(cells: Mapping[str, str], where: str) -> Target:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssl_vc.audio import read
 from ssl_vc.evaluate.pairs import Pair, Task
-from ssl_vc.evaluate.similarity import centre, conversion_eer, of_speakers
+from ssl_vc.evaluate.similarity import centre, conversion_eer, of_speakers, to_the_others
 from ssl_vc.evaluate.verifier import Verifier
 from ssl_vc.files import printable
 
@@ -80,7 +80,8 @@ class People:
         """
         if pair.target not in self.trials:
             raise ValueError(f"the verifier could hear no clip of {pair.target}; the warnings say why.")
-        vector, speaker = self.verifier(wav), self.speakers[pair.source]
+        heard = self.sources.get(pair.source) if natural else None
+        vector, speaker = self.verifier(wav) if heard is None else heard, self.speakers[pair.source]
         same = [path for path, name in self.speakers.items() if speaker and path != pair.source and name == speaker]
         whom = same or ([] if natural else [pair.source])
         known = [self.sources[path] for path in whom if path in self.sources]
@@ -90,10 +91,7 @@ class People:
     def same(self) -> list[float]:
         """Give the cosine of each natural clip of a target to the centre of the target's others."""
         return [
-            float(vectors[index] @ centre(torch.cat([vectors[:index], vectors[index + 1 :]])))
-            for vectors in self.trials.values()
-            for index in range(len(vectors))
-            if len(vectors) > 1
+            each for vectors in self.trials.values() if len(vectors) > 1 for each in to_the_others(vectors).tolist()
         ]
 
     def eer(self, vectors: Sequence[tuple[str, Tensor]]) -> float | None:

@@ -41,6 +41,7 @@ MEASURES = (
 )
 
 
+Run = tuple[str, float | None]  # a system, and the seconds of the target that it had
 COSTS = Column("size_mb", "Weights (MB)", 1), Column("peak_memory_mb", "Peak memory (MB)", 0)
 
 
@@ -74,6 +75,11 @@ class Outcome:
     error: str = ""
     failed: bool = False
 
+    @property
+    def run(self) -> Run:
+        """The row that it belongs to."""
+        return self.system, self.reference_seconds
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -104,6 +110,11 @@ class Summary:
     peak_memory_mb: float | None = None
     converts: bool = False
     copies: bool = False
+
+    @property
+    def run(self) -> Run:
+        """What tells it from the other rows."""
+        return self.system, self.reference_seconds
 
     @property
     def reference(self) -> str:

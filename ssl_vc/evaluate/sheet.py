@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from ssl_vc.evaluate.results import COSTS, Measure, Results, Summary, shown
+from ssl_vc.evaluate.results import COSTS, Measure, Results, Run, Summary, shown
 from ssl_vc.evaluate.sheet_pairs import STYLE as PAIRS_STYLE
-from ssl_vc.evaluate.sheet_pairs import Run, Sound, failures, pairs, sounds
+from ssl_vc.evaluate.sheet_pairs import Sound, failures, pairs, sounds
 from ssl_vc.page import document, glossary, line, listed, section, table
 from ssl_vc.plot import intervals_svg, lines_svg
 
@@ -22,7 +22,7 @@ def sheet(results: Results, sound: Sound, *, players: int = 8) -> str:
         sound: gives an outcome's wav (samples,) and its rate in Hz; None where there is none.
         players: how many pairs can be heard, each in all systems.
     """
-    references = {_run(each): each.reference for each in results.summaries}
+    references = {each.run: each.reference for each in results.summaries}
     labels = {run: f"{run[0]}, {text}" if text else run[0] for run, text in references.items()}
     count = len({outcome.pair for outcome in results.outcomes})
     intro = f"{count} pairs of a source and a target. Small figures are 95 % intervals, by bootstrap over the pairs."
@@ -35,10 +35,6 @@ def sheet(results: Results, sound: Sound, *, players: int = 8) -> str:
         + pairs(results.outcomes, labels)
     )
     return document(f"Evaluation on {results.name}", intro, body, STYLE + PAIRS_STYLE)
-
-
-def _run(summary: Summary) -> Run:
-    return summary.system, summary.reference_seconds
 
 
 def _judges(results: Results) -> str:
@@ -55,7 +51,7 @@ def _summary(summaries: Sequence[Summary], labels: Mapping[Run, str]) -> str:
         note = f"{each.pairs} pairs" + (f", {each.failed} failed" if each.failed else "")
         cells = [_cell(measure, each, best[measure.name]) for measure in measures]
         cells += [cost.text(getattr(each, cost.name)) for cost in costs]
-        groups["Recordings" if each.natural else "Made sounds"] += line(labels[_run(each)], cells, note)
+        groups["Recordings" if each.natural else "Made sounds"] += line(labels[each.run], cells, note)
     headings = ["System", *(measure.heading + ARROWS[measure.better] for measure in measures)]
     headings += [cost.heading for cost in costs]
     key = (
@@ -102,7 +98,7 @@ def _pictures(summaries: Sequence[Summary], references: Mapping[Run, str], label
 
 
 def _intervals(measure: Measure, summaries: Sequence[Summary], labels: Mapping[Run, str]) -> str:
-    known = {labels[_run(each)]: each.values.get(measure.name) for each in summaries}
+    known = {labels[each.run]: each.values.get(measure.name) for each in summaries}
     rows = {label: (each.value, each.low, each.high) for label, each in known.items() if each}
     return intervals_svg(rows, DRAWN[measure.name], f"{measure.heading}, 95 % interval", digits=measure.digits)
 
@@ -118,7 +114,7 @@ def _curves(
 ) -> str:
     series: dict[str, list[tuple[float, float]]] = {}
     for each in summaries:
-        estimate, text = each.values.get(measure.name), references[_run(each)]
+        estimate, text = each.values.get(measure.name), references[each.run]
         if estimate is None and not text:
             continue
         value = estimate.value if estimate else math.nan

@@ -7,7 +7,7 @@ from html import escape
 
 from torch import Tensor
 
-from ssl_vc.evaluate.results import MEASURES, Outcome, Results
+from ssl_vc.evaluate.results import MEASURES, Outcome, Results, Run
 from ssl_vc.evaluate.words import normalized
 from ssl_vc.page import line, listed, player, section, table
 
@@ -18,7 +18,6 @@ TOLD = {"wer": "WER {} %", "similarity": "{} to target", "source_similarity": "{
 NAMED = 8  # pairs of a failure
 
 Sound = Callable[[Outcome], tuple[Tensor, int] | None]
-Run = tuple[str, float | None]  # a system, and the seconds of the target that it had
 
 
 def sounds(results: Results, labels: Mapping[Run, str], sound: Sound, players: int) -> str:
@@ -32,7 +31,7 @@ def sounds(results: Results, labels: Mapping[Run, str], sound: Sound, players: i
     heard = dict.fromkeys(longest[each.system] for each in results.summaries)
     made = [each.system for each in results.summaries if not each.natural]
     judged = longest[made[-1]] if made else None
-    ranked, ranking = _ranked([outcome for outcome in results.outcomes if _run(outcome) == judged])
+    ranked, ranking = _ranked([outcome for outcome in results.outcomes if outcome.run == judged])
     count = min(players, len(ranked))
     if judged is None or count < 1:
         return ""
@@ -42,13 +41,9 @@ def sounds(results: Results, labels: Mapping[Run, str], sound: Sound, players: i
         f"<p>{count} of {len(ranked)} pairs{escape(order)}. In what the recogniser heard, <del>what it missed</del> "
         "is struck out and <ins>what was not said</ins> underlined.</p>\n"
     )
-    found = {(_run(outcome), outcome.pair): outcome for outcome in results.outcomes}
+    found = {(outcome.run, outcome.pair): outcome for outcome in results.outcomes}
     shown = ([found[run, name] for run in heard if (run, name) in found] for name in names)
     return section("sounds", "Sounds", key + "".join(_pair(outcomes, labels, sound) for outcomes in shown))
-
-
-def _run(outcome: Outcome) -> Run:
-    return outcome.system, outcome.reference_seconds
 
 
 def _ranked(outcomes: Sequence[Outcome]) -> tuple[Sequence[Outcome], str]:
@@ -68,7 +63,7 @@ def _title(outcome: Outcome) -> str:
 def _pair(outcomes: Sequence[Outcome], labels: Mapping[Run, str], sound: Sound) -> str:
     said = outcomes[0].said
     text = f'<p class="text">“{escape(said)}”</p>\n' if said else ""
-    figures = "".join(_figure(outcome, labels[_run(outcome)], sound(outcome), said) for outcome in outcomes)
+    figures = "".join(_figure(outcome, labels[outcome.run], sound(outcome), said) for outcome in outcomes)
     return f'<h3>{escape(_title(outcomes[0]))}</h3>\n{text}<div class="players">\n{figures}</div>\n'
 
 
@@ -113,7 +108,7 @@ def failures(outcomes: Sequence[Outcome], labels: Mapping[Run, str]) -> str:
     reasons: dict[tuple[str, str], list[str]] = {}
     for each in outcomes:
         if each.error:
-            reasons.setdefault((labels[_run(each)], each.error), []).append(each.pair)
+            reasons.setdefault((labels[each.run], each.error), []).append(each.pair)
     items = []
     for (name, error), pairs in reasons.items():
         more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
@@ -133,7 +128,7 @@ def pairs(outcomes: Sequence[Outcome], labels: Mapping[Run, str]) -> str:
         title = titles.setdefault(each.pair, _title(each) + (f" “{each.said}”" if each.said else ""))
         cells = [measure.text(each.values.get(measure.name)) for measure in measures]
         cells.append(escape(each.error or each.heard or ""))
-        groups[title] = groups.get(title, "") + line(labels[_run(each)], cells)
+        groups[title] = groups.get(title, "") + line(labels[each.run], cells)
     rows = table("pairs", ["System", *(measure.heading for measure in measures), "Heard"], groups)
     folded = f"<details>\n<summary>All figures of {len(groups)} pairs</summary>\n{rows}</details>\n"
     return section("pairs", "All pairs", folded)

@@ -63,7 +63,7 @@ def of_speakers(trials: Mapping[str, Tensor]) -> NaturalSimilarity:
     same, other, true, false = [], [], [], []
     for speaker, vectors in enumerate(known):
         if len(vectors) > 1:
-            same.append(_to_the_others(vectors))
+            same.append(to_the_others(vectors))
             true.append(_within(vectors))
         others = centres[:speaker] + centres[speaker + 1 :]
         if others:
@@ -92,7 +92,7 @@ def conversion_eer(converted: Mapping[str, Tensor], trials: Mapping[str, Tensor]
     return sum(rates) / len(rates) if rates else None
 
 
-def _to_the_others(vectors: Tensor) -> Tensor:
+def to_the_others(vectors: Tensor) -> Tensor:
     """Give the cosine of each vector (n, dim) to the centre of all but itself (n,)."""
     others = torch.nn.functional.normalize(vectors.sum(0) - vectors, dim=1)
     return (vectors * others).sum(1)
