@@ -80,22 +80,38 @@ class Phones:
 
 
 class Aligned:
-    """Alignments as labels to guess: of a clip that has none, every frame is -1, which nobody is asked to guess.
+    """Alignments as labels to guess, alone or beside others.
 
     Attributes:
-        clusters: how many phones there are.
+        clusters: how many labels there are.
         made_of: a fingerprint of the clips.
+
+    Args:
+        phones: the alignments.
+        states: the parts, one after the other, that each phone is divided into; silence is one in any case.
+        alone: leave out clips without an alignment; else all their frames are -1, which nobody is asked to guess.
     """
 
-    def __init__(self, phones: Phones) -> None:
-        self.phones, self.clusters, self.made_of = phones, len(phones.symbols), phones.source
+    def __init__(self, phones: Phones, states: int = 1, alone: bool = False) -> None:
+        self.phones, self.states, self.clusters = phones, states, states * len(phones.symbols)
+        self.alone = alone
+        self.made_of = phones.source if states == 1 else f"{phones.source} {states}"
 
     def __contains__(self, key: str) -> bool:
-        return True
+        return not self.alone or key in self.phones
 
     def __getitem__(self, key: str) -> npt.NDArray[np.int64]:
         """Give the number of the phone in each of a clip's frames (frames,); of an unknown clip more than enough -1."""
-        return self.phones[key] if key in self.phones else UNKNOWN  # noqa: SIM401 (it is no dict)
+        return divided(self.phones[key], self.states) if key in self.phones else UNKNOWN
+
+
+def divided(phones: npt.NDArray[np.int64], states: int) -> npt.NDArray[np.int64]:
+    """Number the parts of phones (frames,): state s of phone p, of so many, is `states * p + s`; silence is all 0."""
+    begins = np.flatnonzero(np.diff(phones, prepend=-1))
+    lasts = np.diff(begins, append=len(phones))
+    within = np.arange(len(phones)) - np.repeat(begins, lasts)
+    part = (2 * within + 1) * states // (2 * np.repeat(lasts, lasts))  # the one in which a frame's centre is
+    return np.where(phones > 0, states * phones + part, 0)
 
 
 def align(clips: list[Clip], folder: str | Path, *, workers: int = 2) -> Phones:

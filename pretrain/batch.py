@@ -1,4 +1,4 @@
-"""A batch: clips side by side, cropped at random, padded and masked, perhaps played faster than they are.
+"""A batch: clips side by side, cropped at random, padded and masked, perhaps played faster or heard elsewhere.
 
 clip    |-----------------------------------------|
 crop         |==========================|              begins at a whole frame, so that
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from pretrain.channel import other_channel
 from pretrain.encoder.frontend import FIELD, HOP
 from pretrain.manifest import SAMPLE_RATE, Clip, Samples
 
@@ -86,7 +87,8 @@ class Maker:
         longest: seconds of a crop.
         spell: a clip's tokens; None where they are not known.
         speeds: play clips faster, at random between so many times and so many, as other people would speak.
-        training: crop and play at random and let `prepare` change the sound; else begin at the beginning.
+        channel: how many clips come through another channel, see `pretrain.channel`.
+        training: crop, play and hear at random and let `prepare` change the sound; else begin at the beginning.
     """
 
     def __init__(
@@ -97,10 +99,11 @@ class Maker:
         longest: float,
         spell: Callable[[Clip], list[int] | None] | None = None,
         speeds: tuple[float, float] = (1.0, 1.0),
+        channel: float = 0.0,
         training: bool = True,
     ) -> None:
         self.labels, self.prepare, self.spell, self.training = labels, prepare, spell, training
-        self.speeds = speeds if training else (1.0, 1.0)
+        self.speeds, self.channel = (speeds, channel) if training else ((1.0, 1.0), 0.0)
         self.longest = round(longest * SAMPLE_RATE)
 
     def __call__(self, clips: Sequence[tuple[Clip, Samples]], generators: list[np.random.Generator]) -> Batch:
@@ -135,6 +138,8 @@ class Maker:
         if speed != 1.0:
             wav, labels = faster(wav, labels, speed)
             frames = len(labels[0])
+        if self.channel and rng.random() < self.channel:
+            wav = other_channel(wav, rng)
         return _Crop(wav, frames, labels, tokens or [])
 
     def _padded(self, labels: list[list[Integers]], longest: int) -> Tensor:

@@ -1,6 +1,7 @@
 """A whole pretraining in a folder: labels, a training, labels of that training's encoder, the next training, ...
 
     pack/, pack-valid/      the sound (see `pretrain.pack`)
+    phones/                 what is said in it (see `pretrain.align`), if any iteration guesses that
     1/labels-0/             what iteration 1 guesses (see `pretrain.labels`)
     1/                      its training (see `pretrain.train`); `done.json` once it is over
     2/ ...
@@ -127,7 +128,8 @@ class Pretraining:
         sounds = [self.train, self.valid] if self.valid else [self.train]
         clips = [clip for part in sounds for clip in part.clips]
         if config.of == "phones":
-            return Aligned(align(clips, folder))
+            alone = len(self.config.iterations[number - 1].labels) == 1
+            return Aligned(align(clips, self.folder / "phones"), config.states, alone)
         where = {clip.key: (part, index) for part in sounds for index, clip in enumerate(part.clips)}
 
         def read(clip: Clip) -> Any:
@@ -211,10 +213,8 @@ class Pretraining:
         spelling = self._spelling(config) if config.text.weight else None
         speller = Ctc(encoder.config.dim, len(spelling.symbols)) if spelling else None
         spell = Spelled(spelling, config.text.languages) if spelling else None
-        seed, make = (
-            self.config.seed,
-            partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell, speeds=config.speeds),
-        )
+        seed, varied = self.config.seed, {"speeds": config.speeds, "channel": config.channel}
+        make = partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell, **varied)
         if self.train is None:
             batches = streamed(self.config.clips, make(), config, seed)
         else:
@@ -251,7 +251,7 @@ class Pretraining:
         """Give the last iteration's encoder its own folder, in our form and in transformers'."""
         out, part = self.folder / "encoder", self.folder / ".encoder.part"
         layer = self.config.matching_layer
-        made_of = f"{made_of} {layer}"
+        made_of = f"{made_of} {layer}{' half' if self.config.half else ''}"
         if out.exists():
             if not (out / "made_of").is_file():
                 raise ValueError(f"{out} was not made here; take another folder.")
@@ -261,7 +261,7 @@ class Pretraining:
         encoder = SpeechEncoder(replace(trained.config, matching_layer=layer))
         encoder.load_state_dict(trained.state_dict())
         shutil.rmtree(part, ignore_errors=True)
-        encoder.save_pretrained(part)
+        (encoder.half() if self.config.half else encoder).save_pretrained(part)
         (part / "recipe.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
         (part / "made_of").write_text(made_of, encoding="utf-8")
         if encoder.config.frontend == "conv":

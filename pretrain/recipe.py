@@ -65,6 +65,7 @@ class TrainConfig:
         longest: seconds of a crop.
         shortest: clips of fewer seconds are left out.
         speeds: clips are played faster, at random between so many times and so many: more voices from few speakers.
+        channel: share of the clips that are heard through another channel (see `pretrain.channel`).
         accumulate: batches that make a step.
         steps: how many.
         minutes: end after so long, with the learning rate then at 0; 0 for no limit.
@@ -90,6 +91,7 @@ class TrainConfig:
     longest: float = 15.6
     shortest: float = 2.0
     speeds: tuple[float, float] = (1.0, 1.0)
+    channel: float = 0.0
     accumulate: int = 1
     steps: int = 250_000
     minutes: float = 0.0
@@ -116,6 +118,8 @@ class TrainConfig:
             raise ValueError(
                 f"speeds are {self.speeds[0]} to {self.speeds[1]}; possible is 0.5 to 2, the slower first."
             )
+        if not 0 <= self.channel <= 1:
+            raise ValueError(f"channel is {self.channel}; it is a share of the clips, 0 to 1.")
         for name in ("warm_up", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; possible is 0 to below 1.")
@@ -144,6 +148,7 @@ class LabelConfig:
     Attributes:
         of: `mfcc`, `previous` (the iteration before), an encoder's folder or hub id, a folder of labels, or `phones`:
             what is said, by `pretrain.align`; frames of clips without a text are not guessed then.
+        states: into how many parts, one after the other, each of those phones is divided.
         layer: of that encoder; its own choice if None.
         clusters: how many.
         hours: of speech to find the clusters in.
@@ -153,9 +158,10 @@ class LabelConfig:
     layer: int | None = None
     clusters: int = 100
     hours: float = 10.0
+    states: int = 1
 
     def __post_init__(self) -> None:
-        at_least(self, clusters=2, hours=0.001)
+        at_least(self, clusters=2, hours=0.001, states=1)
         known = self.of in ("mfcc", "previous", "phones") or {"/", ":"} & set(self.of)
         if not known and not Path(self.of).exists():
             raise ValueError(
@@ -196,6 +202,7 @@ class PretrainConfig:
             files, read from end to end).
         phones: a folder of phone alignments, to judge the labels by; none if empty.
         matching_layer: of the exported encoder.
+        half: whether its weights are rounded to float16, which halves the file.
         seed: of everything random.
         train: how the iterations learn.
         iterations: in order.
@@ -212,6 +219,7 @@ class PretrainConfig:
     storage: str = "pack"
     phones: str = ""
     matching_layer: int | None = None
+    half: bool = False
     seed: int = 0
     train: TrainConfig = field(default_factory=TrainConfig)
     iterations: list[Iteration] = field(default_factory=list)

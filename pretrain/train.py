@@ -82,6 +82,7 @@ class Trainer:
                 betas=config.betas,
                 eps=config.epsilon,
                 weight_decay=config.weight_decay,
+                fused=True,
             )
         )
         if config.ema and self.accelerator.distributed_type == DistributedType.FSDP:

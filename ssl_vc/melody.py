@@ -1,7 +1,7 @@
 """Melody: whose pitch a vocoder sings that takes one. WORLD does; its frames say pitch and voicing by themselves.
 
-What is near in SSL frames need not be near in pitch, so a mean of neighbours has no melody. The source's own is kept,
-and moved to where the target's voice lies.
+What is near in SSL frames need not be near in pitch or loudness, so a mean of neighbours has no melody and stumbles. The
+source's own is kept, and its pitch moved to where the target's voice lies.
 """
 
 import math
@@ -33,9 +33,10 @@ class Melody:
             self.lifted = pitch
 
     def sung(self, selected: Tensor, own: Tensor) -> Tensor:
-        """Give the selected frames with the source's voicing and its pitch, moved to the target's."""
+        """Give the selected frames with the source's voicing, loudness, and its pitch, moved to the target's."""
         sung = selected.clone()
-        sung[:, self.world.voicing] = own[:, self.world.voicing]
+        for columns in (self.world.voicing, self.world.loudness):
+            sung[:, columns] = own[:, columns]
         sung[:, self.world.pitch] = own[:, self.world.pitch] + self.moved
         return sung
 

@@ -118,6 +118,11 @@ class World(nn.Module):
         return slice(self.voicing.stop, self.voicing.stop + self.config.subframes * self.config.cepstra)
 
     @property
+    def loudness(self) -> slice:
+        """The columns of the envelope's means over frequency (its first cepstra), of all subframes."""
+        return slice(self.envelope.start, self.envelope.stop, self.config.cepstra)
+
+    @property
     def aperiodicity(self) -> slice:
         """The columns of the coded aperiodicity, one subframe after the other."""
         return slice(self.envelope.stop, self.dim)

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from pretrain import align as module
-from pretrain.align import SYMBOLS, Aligned, Phones, Span, align, frame_phones
+from pretrain.align import SYMBOLS, Aligned, Phones, Span, align, divided, frame_phones
 from pretrain.encoder.frontend import FIELD, HOP
 from pretrain.manifest import Clip, decode
 
@@ -144,6 +144,18 @@ def test_alignments_are_labels_where_they_are_known(clips, decoder, tmp_path):
     assert "0.wav" in labels and "1.wav" in labels
     assert (labels["0.wav"] == labels.phones["0.wav"]).all()
     assert (labels["1.wav"][1000:51000] == np.full(50_000, -1)).all()
+    alone = Aligned(labels.phones, alone=True)
+    assert "0.wav" in alone and "1.wav" not in alone
+
+
+def test_phones_are_divided_into_parts_but_silence_is_not(clips, decoder, tmp_path):
+    phones = np.array([0, 0, 0, 5, 7, 7, 3, 3, 3, 3, 2, 2, 2, 0])
+    assert divided(phones, 3).tolist() == [0, 0, 0, 16, 21, 23, 9, 10, 10, 11, 6, 7, 8, 0]
+    assert (divided(phones, 1) == phones).all()
+    assert (divided(phones, 3) // 3 == phones).all()
+    labels = Aligned(align(clips("hello"), tmp_path / "phones", workers=1), states=3)
+    assert labels.clusters == 120 and labels.made_of != Aligned(labels.phones).made_of
+    assert (labels["0.wav"] // 3 == labels.phones["0.wav"]).all() and labels["0.wav"].max() > 40
 
 
 def test_what_is_there_is_opened_not_made_again(clips, decoder, tmp_path, monkeypatch):

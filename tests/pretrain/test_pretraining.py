@@ -107,7 +107,7 @@ def test_phones_are_guessed_where_they_are_known(recipe, tmp_path, monkeypatch):
         symbols, source = ["SIL", "AA"], "made up"
 
     def aligned(clips, folder):
-        assert len(clips) == 12 and folder == tmp_path / "1" / "labels-0"
+        assert len(clips) == 12 and folder == tmp_path / "phones"
         return Known({clip.key: np.ones(200, np.int64) for clip in clips[::2]})
 
     monkeypatch.setattr("pretrain.pipeline.align", aligned)
@@ -115,6 +115,19 @@ def test_phones_are_guessed_where_they_are_known(recipe, tmp_path, monkeypatch):
     Pretraining(replace(config, iterations=[Iteration([LabelConfig("phones")])]), tmp_path).run()
     *_, valid = (line for line in history(tmp_path / "1") if line["of"] == "valid")
     assert valid["accuracy"] == 1 and valid["label_perplexity"] == 1
+
+
+def test_an_exported_encoder_may_have_half_the_size(recipe, tmp_path):
+    sizes = {}
+    config = replace(recipe(), iterations=recipe().iterations[:1])
+    for half in (False, True):
+        out = Pretraining(replace(config, half=half), tmp_path).run()  # the second time only the export is made
+        sizes[half] = (out / "model.safetensors").stat().st_size
+        encoder = SpeechEncoder.from_pretrained(out)
+        rounded = torch.cat([weight.flatten() for weight in encoder.state_dict().values()])
+        assert rounded.dtype == torch.float32
+        assert torch.equal(rounded.half().float(), rounded) == half
+    assert sizes[True] < 0.6 * sizes[False]
 
 
 def test_another_recipe_is_not_mixed_in(recipe, tmp_path):

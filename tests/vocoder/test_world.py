@@ -77,6 +77,11 @@ def test_a_frame_says_pitch_voicing_envelope_and_aperiodicity(world, frames):
     assert cents(frames[25:, world.pitch].exp(), truth)[2:-2].max() < 10
     assert frames[:24, world.pitch].exp().sub(truth[0, 0]).abs().max() < 15  # F0 goes on where it is unvoiced
     assert frames[27:-1, world.aperiodicity].max() < -10 < frames[:24, world.aperiodicity].min()
+    louder = world.analyze(2 * torch.cat([0.02 * noise(8000), vowel(melody())]))
+    change = (louder - frames)[27:, : world.envelope.stop]
+    assert change[:, world.loudness].sub(math.log(4)).abs().max() < 0.01
+    change[:, world.loudness] = 0
+    assert change.abs().max() < 0.01  # and nothing else
     assert (world.sample_rate, world.hop_length) == (16_000, 320)
     assert world.reads["kind"] == "world"
     assert world.reads["subframes"] == world.config.subframes
