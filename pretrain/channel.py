@@ -1,9 +1,9 @@
 """Another channel: a clip as another microphone, room and line would have brought it.
 
-    dB  +10 |   .-.        a random curve through knots equally far apart on the mel scale, all of it louder or softer,
-          0 |--'   `.      and in one of three clips nothing above some frequency: speech of telephones, old recordings
-        -10 |        `-|_  and lossy formats
-            0         8 kHz
+dB  +10 |   .-.        a random curve through knots equally far apart on the mel scale, all of it louder or softer,
+0 |--'   `.      and in one of three clips nothing above some frequency: speech of telephones, old recordings
+-10 |        `-|_  and lossy formats
+0         8 kHz
 """
 
 import numpy as np

@@ -29,7 +29,9 @@ def test_a_channel_changes_level_and_timbre_within_its_bounds():
 
 
 def test_a_third_of_the_channels_end_below_8_khz():
-    lost = [spectrum(other_channel(WAV, np.random.default_rng(seed)))[-1] < spectrum(WAV)[-1] - 40 for seed in range(300)]
+    lost = [
+        spectrum(other_channel(WAV, np.random.default_rng(seed)))[-1] < spectrum(WAV)[-1] - 40 for seed in range(300)
+    ]
     assert 0.2 < np.mean(lost) < 0.4
 
 

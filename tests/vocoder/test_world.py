@@ -1,4 +1,5 @@
 import copy
+import math
 import sys
 import warnings
 from dataclasses import replace
