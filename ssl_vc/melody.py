@@ -1,7 +1,7 @@
 """Melody: whose pitch a vocoder sings that takes one. WORLD does; its frames say pitch and voicing by themselves.
 
-What is near in SSL frames need not be near in pitch or loudness, so a mean of neighbours has no melody and stumbles. The
-source's own is kept, and its pitch moved to where the target's voice lies.
+What is near in SSL frames need not be near in pitch or loudness, so a mean of neighbours has no melody and stumbles.
+The source's own is kept, and its pitch moved to where the target's voice lies.
 """
 
 import math
