@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from accelerate.utils import set_seed
 
 from pretrain.align import Aligned, Phones, align
 from pretrain.batch import LabelSet, Maker
+from pretrain.centre import centred
 from pretrain.data import Clips
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.foreign import is_foreign
@@ -45,6 +46,8 @@ from pretrain.recipe import MAY_CHANGE, LabelConfig, PretrainConfig, TrainConfig
 from pretrain.train import Trainer
 
 log = logging.getLogger(__name__)
+
+CENTRED_BY = 1000  # clips, evenly spread
 
 Watch = Callable[[int, Trainer, int, dict[str, float]], None]  # (iteration, its trainer, a step and its figures)
 
@@ -213,8 +216,9 @@ class Pretraining:
         spelling = self._spelling(config) if config.text.weight else None
         speller = Ctc(encoder.config.dim, len(spelling.symbols)) if spelling else None
         spell = Spelled(spelling, config.text.languages) if spelling else None
-        seed, varied = self.config.seed, {"speeds": config.speeds, "channel": config.channel}
-        make = partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell, **varied)
+        seed = self.config.seed
+        make = partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell)
+        make = partial(make, speeds=config.speeds, channel=config.channel)
         if self.train is None:
             batches = streamed(self.config.clips, make(), config, seed)
         else:
@@ -247,17 +251,27 @@ class Pretraining:
             return Phonemes(Path(config.text.dictionary) if config.text.dictionary else None)
         return Characters.of(clip.text for clip in self.train.clips) if self.train else Characters()
 
+    def _some(self, most: int) -> Iterator[torch.Tensor]:
+        """Give at most so many clips to learn from, evenly spread."""
+        assert self.train is not None
+        clips = len(self.train.clips)
+        for number in range(min(most, clips)):
+            yield torch.from_numpy(self.train.read(number * clips // min(most, clips)))
+
     def _export(self, made_of: str) -> None:
         """Give the last iteration's encoder its own folder, in our form and in transformers'."""
         out, part = self.folder / "encoder", self.folder / ".encoder.part"
         layer = self.config.matching_layer
-        made_of = f"{made_of} {layer}{' half' if self.config.half else ''}"
+        also = [name for name in ("centred", "half") if getattr(self.config, name)]
+        made_of = " ".join([made_of, str(layer), *also])
         if out.exists():
             if not (out / "made_of").is_file():
                 raise ValueError(f"{out} was not made here; take another folder.")
             if (out / "made_of").read_text(encoding="utf-8") == made_of:
                 return
         trained = load(self._of(len(self.config.iterations)) / "model")
+        if self.config.centred and layer and self.train:
+            trained = centred(trained, layer, self._some(CENTRED_BY))
         encoder = SpeechEncoder(replace(trained.config, matching_layer=layer))
         encoder.load_state_dict(trained.state_dict())
         shutil.rmtree(part, ignore_errors=True)

@@ -202,6 +202,7 @@ class PretrainConfig:
             files, read from end to end).
         phones: a folder of phone alignments, to judge the labels by; none if empty.
         matching_layer: of the exported encoder.
+        centred: whether that layer is given the mean 0 (see `pretrain.centre`), and the blocks above it left out.
         half: whether its weights are rounded to float16, which halves the file.
         seed: of everything random.
         train: how the iterations learn.
@@ -219,6 +220,7 @@ class PretrainConfig:
     storage: str = "pack"
     phones: str = ""
     matching_layer: int | None = None
+    centred: bool = False
     half: bool = False
     seed: int = 0
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -226,6 +228,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         checked(self, storage=("pack", "files", "shards"))
+        if self.centred and (not self.matching_layer or self.storage == "shards"):
+            raise ValueError("centred moves the matching_layer, 1 or a later one, by clips that are no shards.")
         if not isinstance(getattr(EncoderConfig, self.encoder, None), type(EncoderConfig.tiny)):
             raise ValueError(f"encoder is {self.encoder!r}; possible are the shapes of EncoderConfig, such as tiny.")
         at_least(self, seed=0)

@@ -57,5 +57,5 @@ def test_clips_come_through_channels_in_training_only():
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match="channel is .* 0 to 1"):
+    with pytest.raises(ValueError, match=r"channel is .* 0 to 1"):
         TrainConfig(channel=share)

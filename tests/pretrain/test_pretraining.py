@@ -21,7 +21,7 @@ from pretrain import SpeechEncoder
 from pretrain.batch import Batch
 from pretrain.features import MfccFeatures
 from pretrain.labels import make_labels
-from pretrain.manifest import read_manifest
+from pretrain.manifest import decode, read_manifest
 from pretrain.pipeline import Pretraining
 from pretrain.recipe import Iteration, LabelConfig, PretrainConfig, TextConfig, TrainConfig
 from pretrain.record import history
@@ -128,6 +128,25 @@ def test_an_exported_encoder_may_have_half_the_size(recipe, tmp_path):
         assert rounded.dtype == torch.float32
         assert torch.equal(rounded.half().float(), rounded) == half
     assert sizes[True] < 0.6 * sizes[False]
+
+
+def test_an_exported_encoder_may_be_centred(recipe, tmp_path, caplog):
+    config = replace(recipe(), iterations=recipe().iterations[:1], matching_layer=1)
+    plain, moved = (
+        SpeechEncoder.from_pretrained(Pretraining(replace(config, centred=of), tmp_path).run()) for of in (False, True)
+    )
+    assert moved.config == replace(plain.config, depth=1)
+    wavs = [torch.from_numpy(decode(clip.path)) for clip in read_manifest(config.clips, "train")]
+    before, after = (torch.cat([of(wav[None], layer=1)[0] for wav in wavs]) for of in (plain, moved))
+    assert before.mean(0).norm() > 0.1
+    assert after.mean(0).abs().max() < 1e-4
+    assert torch.allclose(after, before - before.mean(0), atol=1e-4)  # and nothing else
+
+
+@pytest.mark.parametrize("changes", [{}, {"matching_layer": 0}, {"matching_layer": 1, "storage": "shards"}])
+def test_what_cannot_be_centred_is_refused(recipe, changes):
+    with pytest.raises(ValueError, match="centred moves the matching_layer"):
+        replace(recipe(), centred=True, **changes)
 
 
 def test_another_recipe_is_not_mixed_in(recipe, tmp_path):
