@@ -3,6 +3,7 @@
 source --> extractor --> frames --> matcher, a voice --> what the vocoder reads --> blend, melody --> vocoder --> wav
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from numbers import Real
 from os import PathLike
@@ -31,6 +32,8 @@ from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load
 from vocoder.protocol import Vocoder
 from vocoder.world import World
+
+log = logging.getLogger(__name__)
 
 LOUDNESS = -16.0  # LUFS
 FAR = 0.5  # of a source's frames farther away than the voice reaches are worth a warning
@@ -84,7 +87,7 @@ class VoiceConverter:
             name: `tiny` (bundled), `knn-vc` (WavLM-Large and its HiFi-GAN, fetched on first use), `untrained`, a folder
                 of ours or a hub id; see `ssl_vc.presets.load_encoder`.
             vocoder: `world`, `griffin-lim`, or weights (see `vocoder.kinds.load`); if None, the one that belongs to the
-                model, or WORLD where none does.
+                model; where none does, WORLD, or Griffin-Lim if that is not installed.
             layer: the layer that is matched; if None, the one that the vocoder reads, or the encoder's own choice.
             matcher: see `VoiceConverter`.
             device: auto, cpu, cuda, cuda:1 ... or mps.
@@ -258,9 +261,18 @@ class VoiceConverter:
 
 def _vocoder(name: str, vocoder: str | PathLike[str] | None, offline: bool) -> Vocoder:
     if vocoder is None:
-        return load_vocoder(name, offline=offline) or World()
+        return load_vocoder(name, offline=offline) or _untrained()
     makers = {"world": World, "griffin-lim": GriffinLim}
     return makers[str(vocoder)]() if str(vocoder) in makers else load(str(vocoder))
+
+
+def _untrained() -> Vocoder:
+    """Give the best vocoder that needs no training: WORLD, or Griffin-Lim where it is not installed."""
+    try:
+        return World()
+    except ValueError as error:
+        log.warning("griffin-lim speaks, and loses the source's melody: %s", error)
+        return GriffinLim()
 
 
 def _check_range(name: str, value: Any, low: float, high: float) -> None:

@@ -77,10 +77,11 @@ MODELS = {
     for model in (
         Model(
             "tiny",
-            "a small encoder and vocoder for CPUs, bundled",
+            "a small encoder for CPUs, bundled; WORLD speaks",
             "MIT",
             encoder=BUNDLED / "tiny" / "encoder",
-            vocoder=BUNDLED / "tiny" / "vocoder",
+            notes="Trained by this repository; its card is models/tiny/README.md in the package. WORLD needs the extra "
+            "`world`.",
         ),
         Model(
             "untrained",

@@ -17,6 +17,7 @@ from ssl_vc.cli.convert import MODEL, VOCODER, check_matcher, number_or, refuse_
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from ssl_vc.evaluate.judging import Judges
+    from ssl_vc.evaluate.memory import Memory
     from ssl_vc.evaluate.pairs import Task
     from ssl_vc.evaluate.protocol import Protocol
     from ssl_vc.evaluate.systems import System
@@ -92,6 +93,7 @@ def evaluate(
 ) -> None:
     """Judge conversions: word errors, speaker similarity, melody, spectrum, naturalness, cost, with intervals."""
     from ssl_vc.evaluate.making import SOUNDS
+    from ssl_vc.evaluate.memory import Memory
     from ssl_vc.evaluate.outputs import FILES, as_text, summary_facts, write_results
     from ssl_vc.evaluate.pairs import Task
     from ssl_vc.evaluate.protocol import write_protocol
@@ -113,9 +115,10 @@ def evaluate(
         raise typer.BadParameter("what belongs to a conversion needs a --model, or nothing is converted")
     for each in matcher or ():
         check_matcher(each)
-    systems += _beside(beside or [], weights, own or "tiny", layer[0] if layer else None, device)
+    memory = Memory()
+    systems += _beside(beside or [], weights, own or "tiny", layer[0] if layer else None, device, memory)
     if own is not None:
-        systems += _conversions(own, {"vocoder": vocoder, "device": device, "offline": offline}, grid)
+        systems += _conversions(own, {"vocoder": vocoder, "device": device, "offline": offline}, grid, memory)
     judges, versions, notes = _judges(task, dnsmos, device, offline)
     output.mkdir(parents=True, exist_ok=True)
     results = judge(task, systems, judges, output, _watch, notes)
@@ -209,7 +212,12 @@ def _elsewhere(converted: Sequence[str] | None, task: "Task") -> "Iterator[Syste
 
 
 def _beside(
-    names: Sequence[str], weights: Sequence[str] | None, encoder: str, layer: int | None, device: str
+    names: Sequence[str],
+    weights: Sequence[str] | None,
+    encoder: str,
+    layer: int | None,
+    device: str,
+    memory: "Memory",
 ) -> "Iterator[System]":
     from ssl_vc.copysynth import Routes
     from ssl_vc.evaluate.systems import MEL, CopySynthesis, mel_knn
@@ -218,10 +226,12 @@ def _beside(
     for name in names:
         if name != MEL and "/" not in name:
             raise typer.BadParameter(f"there is no {name!r} to judge beside; possible are {MEL} and FEATURES/VOCODER")
-        yield mel_knn(device) if name == MEL else CopySynthesis(name, routes)
+        yield mel_knn(device, memory) if name == MEL else CopySynthesis(name, routes)
 
 
-def _conversions(model: str, models: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> "Iterator[System]":
+def _conversions(
+    model: str, models: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], memory: "Memory"
+) -> "Iterator[System]":
     """Give a system for each combination of settings, named by what differs."""
     from ssl_vc.evaluate.systems import Conversion
 
@@ -235,7 +245,7 @@ def _conversions(model: str, models: Mapping[str, Any], grid: Mapping[str, Seque
             said = {"layer": layer, **options} if "layer" in grid else options
             several = [f"{name} {value}" for name, value in said.items() if len(grid[name]) > 1]
             what = ", ".join([f"conversion by {model}", *(f"{name} {value}" for name, value in said.items())])
-            yield Conversion(", ".join([Path(model).name, *several]), what, converter, options, voices)
+            yield Conversion(", ".join([Path(model).name, *several]), what, converter, options, voices, memory)
 
 
 def _judges(

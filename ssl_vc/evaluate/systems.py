@@ -11,6 +11,7 @@ from ssl_vc.audio import CONTAINERS, SAMPLE_RATE, read
 from ssl_vc.convert import VoiceConverter
 from ssl_vc.copysynth import Routes, check_pair
 from ssl_vc.evaluate.mel_frames import MelExtractor
+from ssl_vc.evaluate.memory import Memory
 from ssl_vc.evaluate.pairs import Pair
 from ssl_vc.files import printable
 from ssl_vc.voice import Voice
@@ -44,6 +45,11 @@ class System:
     natural = copies = converts = False
     costs = True
     size_mb: float | None = None
+
+    @property
+    def saved(self) -> float:
+        """Seconds that it would have spent by now, had it not remembered what another system has done."""
+        return 0.0
 
     def hear(self, target: str, references: Sequence[Tensor]) -> None:
         """Take recordings (samples,) at 16 kHz as those of a target from now on; only what converts needs them."""
@@ -122,6 +128,7 @@ class Conversion(System):
         converter: what converts.
         options: of `VoiceConverter.converted`.
         voices: that the converter has made, by target and samples; systems with one converter share them.
+        memory: of WORLD's analyses, which systems may share.
     """
 
     converts = True
@@ -133,11 +140,20 @@ class Conversion(System):
         converter: VoiceConverter,
         options: Mapping[str, Any],
         voices: dict[tuple[str, int], Voice] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.name, self.what, self.converter, self.options = name, what, converter, dict(options)
+        self.memory = memory
+        if memory is not None and converter.analysis.made_by["kind"] == "world":
+            converter.analysis = memory.of(converter.analysis)
         self.size_mb = weights_mb(getattr(converter.extractor, "encoder", None), converter.vocoder)
         self.voices: dict[str, Voice] = {}
         self.made = {} if voices is None else voices
+
+    @property
+    def saved(self) -> float:
+        """What its memory has saved."""
+        return self.memory.saved if self.memory else 0.0
 
     def hear(self, target: str, references: Sequence[Tensor]) -> None:
         """Make a voice of a target's recordings."""
@@ -152,10 +168,10 @@ class Conversion(System):
         return Sound(done.wav, done.sample_rate)
 
 
-def mel_knn(device: str = "auto") -> Conversion:
+def mel_knn(device: str = "auto", memory: Memory | None = None) -> Conversion:
     """Make the baseline that has learned nothing: neighbours by mel spectra, spoken by WORLD."""
     converter = VoiceConverter(MelExtractor(device), "knn", World())
-    return Conversion(MEL, "kNN on log-mel frames (nothing learned), WORLD", converter, {"k": 4})
+    return Conversion(MEL, "kNN on log-mel frames (nothing learned), WORLD", converter, {"k": 4}, memory=memory)
 
 
 def weights_mb(*parts: object) -> float | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import ssl_vc
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -25,11 +27,14 @@ def run(command, folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the blocks run: with what the first command leaves behind, less its setting up."""
+    """Where the blocks run: with what the first command leaves behind, less its setting up, and two recordings."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "configs", folder / "configs")  # a reader stands in the repository
-    job = SETUPS[0].split("pip install -q . && ")[1].replace(".venv/bin/", "")
-    assert "149 frames of 256" in run(["bash", "-euc", job], folder)
+    shutil.copytree(ROOT / "demos" / "samples", folder / "demos" / "samples")
+    job = SETUPS[0].split("; } && ")[1].replace(".venv/bin/", "")
+    assert "converted.wav" in run(["bash", "-euc", job], folder)
+    for name, sample in (("clip", "source"), ("target", "target")):  # the reader's own recordings, shorter
+        ssl_vc.write(folder / f"{name}.wav", ssl_vc.read(folder / "demos" / "samples" / f"{sample}.flac")[:48_000])
     return folder
 
 

@@ -184,7 +184,6 @@ def test_wrong_usage_gives_one_line_and_status_2(run, tmp_path, arguments, word)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--model", "tiny"], "not bundled in this version yet; possible are"),
         (["--model", "nobody"], "there is no model 'nobody'"),
         (["--model", "untrained", "--layer", "9"], "layer is 9; this encoder has layers 0 to 6"),
         (["--model", "untrained", "--device", "fpga"], "the device 'fpga' is not known; possible are auto, cpu"),

@@ -224,7 +224,12 @@ def test_a_grid_without_anything_lists_every_pair(voice):
     assert all(copy.reason for copy in copies if copy.wav is None)
     assert all(copy.command for copy in copies if copy.wav is None and copy.features != "units")
     ssl = [copy for copy in copies if copy.features == "ssl"]
-    assert all("'tiny' is not bundled" in copy.reason and "no weights" in copy.reason for copy in ssl)
+    assert all("no weights" in copy.reason and "encoder=tiny" in copy.command for copy in ssl)
+
+
+def test_a_grid_without_an_encoder_says_so(voice):
+    ssl = [copy for copy in grid(voice, encoder="nobody") if copy.features == "ssl"]
+    assert all("there is no model 'nobody'" in copy.reason and "no weights" in copy.reason for copy in ssl)
 
 
 def test_a_pair_that_fails_stops_no_other(voice, monkeypatch):
@@ -330,7 +335,8 @@ def test_one_pair_on_the_command_line(run, tmp_path, clip, voice):
         (["-o", "{clip}", "--grid"], 2, "is a file; with --grid, -o wants a folder"),
         (["-o", "{folder}/none/x.wav"], 1, "does not exist; create it first"),
         (["--vocoder", "vocos"], 1, "run `ssl-vc train-vocoder configs/vocoder/mel-vocos.yaml -o runs/mel-vocos"),
-        (["--features", "ssl", "--vocoder", "vocos"], 1, "'tiny' is not bundled in this version yet"),
+        (["--features", "ssl", "--vocoder", "vocos"], 1, "no weights of a vocos on ssl were given"),
+        (["--features", "ssl", "--vocoder", "vocos", "--encoder", "nobody"], 1, "there is no model 'nobody'"),
         (["--features", "units", "--vocoder", "unit-hifigan"], 1, "units need a codebook"),
         (["--device", "fpga"], 1, "the device 'fpga' is not known"),
         (["--grid", "-o", "{folder}/grid", "--weights", "{folder}/none"], 1, "there is no vocoder"),

@@ -1,0 +1,90 @@
+"""The bundled model: it is there, small, what its card says, and hears phones whoever speaks."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+import ssl_vc
+import ssl_vc.convert
+from pretrain import SpeechEncoder
+from ssl_vc import Extractor, VoiceConverter
+from ssl_vc.presets import BUNDLED
+from vocoder.griffin_lim import GriffinLim
+from vocoder.pitch import track_pitch
+
+TINY = BUNDLED / "tiny"
+SAMPLES = Path(__file__).parents[2] / "demos" / "samples"
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return Extractor.from_pretrained("tiny")
+
+
+def test_it_is_small_and_has_a_card():
+    files = [path for path in TINY.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 16e6
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in files)
+    card = (TINY / "README.md").read_text(encoding="utf-8")
+    for word in ("speechocean762", "LibriSpeech", "CC BY 4.0", "CC0", "configs/pretrain/tiny.yaml", "Limits"):
+        assert word in card
+
+
+def test_its_layer_is_centred_and_the_last(extractor):
+    encoder = SpeechEncoder.from_pretrained(TINY / "encoder")
+    assert encoder.config.matching_layer == encoder.config.depth == extractor.spec.layer
+    frames = torch.cat([extractor(SAMPLES / f"{name}.flac") for name in ("source", "target")])
+    assert float(frames.mean(0).norm()) < 0.5 * float(frames.norm(dim=1).mean())
+
+
+def test_its_weights_are_what_the_card_says(extractor):
+    facts = json.loads((TINY / "encoder" / "config.json").read_text(encoding="utf-8"))
+    assert facts["frontend"] == "log_mel" and extractor.spec.dim == facts["dim"]
+    assert extractor.spec.encoder in (TINY / "README.md").read_text(encoding="utf-8")
+
+
+def kept(extractor):
+    """Say of how many frames of the man's speech the nearest one of the woman's is the same phone."""
+    spans = json.loads((GOLDEN / "flite_phones.json").read_text(encoding="utf-8"))  # what flite -psdur says of both
+    frames, phones = {}, {}
+    for name, said in spans.items():
+        frames[name] = normalize(extractor(SAMPLES / f"{name}.flac"), dim=1)
+        centres = 0.0125 + 0.02 * torch.arange(len(frames[name]))
+        at = torch.searchsorted(torch.tensor([end for _, end in said]), centres)
+        phones[name] = [said[min(number, len(said) - 1)][0] for number in at.tolist()]
+    nearest = (frames["source"] @ frames["target"].T).argmax(1).tolist()
+    pairs = [(own, phones["target"][other]) for own, other in zip(phones["source"], nearest, strict=True)]
+    spoken = [own == other for own, other in pairs if own != "pau"]
+    return sum(spoken) / len(spoken)
+
+
+def test_it_hears_phones_whoever_speaks(extractor):
+    nothing_learned = kept(Extractor.from_pretrained("untrained"))
+    assert kept(extractor) > max(0.4, 2 * nothing_learned)
+
+
+@pytest.mark.parametrize("vocoder", ["griffin-lim", "world"])
+def test_a_man_speaks_as_a_woman(vocoder):
+    if vocoder == "world":
+        pytest.importorskip("pyworld", reason="needs the extra `world`")
+    vc = VoiceConverter.from_pretrained(vocoder=vocoder)
+    sounds = [ssl_vc.read(SAMPLES / f"{name}.flac") for name in ("source", "target")]
+    wav = vc.convert(sounds[0], vc.enroll(sounds[1][: 12 * 16_000]))
+    assert len(wav) == len(sounds[0])
+    low, high, now = (float(pitch[pitch > 0].median()) for pitch in map(track_pitch, (*sounds, wav)))
+    assert 1.3 * low < high
+    assert now == pytest.approx(high, rel=0.12)
+
+
+def test_without_world_griffin_lim_speaks(monkeypatch, caplog):
+    def missing():
+        raise ValueError("WORLD needs pyworld, which is not installed; pip install 'ssl-vc[world]'.")
+
+    monkeypatch.setattr(ssl_vc.convert, "World", missing)
+    vc = VoiceConverter.from_pretrained("untrained")
+    assert isinstance(vc.vocoder, GriffinLim)
+    assert "griffin-lim speaks" in caplog.text and "pip install 'ssl-vc[world]'" in caplog.text
