@@ -14,8 +14,7 @@ Each part is left as it is when it is there and was made by the same settings; a
 import hashlib
 import json
 import logging
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from functools import partial
@@ -29,10 +28,10 @@ from accelerate.utils import set_seed
 
 from pretrain.align import Aligned, Phones, align
 from pretrain.batch import LabelSet, Maker
-from pretrain.centre import centred
 from pretrain.data import Clips
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.foreign import is_foreign
+from pretrain.export import export
 from pretrain.features import Features, LayerFeatures, MfccFeatures
 from pretrain.labels import Labels, make_labels
 from pretrain.loading import asked, streamed, usable
@@ -43,11 +42,11 @@ from pretrain.objectives.ctc import Ctc
 from pretrain.pack import Files, Sounds, make_pack
 from pretrain.pronounce import Characters, Phonemes, Spelled
 from pretrain.recipe import MAY_CHANGE, LabelConfig, PretrainConfig, TrainConfig
+from pretrain.speakers import Speakers
 from pretrain.train import Trainer
+from pretrain.trim import trimmed
 
 log = logging.getLogger(__name__)
-
-CENTRED_BY = 1000  # clips, evenly spread
 
 Watch = Callable[[int, Trainer, int, dict[str, float]], None]  # (iteration, its trainer, a step and its figures)
 
@@ -91,7 +90,8 @@ class Pretraining:
             made_of = self._made_of(number, labels, made_of)
             self._iteration(number, labels, made_of, watch)
         if self.state.is_main_process:
-            self._export(made_of)
+            model = self._of(len(self.config.iterations)) / "model"
+            export(model, self.folder, self.config, made_of, self.train)
         return self.folder / "encoder"
 
     def open(self) -> None:
@@ -130,6 +130,8 @@ class Pretraining:
             )
         sounds = [self.train, self.valid] if self.valid else [self.train]
         clips = [clip for part in sounds for clip in part.clips]
+        if config.of == "speakers":
+            return Speakers(self.train.clips)
         if config.of == "phones":
             alone = len(self.config.iterations[number - 1].labels) == 1
             return Aligned(align(clips, self.folder / "phones"), config.states, alone)
@@ -176,6 +178,8 @@ class Pretraining:
             del told[name]
         facts = [told, config.iterations[number - 1].start, asdict(config.encoder_config()), config.seed, before]
         facts += [[of.made_of for of in labels], config.noise_clips, config.noise_split]
+        shares = [of.weight for of in config.iterations[number - 1].labels]
+        facts += [shares] if set(shares) != {1.0} else []
         return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def _iteration(self, number: int, labels: list[LabelSet], made_of: str, watch: Watch | None) -> None:
@@ -205,6 +209,7 @@ class Pretraining:
 
     def _trainer(self, number: int, config: TrainConfig, labels: list[LabelSet]) -> Trainer:
         dims = [of.clusters for of in labels]
+        shares = [of.weight for of in self.config.iterations[number - 1].labels]
         encoder = self._start(number)
         also = {}
         if self.config.noise_clips and "noises" in {field.name for field in fields(OBJECTIVES[config.objective][0])}:  # type: ignore[arg-type]
@@ -212,17 +217,22 @@ class Pretraining:
             order = np.random.default_rng(self.config.seed).permutation(len(noise))  # only an hour of them is kept
             also["noises"] = Noises([noise[index] for index in order])
         settings = config.objective_settings(**also)
-        objective = OBJECTIVES[config.objective][1](settings, encoder.config.dim, dims)
+        objective = OBJECTIVES[config.objective][1](settings, encoder.config.dim, dims, shares)
         spelling = self._spelling(config) if config.text.weight else None
         speller = Ctc(encoder.config.dim, len(spelling.symbols)) if spelling else None
         spell = Spelled(spelling, config.text.languages) if spelling else None
-        seed = self.config.seed
+        seed, train = self.config.seed, self.train
+        if config.trimmed:
+            phones = [of.phones for of in labels if isinstance(of, Aligned)]
+            if not phones or train is None:
+                raise ValueError("trimmed cuts clips where their phones end; give labels of phones, and no shards.")
+            train, labels = trimmed(train, labels, phones[0])
         make = partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell)
         make = partial(make, speeds=config.speeds, channel=config.channel)
-        if self.train is None:
+        if train is None:
             batches = streamed(self.config.clips, make(), config, seed)
         else:
-            batches = asked(self.train, make(), config, seed)
+            batches = asked(train, make(), config, seed)
         valid = None
         if self.valid:
             valid = Clips(usable(self.valid, labels, config.shortest), make(training=False), seed)
@@ -250,38 +260,6 @@ class Pretraining:
         if config.text.units == "phones":
             return Phonemes(Path(config.text.dictionary) if config.text.dictionary else None)
         return Characters.of(clip.text for clip in self.train.clips) if self.train else Characters()
-
-    def _some(self, most: int) -> Iterator[torch.Tensor]:
-        """Give at most so many clips to learn from, evenly spread."""
-        assert self.train is not None
-        clips = len(self.train.clips)
-        for number in range(min(most, clips)):
-            yield torch.from_numpy(self.train.read(number * clips // min(most, clips)))
-
-    def _export(self, made_of: str) -> None:
-        """Give the last iteration's encoder its own folder, in our form and in transformers'."""
-        out, part = self.folder / "encoder", self.folder / ".encoder.part"
-        layer = self.config.matching_layer
-        also = [name for name in ("centred", "half") if getattr(self.config, name)]
-        made_of = " ".join([made_of, str(layer), *also])
-        if out.exists():
-            if not (out / "made_of").is_file():
-                raise ValueError(f"{out} was not made here; take another folder.")
-            if (out / "made_of").read_text(encoding="utf-8") == made_of:
-                return
-        trained = load(self._of(len(self.config.iterations)) / "model")
-        if self.config.centred and layer and self.train:
-            trained = centred(trained, layer, self._some(CENTRED_BY))
-        encoder = SpeechEncoder(replace(trained.config, matching_layer=layer))
-        encoder.load_state_dict(trained.state_dict())
-        shutil.rmtree(part, ignore_errors=True)
-        (encoder.half() if self.config.half else encoder).save_pretrained(part)
-        (part / "recipe.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
-        (part / "made_of").write_text(made_of, encoding="utf-8")
-        if encoder.config.frontend == "conv":
-            encoder.save_transformers(self.folder / "transformers")
-        shutil.rmtree(out, ignore_errors=True)
-        part.rename(out)
 
 
 def load(name: str | Path) -> SpeechEncoder:

@@ -65,6 +65,7 @@ class TrainConfig:
         longest: seconds of a crop.
         shortest: clips of fewer seconds are left out.
         speeds: clips are played faster, at random between so many times and so many: more voices from few speakers.
+        trimmed: without the silence at the ends of clips whose phones are guessed (see `pretrain.trim`).
         channel: share of the clips that are heard through another channel (see `pretrain.channel`).
         accumulate: batches that make a step.
         steps: how many.
@@ -91,6 +92,7 @@ class TrainConfig:
     longest: float = 15.6
     shortest: float = 2.0
     speeds: tuple[float, float] = (1.0, 1.0)
+    trimmed: bool = False
     channel: float = 0.0
     accumulate: int = 1
     steps: int = 250_000
@@ -147,8 +149,10 @@ class LabelConfig:
 
     Attributes:
         of: `mfcc`, `previous` (the iteration before), an encoder's folder or hub id, a folder of labels, or `phones`:
-            what is said, by `pretrain.align`; frames of clips without a text are not guessed then.
+            what is said, by `pretrain.align`; frames of clips without a text are not guessed then; or `speakers`.
         states: into how many parts, one after the other, each of those phones is divided.
+        weight: what the encoder's gradients from it are multiplied by; below 0 it learns to hide it, as one may want of
+            speakers.
         layer: of that encoder; its own choice if None.
         clusters: how many.
         hours: of speech to find the clusters in.
@@ -159,14 +163,15 @@ class LabelConfig:
     clusters: int = 100
     hours: float = 10.0
     states: int = 1
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         at_least(self, clusters=2, hours=0.001, states=1)
-        known = self.of in ("mfcc", "previous", "phones") or {"/", ":"} & set(self.of)
+        known = self.of in ("mfcc", "previous", "phones", "speakers") or {"/", ":"} & set(self.of)
         if not known and not Path(self.of).exists():
             raise ValueError(
-                f"labels of {self.of!r} are not known; possible are mfcc, previous, phones, a folder of labels or an "
-                "encoder, and a hub id."
+                f"labels of {self.of!r} are not known; possible are mfcc, previous, phones, speakers, a folder of "
+                "labels or an encoder, and a hub id."
             )
 
 

@@ -75,6 +75,11 @@ def cosine_logits(frames: Tensor, clusters: Tensor, temperature: float) -> Tenso
         return F.normalize(frames.float(), dim=-1) @ F.normalize(clusters.float(), dim=-1).T / temperature
 
 
+def reached(frames: Tensor, share: float) -> Tensor:
+    """Give frames as they are, whose gradients come multiplied by `share`."""
+    return frames if share == 1 else share * frames + (1 - share) * frames.detach()
+
+
 class Hubert(Objective):
     """HuBERT's head and losses.
 
@@ -82,11 +87,15 @@ class Hubert(Objective):
         settings: how.
         dim: of the encoder's frames.
         clusters: in each label set.
+        shares: what the encoder's gradients from each set are multiplied by: below 0 it learns to hide what the head
+            learns to find (Ganin and Lempitsky, 2015); 1 if empty.
     """
 
-    def __init__(self, settings: HubertSettings, dim: int, clusters: Sequence[int]) -> None:
+    def __init__(
+        self, settings: HubertSettings, dim: int, clusters: Sequence[int], shares: Sequence[float] = ()
+    ) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.shares = settings, tuple(shares) or (1.0,) * len(clusters)
         self.weights = {
             "masked": settings.masked_weight,
             "seen": settings.seen_weight,
@@ -125,7 +134,8 @@ class Hubert(Objective):
         for of, (project, clusters) in enumerate(zip(self.project, self.clusters, strict=True)):
             known = labels[of][where] >= 0
             wanted = labels[of][where][known]
-            logits = cosine_logits(project(chosen[known]), clusters, self.settings.temperature)
+            told = reached(chosen[known], self.shares[of])
+            logits = cosine_logits(project(told), clusters, self.settings.temperature)
             total = total + F.cross_entropy(logits, wanted, reduction="sum")
             guessed = logits.detach().argmax(-1)
             tallies[f"{name} {of}"] = torch.stack([(guessed == wanted).sum(), wanted.new_tensor(len(wanted))])

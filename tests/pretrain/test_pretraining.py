@@ -117,6 +117,28 @@ def test_phones_are_guessed_where_they_are_known(recipe, tmp_path, monkeypatch):
     assert valid["accuracy"] == 1 and valid["label_perplexity"] == 1
 
 
+def test_silence_is_cut_off_and_speakers_are_hidden(recipe, tmp_path, monkeypatch):
+    class Known(dict):
+        symbols, source = ["SIL", "AA"], "made up"
+
+    said = np.repeat([0, 1, 0], [20, 12, 168])  # 12 frames of speech, so 32 are left of each clip
+
+    monkeypatch.setattr("pretrain.pipeline.align", lambda clips, _: Known({clip.key: said for clip in clips}))
+    config = recipe(trimmed=True, seconds=20.0)
+    labels = [LabelConfig("phones"), LabelConfig("speakers", weight=-0.2)]
+    seconds = []
+    monkeypatch.setattr(Batch, "seconds", property(lambda batch: seconds.append(float(batch.lengths.max())) or 1.0))
+    Pretraining(replace(config, iterations=[Iteration(labels)]), tmp_path).run()
+    assert set(seconds) == {31 * 320 + 400.0}
+    *_, valid = (line for line in history(tmp_path / "1") if line["of"] == "valid")
+    assert {"accuracy_0", "accuracy_1"} <= valid.keys()
+    with pytest.raises(ValueError, match="1 holds a training by other settings"):
+        shown = [labels[0], replace(labels[1], weight=1.0)]
+        Pretraining(replace(config, iterations=[Iteration(shown)]), tmp_path).run()
+    with pytest.raises(ValueError, match="trimmed cuts clips where their phones end"):
+        Pretraining(replace(config, iterations=[Iteration([LabelConfig(clusters=8)])]), tmp_path / "other").run()
+
+
 def test_an_exported_encoder_may_have_half_the_size(recipe, tmp_path):
     sizes = {}
     config = replace(recipe(), iterations=recipe().iterations[:1])
