@@ -133,7 +133,7 @@ class Pretraining:
         if config.of == "speakers":
             return Speakers(self.train.clips)
         if config.of == "phones":
-            alone = len(self.config.iterations[number - 1].labels) == 1
+            alone = {of.of for of in self.config.iterations[number - 1].labels} <= {"phones", "speakers"}
             return Aligned(align(clips, self.folder / "phones"), config.states, alone)
         where = {clip.key: (part, index) for part in sounds for index, clip in enumerate(part.clips)}
 

@@ -133,8 +133,7 @@ class World(nn.Module):
             raise ValueError(f"the sound has the shape {tuple(wav.shape)}; give (samples,).")
         if not wav.isfinite().all():
             raise ValueError("the sound has samples that are NaN or infinite; repair it first.")
-        frames = len(wav) // self.hop_length
-        if not frames:
+        if not (frames := len(wav) // self.hop_length):
             return wav.new_zeros(0, self.dim, dtype=torch.float32)
         count = frames * self.config.subframes
         core = math.ceil(CORE * self.sample_rate / self._step)
@@ -260,8 +259,7 @@ class World(nn.Module):
 
     def _lead_in(self, f0: Array, frame: int, turns: float) -> Array:
         """Give F0 begun in another way, so that when a frame begins it has made `turns`, but for whole ones."""
-        begin = slice(0, frame * self.config.subframes // 2 + 1)
-        f0, higher = f0.copy(), f0.copy()
+        f0, higher, begin = f0.copy(), f0.copy(), slice(0, frame * self.config.subframes // 2 + 1)
         f0[begin], higher[begin] = NO_PITCH, NO_PITCH + 1
         made = self._turns(f0, frame)
         f0[begin] += (turns - made) % 1 / (self._turns(higher, frame) - made)  # what is voiced turns in step with F0

@@ -34,7 +34,9 @@ def folder(tmp_path_factory):
     job = SETUPS[0].split("; } && ")[1].replace(".venv/bin/", "")
     assert "converted.wav" in run(["bash", "-euc", job], folder)
     for name, sample in (("clip", "source"), ("target", "target")):  # the reader's own recordings, shorter
-        ssl_vc.write(folder / f"{name}.wav", ssl_vc.read(folder / "demos" / "samples" / f"{sample}.flac")[:48_000])
+        ssl_vc.write(
+            folder / f"{name}.wav", ssl_vc.read(folder / "demos" / "samples" / f"{sample}.flac")[:48_000], 16_000
+        )
     return folder
 
 
