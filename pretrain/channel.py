@@ -1,9 +1,12 @@
 """Another channel: a clip as another microphone, room and line would have brought it.
 
-dB  +10 |   .-.        a random curve through knots equally far apart on the mel scale, all of it louder or softer,
-0 |--'   `.      and in one of three clips nothing above some frequency: speech of telephones, old recordings
--10 |        `-|_  and lossy formats
-0         8 kHz
+A random curve goes through knots equally far apart on the mel scale, and all of it is louder or softer. In one of three
+clips there is nothing above some frequency, as in speech of telephones, old recordings and lossy formats.
+
+dB  +10 |   .-.
+      0 |--'   `.
+    -10 |        `-|_
+        0         8 kHz
 """
 
 import numpy as np
