@@ -27,7 +27,7 @@ def export(model: Path, folder: Path, config: PretrainConfig, made_of: str, soun
         sounds: by which it is centred.
     """
     out, part = folder / "encoder", folder / ".encoder.part"
-    also = [name for name in ("centred", "half") if getattr(config, name)]
+    also = [f"{name} {value}" for name in ("centred", "half", "cepstra") if (value := getattr(config, name))]
     made_of = " ".join([made_of, str(config.matching_layer), *also])
     if out.exists():
         if not (out / "made_of").is_file():
@@ -37,7 +37,8 @@ def export(model: Path, folder: Path, config: PretrainConfig, made_of: str, soun
     trained = SpeechEncoder.from_pretrained(model)
     if config.centred and config.matching_layer and sounds:
         trained = centred(trained, config.matching_layer, _some(sounds, CENTRED_BY))
-    encoder = SpeechEncoder(replace(trained.config, matching_layer=config.matching_layer))
+    told = replace(trained.config, matching_layer=config.matching_layer, cepstra=config.cepstra)
+    encoder = SpeechEncoder(told)
     encoder.load_state_dict(trained.state_dict())
     shutil.rmtree(part, ignore_errors=True)
     (encoder.half() if config.half else encoder).save_pretrained(part)

@@ -252,7 +252,8 @@ class Pretraining:
         if not start:
             return SpeechEncoder(shape)
         encoder = load(self._of(number - 1) / "model" if start == "previous" else start)
-        if replace(encoder.config, matching_layer=None) != replace(shape, matching_layer=None):
+        advice: dict[str, Any] = {"matching_layer": None, "cepstra": 0.0}
+        if replace(encoder.config, **advice) != replace(shape, **advice):
             log.info("iteration %d goes on with the shape of %s", number, start)
         return encoder
 

@@ -208,6 +208,7 @@ class PretrainConfig:
         phones: a folder of phone alignments, to judge the labels by; none if empty.
         matching_layer: of the exported encoder.
         centred: whether that layer is given the mean 0 (see `pretrain.centre`), and the blocks above it left out.
+        cepstra: weight of the sound's own cepstra beside that layer's frames when they are matched; 0: none.
         half: whether its weights are rounded to float16, which halves the file.
         seed: of everything random.
         train: how the iterations learn.
@@ -226,6 +227,7 @@ class PretrainConfig:
     phones: str = ""
     matching_layer: int | None = None
     centred: bool = False
+    cepstra: float = 0.0
     half: bool = False
     seed: int = 0
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -237,7 +239,7 @@ class PretrainConfig:
             raise ValueError("centred moves the matching_layer, 1 or a later one, by clips that are no shards.")
         if not isinstance(getattr(EncoderConfig, self.encoder, None), type(EncoderConfig.tiny)):
             raise ValueError(f"encoder is {self.encoder!r}; possible are the shapes of EncoderConfig, such as tiny.")
-        at_least(self, seed=0)
+        at_least(self, seed=0, cepstra=0)
         depth = self.encoder_config().depth
         for number, iteration in enumerate(self.iterations, 1):
             if number == 1 and (iteration.start == "previous" or any(of.of == "previous" for of in iteration.labels)):

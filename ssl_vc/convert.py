@@ -173,7 +173,8 @@ class VoiceConverter:
         matches = choice.matcher(query, pool) if blend else None
         melody = None
         if isinstance(self.vocoder, World):
-            melody = Melody(self.vocoder, torch.cat(list(heard.spoken())), voice.pitch, pitch)
+            spoken = torch.cat(list(heard.spoken()))
+            melody = Melody(self.vocoder, spoken, voice.pitch, pool.synthesis, pitch)
         own = self._here(stretch(heard.spoken(), heard.frames, frames)) if blend != 1 or melody else None
         wav = synthesize(self.vocoder, tally.given(mixed(matches, own, melody, blend, tally)), samples / SAMPLE_RATE)
         wav = wav[: round(samples * self.sample_rate / SAMPLE_RATE)]

@@ -30,6 +30,8 @@ from pretrain import SpeechEncoder
 from pretrain.encoder.frontend import FIELD, HOP
 from pretrain.encoder.model import Statistics
 from ssl_vc.audio import SAMPLE_RATE, AudioError, Source, read
+from ssl_vc.cepstra import DIM as CEPSTRA
+from ssl_vc.cepstra import beside, cepstra
 from ssl_vc.device import choose_device, fast_bfloat16
 from ssl_vc.files import printable, replacing
 from ssl_vc.presets import load_encoder
@@ -51,6 +53,7 @@ class FrameSpec:
         dim: numbers in a frame.
         sample_rate: of the waveform, in Hz.
         hop_length: samples from one frame to the next.
+        cepstra: weight of the sound's own cepstra beside the layer's output, see `ssl_vc.cepstra`; 0: there are none.
     """
 
     encoder: str
@@ -59,11 +62,13 @@ class FrameSpec:
     dim: int
     sample_rate: int = SAMPLE_RATE
     hop_length: int = HOP
+    cepstra: float = 0.0
 
     @property
     def facts(self) -> dict[str, Any]:
         """What vocoders call these features."""
-        return {"kind": "ssl", **asdict(self)}
+        facts = {"kind": "ssl", **asdict(self)}
+        return facts if self.cepstra else {name: fact for name, fact in facts.items() if name != "cepstra"}
 
     def require(self, other: "FrameSpec", what: str) -> None:
         """Refuse `other`, the spec of `what`, if its frames are not of this make."""
@@ -102,13 +107,21 @@ class Extractor:
         device: `auto` (CUDA, else CPU), or a torch device.
         dtype: `auto` (bfloat16 where the hardware computes with it, else float32), `float32` or `bfloat16`. Frames are
             float32 either way.
+        weight: of the sound's own cepstra beside the frames, see `ssl_vc.cepstra`; None takes what the encoder's config
+            says for its matching layer, and none (0) for any other.
     """
 
     sample_rate = SAMPLE_RATE
     hop_length = HOP
 
     def __init__(
-        self, encoder: SpeechEncoder, layer: int | None = None, *, device: str = "auto", dtype: str = "auto"
+        self,
+        encoder: SpeechEncoder,
+        layer: int | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        weight: float | None = None,
     ) -> None:
         layer = encoder.config.matching_layer if layer is None else layer
         if layer is None:
@@ -116,7 +129,10 @@ class Extractor:
         self.device = choose_device(device)
         self.dtype = _choose_dtype(dtype, self.device)
         config = encoder.config
-        self.spec = FrameSpec(encoder.fingerprint(layer), layer, config.normalized, config.dim)
+        if weight is None:
+            weight = config.cepstra if layer == config.matching_layer else 0.0
+        dim = config.dim + CEPSTRA if weight else config.dim
+        self.spec = FrameSpec(encoder.fingerprint(layer), layer, config.normalized, dim, cepstra=weight)
         self.context = max(CONTEXT, config.pos_kernel // 2 + 2)
         self.encoder = encoder.first_layers(layer).eval().requires_grad_(False).to(self.device, self.dtype)
 
@@ -182,11 +198,13 @@ class Extractor:
         budget = BATCH_SECONDS.get(self.device.type, BATCH_SECONDS_ELSEWHERE) * self.sample_rate
         for index, wav in enumerate(clips):
             statistics = self.encoder.statistics(wav[None])
+            sounds = cepstra(wav) if self.spec.cepstra else None
             frames = SpeechEncoder.num_frames(len(wav))
             for window in plan_windows(frames, context=self.context):
                 # the last one takes the samples after its last frame too: a log-mel front end still hears them
                 stop = len(wav) if window.stop == frames else (window.stop - 1) * HOP + FIELD
-                part = _Part(index, window, statistics, wav[window.start * HOP : stop])
+                kept = None if sounds is None else sounds[window.keep_start : window.keep_stop]
+                part = _Part(index, window, statistics, wav[window.start * HOP : stop], kept)
                 longest = max(len(other.wav) for other in (*waiting, part))
                 if waiting and longest * (len(waiting) + 1) > budget:
                     yield from self._compute(waiting)
@@ -202,7 +220,8 @@ class Extractor:
         frames = self.encoder(wav, lengths, self.spec.layer, statistics=statistics).float().cpu()
         for part, row in zip(parts, frames, strict=True):
             start, keep_start, keep_stop, _ = part.window
-            yield part.clip, row[keep_start - start : keep_stop - start].clone()
+            kept = row[keep_start - start : keep_stop - start].clone()
+            yield part.clip, kept if part.sounds is None else beside(kept, part.sounds, self.spec.cepstra)
 
 
 class _Part(NamedTuple):
@@ -210,6 +229,7 @@ class _Part(NamedTuple):
     window: Window
     statistics: Statistics
     wav: Tensor
+    sounds: Tensor | None  # cepstra of the frames that are kept
 
 
 def _printable(source: Source) -> str:

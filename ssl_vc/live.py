@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from pretrain.encoder.frontend import FIELD, HOP
 from ssl_vc.audio import SAMPLE_RATE, AudioError, as_frames
+from ssl_vc.cepstra import beside, cepstra
 from ssl_vc.extract import Extractor
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Matcher, Pool, blend
@@ -148,8 +149,12 @@ class Stream:
         stop = (self._heard + count + self._heard_ahead - 1 - self._dropped) * HOP + FIELD
         window = self._wav[(start - self._dropped) * HOP : stop][None].to(device)
         statistics = encoder.statistics(self._wav[None, :stop].to(device))
-        layer = encoder(window, layer=self._extractor.spec.layer, statistics=statistics)
+        spec = self._extractor.spec
+        layer = encoder(window, layer=spec.layer, statistics=statistics)
         frames = layer[0, self._heard - start :][:count].float()
+        if spec.cepstra:
+            sounds = cepstra(self._wav[:stop])[self._heard - self._dropped :][:count]
+            frames = beside(frames, sounds, spec.cepstra)
         (match,) = self._matcher([frames], self._pool)
         self._frames = torch.cat([self._frames.to(device), blend(match.frames, frames, self._share)])
         self._heard += count

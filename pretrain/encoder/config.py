@@ -31,6 +31,7 @@ class EncoderConfig:
         activation_dropout: inside the feed-forward part (training).
         layer_drop: probability that a block is skipped (training).
         matching_layer: the layer whose frames are meant for matching; None where nobody has measured it.
+        cepstra: weight of the sound's own cepstra beside those frames when they are matched, see `ssl_vc.cepstra`.
     """
 
     frontend: Literal["conv", "log_mel"] = "conv"
@@ -54,6 +55,7 @@ class EncoderConfig:
     activation_dropout: float = 0.0
     layer_drop: float = 0.05
     matching_layer: int | None = None
+    cepstra: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -75,6 +77,8 @@ class EncoderConfig:
                 raise ValueError(f"dim {self.dim} cannot be divided into {divisor} {getattr(self, divisor)}.")
         if self.matching_layer is not None and not 0 <= self.matching_layer <= self.depth:
             raise ValueError(f"matching_layer is {self.matching_layer}; possible are 0 to depth {self.depth}.")
+        if not 0 <= self.cepstra <= 100:
+            raise ValueError(f"cepstra is {self.cepstra}; possible are 0 (none) to 100.")
 
     @classmethod
     def hubert_base(cls, **changes: Any) -> "EncoderConfig":

@@ -9,13 +9,14 @@ import soundfile
 import torch
 
 import ssl_vc
-from ssl_vc import encoded
+from ssl_vc import encoded, melody
 from ssl_vc.audio import loudness
 from ssl_vc.convert import VoiceConverter
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion
 from ssl_vc.extract import Extractor
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import jump
+from ssl_vc.melody import Melody
 from ssl_vc.presets import load_encoder
 from vocoder.griffin_lim import GriffinLim
 from vocoder.mel import Mel, MelConfig
@@ -195,8 +196,9 @@ def test_one_source_is_heard_once_for_many_voices(vc, anna, source, monkeypatch)
 
 
 @needs_world
-def test_world_sounds_like_the_target(world, world_anna, heard, source, speech):
+def test_world_sounds_like_the_target(world, world_anna, heard, source, speech, monkeypatch):
     """No trained vocoder, and not even a trained encoder: yet F0 and spectrum move to the target's."""
+    monkeypatch.setattr(melody, "SHARPER", 1.0)  # this distance, a mean square, likes what is flat
     own = speech(3, text=2, **WOMAN)  # the target's own reading, with the same timing
     wav = world.convert(heard, world_anna)
     assert median_pitch(source) == pytest.approx(120, rel=0.1)
@@ -236,6 +238,18 @@ def test_world_takes_the_sources_loudness(world, world_anna, source):
     )
     rise = (level - before)[-1] - (level - before)[0]
     assert float(rise) == pytest.approx(30 * (1 - 1 / seconds), abs=3)
+
+
+@needs_world
+def test_world_speaks_sharper_than_a_mean(world, world_anna, heard):
+    numbers = torch.arange(world.vocoder.dim)
+    columns = sorted({*numbers[world.vocoder.envelope].tolist()} - {*numbers[world.vocoder.loudness].tolist()})
+    theirs = world.pool(world_anna).synthesis[:, columns]
+    (match,) = KNN(8)(heard.matched(), world.pool(world_anna))
+    own = next(iter(heard.spoken()))
+    sung = Melody(world.vocoder, own, world_anna.pitch, world.pool(world_anna).synthesis, 0).sung(match.frames, own)
+    middle = theirs.float().mean(0)
+    torch.testing.assert_close(sung[:, columns] - middle, 1.2 * (match.frames[:, columns] - middle))
 
 
 @needs_world
