@@ -13,7 +13,6 @@ from torch import Tensor
 from ssl_vc.voice import PitchRange
 from vocoder.world import World
 
-
 SHARPER = 1.2  # times as far from the target's mean spectrum; 1.15 to 1.3 are understood as well
 
 
@@ -42,7 +41,7 @@ class Melody:
             self.lifted = pitch
 
     def sung(self, selected: Tensor, own: Tensor) -> Tensor:
-        """Give the selected frames, sharper, with the source's voicing, loudness, and its pitch, moved to the target's."""
+        """Give the selected frames, sharper, with the source's voicing and loudness, and its pitch where theirs is."""
         sung = selected.clone()
         sung[:, self.world.envelope] = self.middle.lerp(selected[:, self.world.envelope], SHARPER)
         for columns in (self.world.voicing, self.world.loudness):
