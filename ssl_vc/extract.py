@@ -31,7 +31,7 @@ from pretrain.encoder.frontend import FIELD, HOP
 from pretrain.encoder.model import Statistics
 from ssl_vc.audio import SAMPLE_RATE, AudioError, Source, read
 from ssl_vc.cepstra import DIM as CEPSTRA
-from ssl_vc.cepstra import beside, cepstra
+from ssl_vc.cepstra import joined
 from ssl_vc.device import choose_device, fast_bfloat16
 from ssl_vc.files import printable, replacing
 from ssl_vc.presets import load_encoder
@@ -191,20 +191,22 @@ class Extractor:
             raise AudioError(f"{name!r} has {len(wav)} samples at 16 kHz; one frame needs {FIELD} (25 ms).")
         return wav
 
-    @torch.no_grad()
-    def _pieces(self, clips: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    def _pieces(self, clips: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Give (index of the clip, some of its frames), the frames of each clip in order."""
+        pieces = self._heard(clips)
+        return joined(pieces, clips, self.spec.cepstra) if self.spec.cepstra else pieces
+
+    @torch.no_grad()
+    def _heard(self, clips: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
         waiting: list[_Part] = []
         budget = BATCH_SECONDS.get(self.device.type, BATCH_SECONDS_ELSEWHERE) * self.sample_rate
         for index, wav in enumerate(clips):
             statistics = self.encoder.statistics(wav[None])
-            sounds = cepstra(wav) if self.spec.cepstra else None
             frames = SpeechEncoder.num_frames(len(wav))
             for window in plan_windows(frames, context=self.context):
                 # the last one takes the samples after its last frame too: a log-mel front end still hears them
                 stop = len(wav) if window.stop == frames else (window.stop - 1) * HOP + FIELD
-                kept = None if sounds is None else sounds[window.keep_start : window.keep_stop]
-                part = _Part(index, window, statistics, wav[window.start * HOP : stop], kept)
+                part = _Part(index, window, statistics, wav[window.start * HOP : stop])
                 longest = max(len(other.wav) for other in (*waiting, part))
                 if waiting and longest * (len(waiting) + 1) > budget:
                     yield from self._compute(waiting)
@@ -220,8 +222,7 @@ class Extractor:
         frames = self.encoder(wav, lengths, self.spec.layer, statistics=statistics).float().cpu()
         for part, row in zip(parts, frames, strict=True):
             start, keep_start, keep_stop, _ = part.window
-            kept = row[keep_start - start : keep_stop - start].clone()
-            yield part.clip, kept if part.sounds is None else beside(kept, part.sounds, self.spec.cepstra)
+            yield part.clip, row[keep_start - start : keep_stop - start].clone()
 
 
 class _Part(NamedTuple):
@@ -229,7 +230,6 @@ class _Part(NamedTuple):
     window: Window
     statistics: Statistics
     wav: Tensor
-    sounds: Tensor | None  # cepstra of the frames that are kept
 
 
 def _printable(source: Source) -> str:

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from pretrain.encoder.frontend import FIELD, HOP
 from ssl_vc.audio import SAMPLE_RATE, AudioError, as_frames
-from ssl_vc.cepstra import beside, cepstra
+from ssl_vc.cepstra import beside, cepstra, mean_of
 from ssl_vc.extract import Extractor
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Matcher, Pool, blend
@@ -79,6 +79,7 @@ class Stream:
         self._dropped = 0  # frames of sound before it
         self._frames = torch.empty(0, vocoder.dim)  # matched; the last of them is number `_heard` - 1
         self._heard = 0  # frames
+        self._total = torch.zeros(())  # of those, before they were joined with cepstra
         self._spoken = 0  # frames
         self._given = 0  # samples
         self._overlap = torch.empty(0)  # the frame after the last block, as that block would have said it
@@ -154,7 +155,8 @@ class Stream:
         frames = layer[0, self._heard - start :][:count].float()
         if spec.cepstra:
             sounds = cepstra(self._wav[:stop])[self._heard - self._dropped :][:count]
-            frames = beside(frames, sounds, spec.cepstra)
+            self._total = frames.sum(0) + self._total
+            frames = beside(frames, sounds, spec.cepstra, mean_of(self._total, self._heard + count))
         (match,) = self._matcher([frames], self._pool)
         self._frames = torch.cat([self._frames.to(device), blend(match.frames, frames, self._share)])
         self._heard += count

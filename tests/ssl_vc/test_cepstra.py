@@ -8,7 +8,7 @@ from torch.nn.functional import cosine_similarity, normalize, pad
 
 from pretrain import EncoderConfig, SpeechEncoder
 from pretrain.mfcc import mfcc
-from ssl_vc.cepstra import DIM, cepstra
+from ssl_vc.cepstra import DIM, cepstra, joined
 from ssl_vc.convert import VoiceConverter
 from ssl_vc.extract import CORE, Extractor, read_frames
 from vocoder.vocos import Vocos, VocosConfig
@@ -58,6 +58,7 @@ def test_the_cosine_is_the_mean_of_both(encoder, speech):
     pure = Extractor(encoder, weight=0)(wav)
     assert frames.shape[1] == 32 + DIM and pure.shape[1] == 32
     one, other = frames[10:40], frames[50:80]
+    pure -= pure.sum(0) / 150  # the mean of a short clip is taken off in part
     heard = cosine_similarity(pure[10:40], pure[50:80])
     sounds = cepstra(wav)
     like = cosine_similarity(sounds[10:40], sounds[50:80])
@@ -71,6 +72,23 @@ def test_only_the_matching_layer_has_them(encoder):
     assert "cepstra" not in Extractor(encoder, 1).spec.facts
     with pytest.raises(ValueError, match=r"cepstra 0.5 instead of 0"):
         Extractor(encoder, weight=0).spec.require(Extractor(encoder).spec, "anna.voice")
+
+
+def test_who_speaks_goes_with_the_mean(encoder, speech):
+    wav = speech(2, text=1).repeat(2)
+    heard = Extractor(encoder)(wav)[:, :32]
+    torch.testing.assert_close(heard, normalize((pure := Extractor(encoder, weight=0)(wav)) - pure.mean(0), dim=1))
+
+
+def test_of_a_long_clip_each_part_has_its_mean(monkeypatch):
+    monkeypatch.setattr("ssl_vc.cepstra.HELD", 250)
+    frames, wav = torch.randn(600, 4), torch.randn(600 * 320 + 80)
+    pieces = [(7, piece) for piece in frames.split(100)]
+    indices, given = zip(*joined(pieces, {7: wav}, 0.5), strict=True)
+    assert set(indices) == {7}
+    parts = [part - part.mean(0) for part in frames.split(300)]
+    torch.testing.assert_close(torch.cat(given)[:, :4], normalize(torch.cat(parts), dim=1))
+    torch.testing.assert_close(torch.cat(given)[:, 4:], 0.5**0.5 * cepstra(wav))
 
 
 def test_windows_and_batches_are_the_clip(encoder, speech):
