@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # these load torch, which a look at the table need not wait f
 
 BUNDLED = Path(__file__).parent / "models"
 POSSIBLE = (
-    "'knn-vc' (WavLM-Large, fetched on first use), 'untrained' (random weights), a folder, a .pt file, or a hub id "
-    "such as microsoft/wavlm-large"
+    "'tiny' (bundled), 'knn-vc' (WavLM-Large, fetched on first use), 'untrained' (random weights), a folder, a .pt "
+    "file, or a hub id such as microsoft/wavlm-large"
 )
 
 
@@ -177,7 +177,7 @@ def _fetched(known: Model, part: Asset | Path, offline: bool) -> Path:
     if isinstance(part, Asset):
         return fetch(part, offline=offline)
     if not part.is_dir():
-        raise ValueError(f"the model {known.name!r} is not bundled in this version yet; possible are {POSSIBLE}.")
+        raise ValueError(f"{part}, where the model {known.name!r} should be, is missing; install ssl-vc again.")
     return part
 
 

@@ -166,7 +166,7 @@ def test_a_bundled_model_that_is_not_there(tmp_path, monkeypatch):
     away = replace(TINY, encoder=tmp_path / "encoder", vocoder=tmp_path / "vocoder")
     monkeypatch.setitem(MODELS, "tiny", away)
     for load in (load_encoder, load_vocoder):
-        with pytest.raises(ValueError, match="'tiny' is not bundled in this version yet; possible are"):
+        with pytest.raises(ValueError, match="where the model 'tiny' should be, is missing; install ssl-vc again"):
             load("tiny")
 
 
@@ -191,7 +191,7 @@ def test_vocoders_of_every_kind_are_found(tmp_path, pair, golden):
     with pytest.raises(ValueError, match=r"broken\.pt is no readable checkpoint"):
         load_vocoder(str(tmp_path / "broken.pt"))
     for name in ("nobody", str(tmp_path / "nowhere" / "at all")):
-        with pytest.raises(ValueError, match=r"there is no model .*; possible are 'knn-vc'"):
+        with pytest.raises(ValueError, match=r"there is no model .*; possible are 'tiny' \(bundled\), 'knn-vc'"):
             load_vocoder(name)
 
 
