@@ -206,7 +206,8 @@ class LogMelFrontend(nn.Module):
         # window and filters are made here, in float32, since buffers would be rounded with an encoder in bfloat16
         window = torch.hann_window(self.WINDOW, device=wav.device)
         spectrum = torch.stft(wav.float(), self.WINDOW, self.STEP, window=window, center=False, return_complex=True)
-        mel = mel_filters(self.mel_bins, self.WINDOW, wav.device) @ spectrum.abs().square()
+        power = spectrum.real.square() + spectrum.imag.square()
+        mel = mel_filters(self.mel_bins, self.WINDOW, wav.device) @ power
         return (mel.clamp(min=1e-6).log().transpose(1, 2) + 6.0) / 4.0
 
 
