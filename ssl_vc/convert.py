@@ -19,7 +19,7 @@ from ssl_vc.batch import Job, Result, convert_batch
 from ssl_vc.encoded import Encoded
 from ssl_vc.enroll import build_voice
 from ssl_vc.extract import Extractor
-from ssl_vc.features import read_by, synthesize
+from ssl_vc.features import parts_of, read_by, synthesize
 from ssl_vc.flow import Conversion, Tally, mixed
 from ssl_vc.live import Stream
 from ssl_vc.match.choice import Both, choose
@@ -65,6 +65,7 @@ class VoiceConverter:
         if isinstance(self.vocoder, torch.nn.Module):
             self.vocoder.to(extractor.device)
         self.analysis = read_by(self.vocoder, extractor, *([synthesis] if synthesis else []))
+        self.parts = parts_of(self.vocoder)
         self.same_frames = self.analysis.made_by == extractor.spec.facts
         self._pools: WeakKeyDictionary[Voice, Pool] = WeakKeyDictionary()
 
@@ -152,11 +153,11 @@ class VoiceConverter:
             k: how many neighbours; the matcher's choice if None.
             blend: 1 for matched frames, 0 for the source's own, between for a mixture, above 1 for more than that.
             pitch: `keep` what the conversion gives; `match` the voice's median; or a number: the source's own melody,
-                so many semitones higher. The last two where the vocoder takes pitch. WORLD's `keep` is `match`.
+                so many semitones higher. The last two where the vocoder takes pitch, and then `keep` is `match`.
             speed: how many times as fast.
             loudness: in LUFS; None leaves it as it comes.
         """
-        check_pitch(pitch, isinstance(self.vocoder, World))
+        check_pitch(pitch, self.parts is not None)
         _check_range("blend", blend, 0, 4)
         _check_range("speed", speed, 0.25, 4)
         if loudness is not None:
@@ -172,9 +173,9 @@ class VoiceConverter:
         query = tally.heard(self._here(stretch(heard.matched(), heard.frames, frames)))
         matches = choice.matcher(query, pool) if blend else None
         melody = None
-        if isinstance(self.vocoder, World):
+        if self.parts is not None:
             spoken = torch.cat(list(heard.spoken()))
-            melody = Melody(self.vocoder, spoken, voice.pitch, pool.synthesis, pitch)
+            melody = Melody(self.parts, spoken, voice.pitch, pool.synthesis, pitch)
         own = self._here(stretch(heard.spoken(), heard.frames, frames)) if blend != 1 or melody else None
         wav = synthesize(self.vocoder, tally.given(mixed(matches, own, melody, blend, tally)), samples / SAMPLE_RATE)
         wav = wav[: round(samples * self.sample_rate / SAMPLE_RATE)]

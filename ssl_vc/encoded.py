@@ -37,8 +37,11 @@ class Encoded:
 
     def spoken(self) -> Iterable[Tensor]:
         """Give what the vocoder reads of the source itself, in pieces."""
-        same = self._analysis.made_by == self._extractor.spec.facts
-        return self.matched() if same else self._pieces("spoken", self._analysis.frames)
+        if self._analysis.made_by == self._extractor.spec.facts:
+            return self.matched()
+        if (around := self._analysis.around) is not None:
+            return self._pieces("spoken", lambda wav: around(wav, self.matched()))
+        return self._pieces("spoken", self._analysis.frames)
 
     def _pieces(self, name: str, make: Callable[[Tensor], Iterable[Tensor]]) -> Iterable[Tensor]:
         slow = name == "spoken" and self._analysis.made_by["kind"] == "world"  # and its frames are small

@@ -10,6 +10,9 @@ from torch.nn.functional import pad
 
 from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.extract import Extractor
+from ssl_vc.melody import Parts, world_parts
+from ssl_vc.spoken import KIND, Speech
+from ssl_vc.spoken import parts_of as spoken_parts
 from vocoder.mel import Mel, Mfcc, mel_read
 from vocoder.network import NeuralVocoder
 from vocoder.protocol import Vocoder, require
@@ -26,11 +29,13 @@ class Analysis(NamedTuple):
         frames: gives the frames of a 16 kHz wav (samples,) in pieces (some frames, dim), one for every hop.
         made_by: the features' make, as vocoders check it; its `sample_rate` and `hop_length` say how long a frame is.
         note: what is worth knowing of them.
+        around: gives the same of a wav whose matched frames are known, where they are a part of them.
     """
 
     frames: Callable[[Tensor], Iterable[Tensor]]
     made_by: Mapping[str, Any]
     note: str = ""
+    around: Callable[[Tensor, Iterable[Tensor]], Iterable[Tensor]] | None = None
 
     def require(self, vocoder: Vocoder, what: str) -> None:
         """Refuse a vocoder that does not read these features, or makes another time of them."""
@@ -82,6 +87,19 @@ def spectral_frames(features: Mel | Mfcc, then: Callable[[Tensor], Tensor] = lam
     return Analysis(frames, features.reads, f"{features.dim} {name}")
 
 
+def spoken_frames(extractor: Extractor) -> Analysis:
+    """What is said, and how, for vocoders that take a melody; see `ssl_vc.spoken`."""
+    speech = Speech(extractor)
+    return Analysis(speech, speech.made_by, f"layer {extractor.spec.layer}, spectrum and pitch", speech.around)
+
+
+def parts_of(vocoder: Vocoder) -> Parts | None:
+    """Tell where pitch and the like are in the frames that a vocoder reads; None if they are nowhere by themselves."""
+    if isinstance(vocoder, World):
+        return world_parts(vocoder)
+    return spoken_parts(vocoder.reads) if vocoder.reads.get("kind") == KIND else None
+
+
 def read_by(vocoder: Vocoder, *extractors: Extractor) -> Analysis:
     """Give the features that a vocoder reads: frames of one of the extractors, a spectrogram, or WORLD's."""
     reads, device = vocoder.reads, extractors[0].device
@@ -92,11 +110,15 @@ def read_by(vocoder: Vocoder, *extractors: Extractor) -> Analysis:
         analysis = spectral_frames(Mel(mel_read(reads)).to(device))
     elif kind == "mfcc":
         analysis = spectral_frames(Mfcc(mel_read(reads), vocoder.dim).to(device))
+    elif kind == KIND:
+        analysis = spoken_frames(extractors[0])
     elif kind == "ssl":
         fitting = [each for each in extractors if reads.items() <= each.spec.facts.items()]
         analysis = ssl_frames((fitting or extractors)[0])
     else:
-        raise ValueError(f"this vocoder reads {kind or 'unknown'} features; conversion knows ssl, mel, mfcc and world.")
+        raise ValueError(
+            f"this vocoder reads {kind or 'unknown'} features; conversion knows ssl, spoken, mel, mfcc and world."
+        )
     analysis.require(vocoder, f"{kind} of this make")
     spec = extractors[0].spec
     if vocoder.hop_length * spec.sample_rate != spec.hop_length * vocoder.sample_rate:

@@ -1,4 +1,4 @@
-"""Melody: whose pitch a vocoder sings that takes one. WORLD does; its frames say pitch and voicing by themselves.
+"""Melody: what of the source goes along with the target's frames, for vocoders that take pitch.
 
 What is near in SSL frames need not be near in pitch or loudness, so a mean of neighbours has no melody and stumbles.
 The source's own is kept, and its pitch moved to where the target's voice lies. And a mean of spectra is flatter than
@@ -7,6 +7,7 @@ each of them, its vowels alike; so it is moved away from the mean of all the tar
 """
 
 import math
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -16,11 +17,36 @@ from vocoder.world import World
 SHARPER = 1.2  # times as far from the target's mean spectrum; 1.15 to 1.3 are understood as well
 
 
+class Parts(NamedTuple):
+    """Where in a frame is what, as columns.
+
+    Attributes:
+        pitch: the logarithm of F0, which goes on through what is unvoiced.
+        voicing: whether it is voiced.
+        loudness: how loud it is.
+        envelope: the spectrum's shape.
+        content: what else is the source's in a conversion.
+        sharper: how much farther from its mean the envelope of a mean of neighbours is moved.
+    """
+
+    pitch: slice
+    voicing: slice
+    loudness: slice
+    envelope: slice
+    content: slice = slice(0, 0)
+    sharper: float = 1.0
+
+
+def world_parts(world: World) -> Parts:
+    """Tell where the parts of WORLD's frames are."""
+    return Parts(world.pitch, world.voicing, world.loudness, world.envelope, sharper=SHARPER)
+
+
 class Melody:
     """The source's melody for one conversion.
 
     Args:
-        world: whose frames they are.
+        parts: of the frames.
         own: all of the source's frames (frames, dim).
         target: the voice's F0.
         theirs: all of the voice's frames (frames, dim).
@@ -28,30 +54,34 @@ class Melody:
     """
 
     def __init__(
-        self, world: World, own: Tensor, target: PitchRange | None, theirs: Tensor, pitch: str | float
+        self, parts: Parts, own: Tensor, target: PitchRange | None, theirs: Tensor, pitch: str | float
     ) -> None:
-        self.world = world
-        self.middle = theirs[:, world.envelope].float().mean(0)
+        self.parts = parts
+        self.middle = theirs[:, parts.envelope].float().mean(0)
         self.moved = self.lifted = 0.0
         if isinstance(pitch, str):
-            voiced = own[:, world.voicing] >= 0.5
+            voiced = own[:, parts.voicing] >= 0.5
             if target is not None and bool(voiced.any()):
-                self.moved = math.log(target.median) - float(own[:, world.pitch][voiced].median())
+                self.moved = math.log(target.median) - float(own[:, parts.pitch][voiced].median())
         else:
             self.lifted = pitch
 
     def sung(self, selected: Tensor, own: Tensor) -> Tensor:
         """Give the selected frames, sharper, with the source's voicing and loudness, and its pitch where theirs is."""
-        sung = selected.clone()
-        sung[:, self.world.envelope] = self.middle.lerp(selected[:, self.world.envelope], SHARPER)
-        for columns in (self.world.voicing, self.world.loudness):
+        parts, sung = self.parts, selected.clone()
+        sung[:, parts.envelope] = self.middle.lerp(selected[:, parts.envelope], parts.sharper)
+        for columns in (parts.voicing, parts.loudness, parts.content):
             sung[:, columns] = own[:, columns]
-        sung[:, self.world.pitch] = own[:, self.world.pitch] + self.moved
+        sung[:, parts.pitch] = own[:, parts.pitch] + self.moved
         return sung
 
     def lift(self, frames: Tensor) -> Tensor:
         """Give frames so many semitones higher as were asked for."""
-        return self.world.shift_pitch(frames, self.lifted) if self.lifted else frames
+        if not self.lifted:
+            return frames
+        lifted = frames.clone()
+        lifted[:, self.parts.pitch] += self.lifted * math.log(2) / 12
+        return lifted
 
 
 def check_pitch(pitch: object, takes_pitch: bool) -> None:

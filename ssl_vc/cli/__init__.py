@@ -20,6 +20,7 @@ from ssl_vc.cli.label import label
 from ssl_vc.cli.many import TakesMany
 from ssl_vc.cli.messages import say, say_what_is_logged
 from ssl_vc.cli.models import models
+from ssl_vc.cli.prematch import prematch
 from ssl_vc.cli.pretrain import pretrain
 from ssl_vc.cli.probe import probe
 from ssl_vc.cli.train_vocoder import train_vocoder
@@ -37,6 +38,7 @@ app.command()(copy_synth)
 app.command(cls=TakesMany)(evaluate)
 app.command()(extract)
 app.command()(label)
+app.command()(prematch)
 app.command()(pretrain)
 app.command()(probe)
 app.command()(train_vocoder)

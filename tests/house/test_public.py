@@ -25,6 +25,7 @@ COMMANDS_TO_COME = COMMANDS - {
         "extract",
         "label",
         "models",
+        "prematch",
         "pretrain",
         "probe",
         "train-vocoder",

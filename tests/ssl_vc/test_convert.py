@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 import ssl_vc
-from ssl_vc import encoded, melody
+from ssl_vc import encoded
 from ssl_vc.audio import loudness
 from ssl_vc.convert import VoiceConverter
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion
@@ -198,7 +198,7 @@ def test_one_source_is_heard_once_for_many_voices(vc, anna, source, monkeypatch)
 @needs_world
 def test_world_sounds_like_the_target(world, world_anna, heard, source, speech, monkeypatch):
     """No trained vocoder, and not even a trained encoder: yet F0 and spectrum move to the target's."""
-    monkeypatch.setattr(melody, "SHARPER", 1.0)  # this distance, a mean square, likes what is flat
+    monkeypatch.setattr(world, "parts", world.parts._replace(sharper=1.0))  # this distance likes what is flat
     own = speech(3, text=2, **WOMAN)  # the target's own reading, with the same timing
     wav = world.convert(heard, world_anna)
     assert median_pitch(source) == pytest.approx(120, rel=0.1)
@@ -247,7 +247,7 @@ def test_world_speaks_sharper_than_a_mean(world, world_anna, heard):
     theirs = world.pool(world_anna).synthesis[:, columns]
     (match,) = KNN(8)(heard.matched(), world.pool(world_anna))
     own = next(iter(heard.spoken()))
-    sung = Melody(world.vocoder, own, world_anna.pitch, world.pool(world_anna).synthesis, 0).sung(match.frames, own)
+    sung = Melody(world.parts, own, world_anna.pitch, world.pool(world_anna).synthesis, 0).sung(match.frames, own)
     middle = theirs.float().mean(0)
     torch.testing.assert_close(sung[:, columns] - middle, 1.2 * (match.frames[:, columns] - middle))
 

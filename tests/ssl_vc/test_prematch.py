@@ -1,0 +1,197 @@
+"""Prematching: a clip's frames become what a conversion into its own speaker's voice would give, from other clips."""
+
+import csv
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from pretrain import EncoderConfig, SpeechEncoder
+from pretrain.manifest import read_manifest
+from ssl_vc.cli import main
+from ssl_vc.extract import Extractor
+from ssl_vc.features import spoken_frames, ssl_frames
+from ssl_vc.match.knn import KNN
+from ssl_vc.match.protocol import Pool
+from ssl_vc.prematch import PrematchConfig, prematch
+from ssl_vc.spoken import parts_of
+from vocoder.data import find_clips, made_by, make_pack
+
+SMALL = {"conv_dim": 16, "dim": 32, "depth": 2, "heads": 4, "ffn_dim": 64, "matching_layer": 2}
+PLAIN = PrematchConfig(neighbours=(3, 3), mixed=0.0, reference=(60.0, 60.0))
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    torch.manual_seed(0)
+    return Extractor(SpeechEncoder(EncoderConfig.tiny(**SMALL, cepstra=0.5)).eval())
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory, speech):
+    """Three clips of a man, three of a woman, and one of a child who says nothing else."""
+    folder = tmp_path_factory.mktemp("recordings")
+    people = {"man": (3, 110.0, 1.0), "woman": (3, 210.0, 1.2), "child": (1, 300.0, 1.4)}
+    for name, (clips, pitch, size) in people.items():
+        (folder / name).mkdir()
+        for number in range(clips):
+            wav = speech(4, text=number, pitch=pitch, size=size)
+            soundfile.write(folder / name / f"{number}.wav", wav.numpy(), 16_000)
+    return folder
+
+
+def frames_of(folder, clip):
+    return load_file(folder / f"{clip.key}.safetensors")["frames"].float()
+
+
+def others(clip, clips, make):
+    near = [other for other in clips if other.speaker == clip.speaker and other.key != clip.key]
+    return torch.cat([make(other) for other in near])
+
+
+def sound(clip):
+    return torch.from_numpy(soundfile.read(clip.path, dtype="float32")[0])
+
+
+def test_frames_come_from_the_speakers_other_clips(recordings, extractor, tmp_path):
+    clips = read_manifest(recordings)
+    done = list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    assert {clip.key for clip in done} == {clip.key for clip in clips}
+    for clip in clips:
+        own = extractor(sound(clip), every_hop=True)
+        if clip.speaker == "child":
+            torch.testing.assert_close(frames_of(tmp_path / "pre", clip), own, atol=2e-3, rtol=0)
+            continue
+        pool = others(clip, clips, lambda other: extractor(sound(other), every_hop=True))
+        (match,) = KNN(3)([own], Pool(pool))
+        made = frames_of(tmp_path / "pre", clip)
+        assert made.shape == own.shape
+        right = (made - match.frames).abs().amax(1) < 5e-3  # a tie may be decided by the rounding of what is kept
+        assert float(right.float().mean()) > 0.95
+
+
+def test_the_melody_stays(recordings, extractor, tmp_path):
+    clips, analysis = read_manifest(recordings), spoken_frames(extractor)
+    parts = parts_of(analysis.made_by)
+    list(prematch(clips, tmp_path / "pre", extractor, analysis, parts, PLAIN))
+    clip = next(clip for clip in clips if clip.speaker == "woman")
+    made, own = frames_of(tmp_path / "pre", clip), torch.cat(list(analysis.frames(sound(clip))))
+    for columns in (parts.pitch, parts.voicing, parts.loudness, parts.content):
+        torch.testing.assert_close(made[:, columns], own[:, columns], atol=2e-2, rtol=1e-3)
+    timbre = slice(parts.envelope.stop, None)
+    for columns in (parts.envelope, timbre):
+        assert float((made[:, columns] - own[:, columns]).abs().mean()) > 1e-3
+    men = others(next(clip for clip in clips if clip.speaker == "man"), clips, lambda x: frames_of(tmp_path / "pre", x))
+    distance = [float((made[:, timbre].mean(0) - of[:, timbre].mean(0)).norm()) for of in (own, men)]
+    assert distance[0] < 0.5 * distance[1]  # the timbre of the speaker's other clips
+
+
+def test_mixtures_lie_between(recordings, extractor, tmp_path):
+    clips = read_manifest(recordings)
+    half = PrematchConfig((3, 3), (0.5, 0.5), 1.0, (60.0, 60.0))
+    for name, config in (("whole", PLAIN), ("half", half)):
+        list(prematch(clips, tmp_path / name, extractor, ssl_frames(extractor), config=config))
+    clip = clips[-1]
+    own = extractor(sound(clip), every_hop=True)
+    middle = (own + frames_of(tmp_path / "whole", clip)) / 2
+    torch.testing.assert_close(frames_of(tmp_path / "half", clip), middle, atol=5e-3, rtol=0)
+
+
+def test_choices_differ_from_clip_to_clip_and_not_from_run_to_run(recordings, extractor, tmp_path):
+    clips = read_manifest(recordings)
+    config = PrematchConfig(reference=(5.0, 60.0))
+    for name in ("one", "two"):
+        list(prematch(clips, tmp_path / name, extractor, ssl_frames(extractor), config=config))
+    for clip in clips:
+        assert torch.equal(frames_of(tmp_path / "one", clip), frames_of(tmp_path / "two", clip))
+    list(prematch(clips, tmp_path / "other", extractor, ssl_frames(extractor), config=PrematchConfig(seed=1)))
+    assert any(
+        not torch.equal(frames_of(tmp_path / "one", clip), frames_of(tmp_path / "other", clip)) for clip in clips
+    )
+
+
+def test_a_vocoder_learns_from_the_table(recordings, extractor, tmp_path):
+    analysis = spoken_frames(extractor)
+    list(prematch(read_manifest(recordings), tmp_path / "pre", extractor, analysis, parts_of(analysis.made_by), PLAIN))
+    clips = find_clips(tmp_path / "pre" / "clips.tsv")
+    assert len(clips) == 7 and all(clip.audio.is_file() for clip in clips)
+    reads = made_by(clips[0])
+    assert reads == analysis.made_by
+    pack = make_pack(clips, tmp_path / "pack", sample_rate=16_000, hop_length=320, reads=reads)
+    assert sum(pack.lengths) == 7 * 200 and pack.dim == reads["dim"]
+
+
+def test_goes_on_where_it_was(recordings, extractor, tmp_path, monkeypatch):
+    clips = read_manifest(recordings)
+    list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    whole = {clip.key: frames_of(tmp_path / "pre", clip) for clip in clips}
+    lost, kept = (tmp_path / "pre" / name for name in ("man/1.wav.safetensors", "man/0.wav.safetensors"))
+    lost.unlink()
+    before = kept.stat().st_mtime_ns
+    heard = []
+    monkeypatch.setattr(
+        "ssl_vc.prematch.decode", lambda path: heard.append(path) or soundfile.read(path, dtype="float32")[0]
+    )
+    list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    assert {Path(path).parent.name for path in heard} == {"man"}
+    assert kept.stat().st_mtime_ns == before
+    assert all(torch.equal(frames_of(tmp_path / "pre", clip), whole[clip.key]) for clip in clips)
+    with pytest.raises(ValueError, match="was made otherwise; remove it, or take another"):
+        list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PrematchConfig(seed=3)))
+
+
+def test_a_broken_clip_is_named(recordings, extractor, tmp_path, caplog):
+    clips = read_manifest(recordings)
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    clips.append(clips[0]._replace(key="man/bad.wav", path=bad))
+    with caplog.at_level(logging.WARNING):
+        done = list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    assert len(done) == 7 and "man/bad.wav" in caplog.text
+    with pytest.raises(ValueError, match=r"none of 1 clips can be heard; the first: man/bad\.wav"):
+        list(prematch(clips[-1:], tmp_path / "none", extractor, ssl_frames(extractor), config=PLAIN))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"neighbours": (0, 3)}, "neighbours goes from 0 to 3; give two numbers in order, from 1 on"),
+        ({"neighbours": (4, 2)}, "neighbours goes from 4 to 2"),
+        ({"blend": (-0.1, 1.0)}, "blend goes from -0.1 to 1.0"),
+        ({"reference": (1.0, 3.0)}, "from 5 on"),
+        ({"mixed": 1.5}, "mixed is 1.5; it is a share, from 0 to 1"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PrematchConfig(**settings)
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def test_the_command(recordings, extractor, tmp_path, capsys):
+    encoder = tmp_path / "encoder"
+    SpeechEncoder(EncoderConfig.tiny(**SMALL)).save_pretrained(encoder)
+    order = ("prematch", recordings, "-o", tmp_path / "pre", "--model", encoder, "--k", 2, 4, "--leave-out", "child")
+    assert run(*order, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["clips"] == 6 and told["output"] == str(tmp_path / "pre" / "clips.tsv")
+    assert told["hours"] == pytest.approx(24 / 3600, abs=1e-3)
+    with (tmp_path / "pre" / "clips.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert {row["speaker"] for row in rows} == {"man", "woman"}
+    assert run(*order) == 0
+    assert "6 clips, 0.01 h of 195 numbers a frame" in capsys.readouterr().out
+    assert run("prematch", recordings, "-o", tmp_path / "pre", "--model", encoder, "--features", "ssl") == 1
+    assert "was made otherwise" in capsys.readouterr().err
+    assert run("prematch", recordings, "-o", recordings / "man" / "0.wav") == 2
+    assert run("prematch", tmp_path / "nowhere", "-o", tmp_path / "x") == 1
+    assert "there are no clips at" in capsys.readouterr().err
