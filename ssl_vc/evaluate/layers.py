@@ -14,14 +14,18 @@ import torch
 from torch import Tensor
 
 from pretrain.align import Phones, align
-from pretrain.heard import BANDS, Heard, baselines, choose_clips, hear, layer_name, layers_of
+from pretrain.encoder import SpeechEncoder
+from pretrain.heard import BANDS, Heard, Represent, baselines, choose_clips, hear, layer_name, layers_of
 from pretrain.manifest import Clip, read_manifest
 from pretrain.probe import ProbeConfig, phone_accuracy, speaker_accuracy
 from ssl_vc.device import choose_device
 from ssl_vc.evaluate.self_conversion import Spoken, self_conversion
+from ssl_vc.extract import Extractor
 from ssl_vc.presets import load_encoder
 
 log = logging.getLogger(__name__)
+
+MATCHED = "matched"  # what the frames are called that an encoder's extractor gives, where they are more than a layer's
 
 Watch = Callable[[Sequence[Clip], str], Iterable[Clip]]
 
@@ -30,7 +34,8 @@ class Row(NamedTuple):
     """What was found of one kind of frames. Shares are in percent; None is what these clips cannot tell.
 
     Attributes:
-        features: what they are: a baseline's name, or `layer 3`.
+        features: what they are: a baseline's name, `layer 3`; of an encoder with cepstra also `6-mean` (its matching
+            layer less each clip's mean), `matched` (that and the cepstra), and for comparison `mel-mean`.
         layer: its number; None of a baseline.
         dim: numbers in a frame.
         phones: of speech frames whose phone a linear probe names, of speakers that it was not trained on.
@@ -82,7 +87,9 @@ def hear_material(config: ProbeConfig, folder: Path, watch: Watch = lambda clips
     """
     encoder = load_encoder(config.encoder).eval().requires_grad_(False).to(choose_device(config.device))
     layers = config.layers or list(range(encoder.config.depth + 1))
-    represent = baselines, layers_of(encoder, layers)
+    represent = [baselines, layers_of(encoder, layers)]
+    if encoder.config.cepstra:
+        represent.append(_as_matched(encoder, config.device))
     chosen, symbols = {}, 0
     for split, minutes in ((config.train_split, config.train_minutes), (config.test_split, config.test_minutes)):
         clips = read_manifest(config.clips, split)
@@ -104,6 +111,18 @@ def hear_material(config: ProbeConfig, folder: Path, watch: Watch = lambda clips
         parts.append(heard)
     names = dict.fromkeys(parts[0].dims) | {layer_name(layer): layer for layer in layers}
     return Material(names, symbols, *parts)
+
+
+def _as_matched(encoder: SpeechEncoder, device: str) -> Represent:
+    """Give what makes the frames as they are matched, without and with cepstra, and spectra less their mean as well."""
+    extractor = Extractor(encoder, device=device)
+
+    def represent(wav: Tensor) -> dict[str, Tensor]:
+        frames, mel = extractor(wav), baselines(wav)["log-mel"]
+        centred = frames[:, : encoder.config.dim]
+        return {"mel-mean": mel - mel.mean(0), f"{extractor.spec.layer}-mean": centred, MATCHED: frames}
+
+    return represent
 
 
 def _phones(folder: Path, clips: Sequence[Clip], minutes: float, seed: int) -> Phones:
@@ -132,7 +151,7 @@ def measure(material: Material, *, device: str = "auto", seed: int = 0) -> Itera
         labels = [part.phones.to(chosen) for part in (train, test)]
         named = phone_accuracy((here[0], labels[0]), (here[1], labels[1]), material.symbols, seed=seed)
         speakers = speaker_accuracy(here[1], test.counts, test.speakers, seed=seed)
-        frames = here[1] if layer is not None else _scaled(here[1])
+        frames = here[1] if layer is not None or name == MATCHED else _scaled(here[1])
         parts = (each.split(test.counts) for each in (frames, labels[1], mel))
         people = [clip.speaker for clip in test.clips]
         found = self_conversion([Spoken(*each) for each in zip(people, *parts, strict=True)])

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 
+from pretrain import EncoderConfig, SpeechEncoder
 from ssl_vc.evaluate import layers
 
 COUNT = 24  # of 20 ms, in half a second
@@ -67,6 +68,20 @@ def test_a_table_a_picture_and_a_recommendation(run, config, tmp_path):
     picture = ElementTree.parse(tmp_path / "out" / "probe.svg").getroot()
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}polyline"))) == 6
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["probe.json", "probe.svg"]
+
+
+def test_frames_as_they_are_matched(run, config, tmp_path):
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(EncoderConfig.tiny(depth=2, matching_layer=2, cepstra=0.5))
+    encoder.save_pretrained(tmp_path / "encoder")
+    status, out, err = run("probe", config, "layers=[2]", f"encoder={tmp_path / 'encoder'}", "--json")
+    assert status == 0, err
+    rows = {row["features"]: row for row in map(json.loads, out.splitlines())}
+    assert list(rows) == ["mfcc", "log-mel", "layer 2", "mel-mean", "2-mean", "matched"]
+    assert [rows[name]["dim"] for name in ("mel-mean", "2-mean", "matched")] == [80, 256, 280]
+    assert rows["matched"]["layer"] is None
+    assert rows["matched"]["kept"] > max(40, rows["2-mean"]["kept"] - 10)
+    assert "recommended: layer 2," in err
 
 
 def test_the_table_is_for_people(run, config):
