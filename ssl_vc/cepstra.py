@@ -23,7 +23,7 @@ COLUMNS = [*range(1, COUNT), *range(COUNT + 1, 2 * COUNT)]  # of the MFCC: not t
 DIM = len(COLUMNS)
 LEVEL = 0.05  # root mean square that a clip is brought to: 1e-4 of it and less, in whatever band, is silence
 LOUD = 0.6  # of a clip's frames tell its mean, the loudest: how much silence there is must not move it
-ENOUGH = 150  # frames whose mean tells the speaker more than the words; of fewer a part of it is taken off
+ENOUGH = 50  # frames, 1 s, whose mean tells the speaker more than the words; of fewer a part of it is taken off
 HELD = 30_000  # frames that are held to know their mean, 10 minutes; a longer clip has several
 PIECE = 500  # frames that are given at once
 

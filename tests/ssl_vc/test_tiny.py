@@ -11,6 +11,7 @@ import ssl_vc
 import ssl_vc.convert
 from pretrain import SpeechEncoder
 from ssl_vc import Extractor, VoiceConverter
+from ssl_vc.cepstra import DIM as CEPSTRA
 from ssl_vc.presets import BUNDLED
 from vocoder.griffin_lim import GriffinLim
 from vocoder.pitch import track_pitch
@@ -37,13 +38,15 @@ def test_it_is_small_and_has_a_card():
 def test_its_layer_is_centred_and_the_last(extractor):
     encoder = SpeechEncoder.from_pretrained(TINY / "encoder")
     assert encoder.config.matching_layer == encoder.config.depth == extractor.spec.layer
-    frames = torch.cat([extractor(SAMPLES / f"{name}.flac") for name in ("source", "target")])
+    pure = Extractor(encoder, weight=0)
+    frames = torch.cat([pure(SAMPLES / f"{name}.flac") for name in ("source", "target")])
     assert float(frames.mean(0).norm()) < 0.5 * float(frames.norm(dim=1).mean())
 
 
 def test_its_weights_are_what_the_card_says(extractor):
     facts = json.loads((TINY / "encoder" / "config.json").read_text(encoding="utf-8"))
-    assert facts["frontend"] == "log_mel" and extractor.spec.dim == facts["dim"]
+    assert facts["frontend"] == "log_mel" and extractor.spec.cepstra == facts["cepstra"] == 0.5
+    assert extractor.spec.dim == facts["dim"] + CEPSTRA == 280
     assert extractor.spec.encoder in (TINY / "README.md").read_text(encoding="utf-8")
 
 

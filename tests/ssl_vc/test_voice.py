@@ -60,7 +60,7 @@ def test_what_is_too_large_for_16_bits_is_kept_as_bfloat16(tmp_path):
 
 
 def test_says_what_its_vocoder_reads():
-    assert voice().reads == {"kind": "ssl", **vars(SPEC)}
+    assert voice().reads == SPEC.facts
     assert with_synthesis().reads == WORLD
     assert voice(50).seconds == 1.0
 
