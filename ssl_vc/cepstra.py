@@ -31,8 +31,12 @@ PIECE = 500  # frames that are given at once
 def cepstra(wav: Tensor) -> Tensor:
     """Give the cepstra (frames, `DIM`) of a clip (samples,) less their mean, each row of length 1."""
     rows = frame_mfcc(wav[None] * (LEVEL / wav.square().mean().sqrt().clamp(min=1e-8)))[0]
-    loudest = rows[:, 0].topk(max(round(LOUD * len(rows)), 1)).indices
-    return normalize(rows[:, COLUMNS] - rows[loudest][:, COLUMNS].mean(0), dim=1)
+    return normalize(rows[:, COLUMNS] - rows[loudest(rows[:, 0])][:, COLUMNS].mean(0), dim=1)
+
+
+def loudest(levels: Tensor) -> Tensor:
+    """Give the numbers of a clip's louder frames, of the levels (frames,) of all."""
+    return levels.topk(max(round(LOUD * len(levels)), 1)).indices
 
 
 def beside(frames: Tensor, sounds: Tensor, weight: float, mean: Tensor) -> Tensor:

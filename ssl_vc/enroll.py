@@ -54,8 +54,7 @@ def build_voice(
         except AudioError as error:
             raise AudioError(str(error).replace("'the clip'", label)) from None
         if synthesis is not None:
-            pieces = synthesis.around(wav, [frames]) if synthesis.around else synthesis.frames(wav)
-            others.append(stored(torch.cat([piece.cpu() for piece in pieces])[: len(frames)]))
+            others.append(stored(synthesis.beside(wav, frames)[: len(frames)]))
         wavs.append(wav)
         clips.append(stored(frames))
         origins.append(Origin(label, _hash(source), round(len(wav) / SAMPLE_RATE, 3), len(frames)))

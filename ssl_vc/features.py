@@ -37,6 +37,11 @@ class Analysis(NamedTuple):
     note: str = ""
     around: Callable[[Tensor, Iterable[Tensor]], Iterable[Tensor]] | None = None
 
+    def beside(self, wav: Tensor, matched: Tensor) -> Tensor:
+        """Give the frames of a wav (samples,) whose matched frames are known, on the CPU."""
+        pieces = self.around(wav, [matched]) if self.around else self.frames(wav)
+        return torch.cat([piece.cpu() for piece in pieces])
+
     def require(self, vocoder: Vocoder, what: str) -> None:
         """Refuse a vocoder that does not read these features, or makes another time of them."""
         require(vocoder.reads, self.made_by, what)

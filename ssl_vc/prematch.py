@@ -10,7 +10,6 @@ users choose them too.
 
 import csv
 import json
-import logging
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,8 +30,6 @@ from ssl_vc.flow import Tally, mixed
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
 from ssl_vc.melody import Melody, Parts
-
-log = logging.getLogger(__name__)
 
 LEAST = 5.0  # seconds of other clips, without which frames stay as they are
 
@@ -142,9 +139,7 @@ def _hear(clips: Iterable[Clip], extractor: Extractor, analysis: Analysis) -> tu
         except BROKEN as error:  # one bad file never stops the rest
             left_out.append(f"{clip.key} ({str(error).splitlines()[0]})")
             continue
-        pieces = analysis.around(wav, [matched]) if analysis.around else analysis.frames(wav)
-        spoken = torch.cat([piece.cpu() for piece in pieces])
-        heard.append(_Heard(clip, matched.cpu().half(), spoken.half()))
+        heard.append(_Heard(clip, matched.cpu().half(), analysis.beside(wav, matched).half()))
     return heard, left_out
 
 

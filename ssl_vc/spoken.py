@@ -12,21 +12,18 @@ from the target, and what is said also from the source, should its neighbours be
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from ssl_vc.audio import SAMPLE_RATE
-from ssl_vc.cepstra import mean_of
+from ssl_vc.cepstra import loudest, mean_of
 from ssl_vc.extract import Extractor
 from ssl_vc.melody import Parts
 from vocoder.mel import Mel
-from vocoder.pitch import track_pitch
+from vocoder.pitch import log_through_unvoiced, track_pitch
 
 KIND = "spoken"
-LOUD = 0.6  # of a clip's frames, the loudest, have the timbre
-NO_PITCH = 150.0  # Hz, of a clip that is nowhere voiced
 
 
 class Speech:
@@ -59,8 +56,7 @@ class Speech:
         spectrum = self.mel(whole[None].to(self.extractor.device))[0].cpu()
         loudness = spectrum.mean(1, keepdim=True)
         envelope = spectrum - loudness
-        loudest = loudness[:, 0].topk(max(round(LOUD * len(loudness)), 1)).indices
-        timbre = envelope[loudest].mean(0)
+        timbre = envelope[loudest(loudness[:, 0])].mean(0)
         pitch = track_pitch(whole.cpu(), SAMPLE_RATE, hop)
         melody = torch.stack([through_unvoiced(pitch), (pitch > 0).float(), loudness[:, 0]], 1)
         start = 0
@@ -87,8 +83,4 @@ def parts_of(reads: Mapping[str, Any]) -> Parts:
 
 def through_unvoiced(pitch: Tensor) -> Tensor:
     """Give the logarithm of a pitch in Hz (frames,), interpolated where it is 0."""
-    known = pitch.nonzero()[:, 0].numpy()
-    if not len(known):
-        return torch.full_like(pitch, NO_PITCH).log()
-    line = np.interp(np.arange(len(pitch)), known, pitch[known].log().numpy())
-    return torch.from_numpy(line).to(pitch.dtype)
+    return torch.from_numpy(log_through_unvoiced(pitch.double().numpy(), (pitch > 0).numpy())).to(pitch.dtype)

@@ -17,10 +17,13 @@ all above 2 kHz is left out; high pitches are read from a shorter window than lo
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NO_PITCH = 150.0  # Hz, the F0 of a clip that is nowhere voiced
 CHUNK = 512  # windows computed at a time: they stay in the cache
 CANDIDATES = 5
 PERIODS = 3.0, 1.8  # lengths of the two windows, in periods of the lowest pitch
@@ -68,6 +71,14 @@ def track_pitch(
     chosen = _cheapest_path(silence, score, pitch.log2(), pace=0.02 * sample_rate / hop_length)
     unvoiced = torch.zeros_like(pitch[..., :1])
     return torch.cat([unvoiced, pitch], 2).gather(2, chosen[..., None]).reshape(*wav.shape[:-1], frames)
+
+
+def log_through_unvoiced(f0: npt.NDArray[np.float64], voiced: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Give log-F0 (frames,), interpolated where it is unvoiced."""
+    known = np.flatnonzero(voiced)
+    if not len(known):
+        return np.full(len(f0), math.log(NO_PITCH))
+    return np.interp(np.arange(len(f0)), known, np.log(f0[known]))
 
 
 @dataclass(frozen=True)

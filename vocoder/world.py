@@ -31,11 +31,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from vocoder.pitch import NO_PITCH, log_through_unvoiced
 from vocoder.protocol import by_row
 
 Array = npt.NDArray[np.float64]
 
-NO_PITCH = 150.0  # Hz, the F0 of a clip that is nowhere voiced
 CORE, CONTEXT = 10.0, 0.5  # seconds worked on at a time, and on either side: to analyse a minute takes a gigabyte
 FADE = 0.005  # seconds from one window's sound to the next one's: its noise, for the pulses agree
 UNVOICED = 500.0  # Hz, how often WORLD puts a piece of noise where nothing is voiced
@@ -139,7 +139,7 @@ class World(nn.Module):
         core = math.ceil(CORE * self.sample_rate / self._step)
         windows = [self._window(wav, start, min(start + core, count)) for start in range(0, count, core)]
         f0, *columns = (np.concatenate(part) for part in zip(*windows, strict=True))
-        columns.insert(0, _log_through_unvoiced(f0, columns[0] > 0))
+        columns.insert(0, log_through_unvoiced(f0, columns[0] > 0))
         return torch.from_numpy(np.hstack([part.reshape(frames, -1) for part in columns])).float().to(wav.device)
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -280,14 +280,6 @@ def _windows(pieces: Iterable[Tensor], dim: int, core: int, context: int) -> Ite
                 held, start = held[drop:], start + core - drop
     if len(held) > start:
         yield held, start, len(held)
-
-
-def _log_through_unvoiced(f0: Array, voiced: npt.NDArray[np.bool_]) -> Array:
-    """Give log-F0 (frames,), interpolated where it is unvoiced."""
-    known = np.flatnonzero(voiced)
-    if not len(known):
-        return np.full(len(f0), math.log(NO_PITCH))
-    return np.interp(np.arange(len(f0)), known, np.log(f0[known]))
 
 
 @cache
