@@ -2,7 +2,8 @@
 
 Kong, Kim and Bae, 2020, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis",
 arXiv 2010.05646. On SSL features a linear layer narrows the frames first (Baas, van Niekerk and Kamper, 2023, "Voice
-Conversion With Just Nearest Neighbors", arXiv 2305.18975).
+Conversion With Just Nearest Neighbors", arXiv 2305.18975). With `harmonic`, pulses at the pitch and noise come in at
+every rate (as in Wang, Takaki and Yamagishi, 2019, "Neural source-filter waveform models", arXiv 1904.12088).
 """
 
 import math
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vocoder import foreign
+from vocoder.excitation import Excitation
 from vocoder.mel import Mel
 from vocoder.network import NeuralVocoder, VocoderConfig, same_padding
 
@@ -37,6 +39,8 @@ class HiFiGANConfig(VocoderConfig):
         block_kernels: kernels of the parallel residual stacks.
         dilations: of each stack's convolutions.
         final_bias: whether the last convolution has a bias.
+        harmonic: whether it hears pulses and noise (`vocoder.excitation`); a frame's first number must be the logarithm
+            of F0 then.
     """
 
     kind: str = "hifigan"
@@ -49,6 +53,7 @@ class HiFiGANConfig(VocoderConfig):
     block_kernels: tuple[int, ...] = (3, 7, 11)
     dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
     final_bias: bool = True
+    harmonic: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,16 +123,20 @@ class HiFiGAN(NeuralVocoder):
         width = config.projection or self._width()
         self.lin_pre = nn.Linear(self._width(), width) if config.projection else nn.Identity()
         self.conv_pre = nn.Conv1d(width, config.channels, 7, padding=3)
-        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
-        channels = config.channels
+        self.ups, self.resblocks, self.sources = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.excitation = Excitation(config.sample_rate, config.hop_length) if config.harmonic else None
+        channels, step = config.channels, config.hop_length
         for rate, kernel in zip(config.rates, config.kernels, strict=True):
+            step //= rate
+            if config.harmonic:
+                self.sources.append(nn.Conv1d(2, channels // 2, 2 * step, step))
             self.ups.append(nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2))
             channels //= 2
             for block_kernel, dilations in zip(config.block_kernels, config.dilations, strict=True):
                 stack = ResidualStack(channels, block_kernel, dilations, config.block == 1, self._activation)
                 self.resblocks.append(stack)
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=config.final_bias)
-        for convolutions in (self.ups, self.resblocks, self.conv_post):
+        for convolutions in (self.ups, self.resblocks, self.sources, self.conv_post):
             convolutions.apply(_small)
         self.context = frames_of_context(config, self.REACH)
 
@@ -165,14 +174,28 @@ class HiFiGAN(NeuralVocoder):
 
     def generate(self, frames: Tensor) -> Tensor:
         """Map whole rows (batch, frames, dim) to (batch, frames * hop)."""
-        return self.upsample(self.lin_pre(frames.to(self.conv_pre.weight.dtype)).transpose(1, 2))
+        dtype = self.conv_pre.weight.dtype
+        source = None if self.excitation is None else torch.stack(self.excitation(frames), 1).to(dtype)
+        return self.upsample(self.lin_pre(frames[..., : self.dim].to(dtype)).transpose(1, 2), source)
 
-    def upsample(self, x: Tensor) -> Tensor:
-        """Map what the first convolution hears (batch, width, frames) to sound (batch, frames * hop)."""
+    def mark(self, frames: Tensor, before: Any = None) -> tuple[Tensor, Any]:
+        """Put behind frames (batch, frames, dim) what they know of those before them."""
+        return super().mark(frames) if self.excitation is None else self.excitation.mark(frames, before)
+
+    def upsample(self, x: Tensor, source: Tensor | None = None) -> Tensor:
+        """Map what the first convolution hears (batch, width, frames) to sound (batch, frames * hop).
+
+        Args:
+            x: what it hears.
+            source: pulses and noise (batch, 2, frames * hop), where it is `harmonic`.
+        """
         x = self.conv_pre(x)
         stacks = len(self.config.block_kernels)
         for index, up in enumerate(self.ups):
             x = up(self._before_up(x))
+            if source is not None:
+                step = source.shape[2] // x.shape[2]
+                x = x + self.sources[index](F.pad(source, (step // 2, step - step // 2)))
             first, *others = self.resblocks[index * stacks : (index + 1) * stacks]
             total = first(x)
             for block in others:

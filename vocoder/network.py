@@ -84,12 +84,24 @@ class NeuralVocoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         return self.config.reads
 
     def generate(self, frames: Tensor) -> Tensor:
-        """Map whole rows (batch, frames, dim) to (batch, frames * hop)."""
+        """Map whole rows (batch, frames, dim), as `mark` gives them, to (batch, frames * hop)."""
         raise NotImplementedError
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Give the wav (batch, frames * hop) of frames (batch, frames, dim); each row is as if it had been alone."""
-        return by_row(self, self.generate, frames, lengths)
+        return by_row(self, lambda rows: self.generate(self.mark(rows)[0]), frames, lengths)
+
+    def mark(self, frames: Tensor, before: Any = None) -> tuple[Tensor, Any]:
+        """Put behind frames (batch, frames, dim) what `generate` must know of those before them.
+
+        Args:
+            frames: the next ones.
+            before: what was given with those before them; None at the begin.
+
+        Returns:
+            the frames, and what is to be given with the next ones.
+        """
+        return frames, None
 
     @torch.no_grad()
     def stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -101,22 +113,25 @@ class NeuralVocoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         Yields:
             wav (samples,), together exactly frames * hop.
         """
-        held = torch.empty(0, self.dim)
+        held, mark = None, None
         before = 0  # frames at the head of what is held whose sound was given already
         for piece in [pieces] if isinstance(pieces, Tensor) else pieces:
             if piece.ndim != 2 or piece.shape[1] != self.dim:
                 raise ValueError(f"the frames have shape {tuple(piece.shape)}; a clip's are (frames, {self.dim}).")
-            held = torch.cat([held.to(piece.device), piece])
+            if not len(piece):
+                continue
+            marked, mark = self.mark(piece[None], mark)
+            held = marked[0] if held is None else torch.cat([held.to(piece.device), marked[0]])
             while len(held) >= before + CORE + self.context:
                 yield self._core(held[: before + CORE + self.context], before, before + CORE)
                 drop = max(before + CORE - self.context, 0)
                 held, before = held[drop:], before + CORE - drop
-        if len(held) > before:
+        if held is not None and len(held) > before:
             yield self._core(held, before, len(held))
 
     def _core(self, window: Tensor, start: int, stop: int) -> Tensor:
         here = next(self.parameters(), window)
-        wav = self(window[None].to(here.device))[0].float().cpu()
+        wav = self.generate(window[None].to(here.device))[0].float().cpu()
         return wav[start * self.hop_length : stop * self.hop_length]
 
     def synthesize(self, frames: Tensor) -> Tensor:

@@ -51,13 +51,16 @@ class TrainConfig:
         valid_clips: the same, to validate on; none if empty.
         valid_split: which rows of that table.
         valid_seconds: how much of each of at most 16 clips is validated on.
+        hide: columns of frames that some segments lack, from and to.
+        hidden: how many of the segments, 0 to 1; so the vocoder does not lean on what those columns tell.
         segment: frames in a segment.
         batch: segments in a step, of all processes together.
         steps: how many.
         adversarial_from: the step from which discriminators take part.
         discriminators: which: mpd, msd, mrd, or their slim shapes mpd-slim, msd-slim, mrd-slim.
         adversarial: `least_squares` or `hinge`.
-        mel_loss: `single`, or `multi` (seven scales).
+        mel_loss: `single`, `multi` (seven scales), or `long`: the four of them that hear no single pulse of a voice,
+            since when the pulses of a `harmonic` vocoder come is not learned.
         mel_weight: of the mel loss.
         stft_weight: of the multi-resolution STFT loss; 0 for none.
         adversarial_weight: of the game.
@@ -91,6 +94,8 @@ class TrainConfig:
     valid_clips: str = ""
     valid_split: str | None = None
     valid_seconds: float = 6.0
+    hide: tuple[int, int] = (0, 0)
+    hidden: float = 0.0
     segment: int = 22
     batch: int = 16
     steps: int = 100_000
@@ -122,7 +127,7 @@ class TrainConfig:
             "vocoder": KINDS,
             "features": ("mel", "ssl", "frames"),
             "adversarial": ADVERSARIAL,
-            "mel_loss": ("single", "multi"),
+            "mel_loss": ("single", "multi", "long"),
             "schedule": ("exponential", "cosine", "constant"),
             "precision": ("no", "bf16"),
         }
@@ -160,6 +165,10 @@ class TrainConfig:
             raise ValueError(
                 f"shape or mel has a setting that does not exist, or is of the wrong kind ({error})."
             ) from None
+        if not 0 <= self.hide[0] <= self.hide[1]:
+            raise ValueError(f"hide is {self.hide}; it goes from a column to a later one.")
+        if not 0 <= self.hidden <= 1:
+            raise ValueError(f"hidden is {self.hidden}; it is a share, from 0 to 1.")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; it must lie from 0 to below 1.")
 
@@ -194,7 +203,11 @@ class SpectralLoss(nn.Module):
 
     def __init__(self, config: TrainConfig, sample_rate: int, hop_length: int) -> None:
         super().__init__()
-        self.mel = mel_loss(sample_rate, hop_length) if config.mel_loss == "single" else MultiScaleMelLoss(sample_rate)
+        if config.mel_loss == "single":
+            self.mel: nn.Module = mel_loss(sample_rate, hop_length)
+        else:
+            scales = MultiScaleMelLoss.SCALES
+            self.mel = MultiScaleMelLoss(sample_rate, scales if config.mel_loss == "multi" else scales[-4:])
         self.stft = MultiResolutionSTFTLoss() if config.stft_weight else None
         self.mel_weight, self.stft_weight = config.mel_weight, config.stft_weight
 

@@ -173,13 +173,18 @@ class Trainer:
 
     def learn(self, segment: Segment) -> dict[str, float]:
         """Take one step, and give its losses (the mean of all processes')."""
-        real = segment.wav
+        real, config = segment.wav, self.config
+        # what is random in a step follows from its number, too
+        torch.manual_seed(config.seed + self.accelerator.num_processes * self.step + self.accelerator.process_index)
         for group in (group for optimizer in self.optimizers.values() for group in optimizer.param_groups):
-            group["lr"] = self.config.learning_rate_at(self.step)
+            group["lr"] = config.learning_rate_at(self.step)
         frames = segment.frames if self.features is None else self.features(real)
+        if config.hidden:
+            begin, end = config.hide
+            frames[torch.rand(len(frames)) < config.hidden, :, begin:end] = 0
         fake = self.sides["generator"](frames).float()
         losses: dict[str, Tensor] = {}
-        playing = self.step >= self.config.adversarial_from
+        playing = self.step >= config.adversarial_from
         if playing:
             with self.accelerator.autocast():
                 losses["discriminator"] = self.game.discriminator(*judge_both(self.sides["jury"], real, fake.detach()))
@@ -188,11 +193,11 @@ class Trainer:
         total = losses.pop("spectral")
         if playing:
             adversarial, matching = self._judged(real, fake)
-            total = total + self.config.adversarial_weight * adversarial + self.config.feature_weight * matching
+            total = total + config.adversarial_weight * adversarial + config.feature_weight * matching
             losses |= {"adversarial": adversarial, "matching": matching}
         losses["generator"] = total
         self._update("generator", total)
-        average(self.averaged, self._bare(), self.config.average, self.step)
+        average(self.averaged, self._bare(), config.average, self.step)
         names, values = list(losses), torch.stack([value.detach().float() for value in losses.values()])
         return dict(zip(names, self.accelerator.reduce(values, "mean").tolist(), strict=True))
 

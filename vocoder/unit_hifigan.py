@@ -51,6 +51,8 @@ class UnitHiFiGANConfig(HiFiGANConfig):
             raise ValueError(f"pitch is {self.pitch!r}; possible are 'none', 'codes' and 'hertz'.")
         if self.speakers and self.speaker_vector:
             raise ValueError("a speaker comes from a table (speakers) or as a vector (speaker_vector), not both.")
+        if self.harmonic:
+            raise ValueError("harmonic is true; a unit's first number is no pitch, so set it to false.")
         dim = 1 + (self.pitch != "none") + bool(self.speakers) + self.speaker_vector
         if self.dim not in (1, dim):
             raise ValueError(f"dim is {self.dim}; unit, pitch and speaker make {dim} numbers.")

@@ -31,6 +31,9 @@ MODELS = {
     "vocos-24k": lambda: Vocos(VocosConfig(dim=12, width=16, depth=2, n_fft=1920, hop=480, sample_rate=24_000)),
     "vocos-44k": lambda: Vocos(VocosConfig(dim=12, width=16, depth=2, n_fft=3528, hop=882, sample_rate=44_100)),
     "vocos-48k": lambda: Vocos(VocosConfig(dim=12, width=16, depth=2, n_fft=3840, hop=960, sample_rate=48_000)),
+    "vocos-harmonic": lambda: Vocos(VocosConfig(dim=12, width=16, depth=2, n_fft=512, spectra=2, harmonic=True)),
+    "hifigan-harmonic": lambda: HiFiGAN(HiFiGANConfig.v2(**SLIM, harmonic=True)),
+    "hifigan-harmonic-44k": lambda: HiFiGAN(HiFiGANConfig.v2(**SLIM, harmonic=True).at_rate(44_100)),
     "unit-hifigan": lambda: UnitHiFiGAN(UnitHiFiGANConfig(channels=32, pitch="hertz", speaker_vector=10)),
 }
 
@@ -54,6 +57,8 @@ def model(request):
 
 def some_frames(model, count, batch=1):
     frames = torch.randn(batch, count, model.dim)
+    if getattr(model.config, "harmonic", False):
+        frames[..., 0] = 5 + 0.2 * frames[..., 0]  # about 150 Hz
     if isinstance(model, UnitHiFiGAN):
         frames[..., 0] = torch.randint(0, 100, (batch, count))
         frames[..., 1] = torch.rand(batch, count) * 300
@@ -207,7 +212,8 @@ def test_context_is_wide_enough_and_hardly_wider(model):
         model.double()
         before = model(frames.double())
         changed = frames.double().clone()
-        changed[:, count // 2, :2] = 5.0
+        harmonic = getattr(model.config, "harmonic", False)  # a pitch is heard ever after
+        changed[:, count // 2, harmonic : 2 + harmonic] = 5.0
         heard = (model(changed) - before)[0].view(count, -1).abs().amax(1).nonzero()[:, 0]
     reach = max(count // 2 - int(heard.min()), int(heard.max()) - count // 2)
     assert reach <= model.context <= reach + 4
