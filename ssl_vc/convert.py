@@ -175,7 +175,8 @@ class VoiceConverter:
         melody = None
         if self.parts is not None:
             spoken = torch.cat(list(heard.spoken()))
-            melody = Melody(self.parts, spoken, voice.pitch, pool.synthesis, pitch)
+            melody = Melody(self.parts, voice.pitch, pool.synthesis, pitch)
+            melody.heard(spoken)
         own = self._here(stretch(heard.spoken(), heard.frames, frames)) if blend != 1 or melody else None
         wav = synthesize(self.vocoder, tally.given(mixed(matches, own, melody, blend, tally)), samples / SAMPLE_RATE)
         wav = wav[: round(samples * self.sample_rate / SAMPLE_RATE)]
@@ -211,14 +212,17 @@ class VoiceConverter:
         *,
         k: int | None = None,
         blend: float = 1.0,
+        pitch: str | float = "keep",
         block: float = 0.1,
         lookahead: float = 0.26,
         sample_rate: int = SAMPLE_RATE,
     ) -> Stream:
         """Begin a live conversion: call what this gives with chunks of sound, then its `finish`; see `Stream`.
 
-        The matcher is the converter's own, which must be `knn`; of `auto` it is the part that is.
+        The matcher is the converter's own, which must be `knn`; of `auto` it is the part that is. A pitch that is moved
+        to the voice's is moved from the median of what was heard so far.
         """
+        check_pitch(pitch, self.parts is not None)
         _check_range("blend", blend, 0, 4)
         _check_range("block", block, 0.02, 10)
         _check_range("lookahead", lookahead, 0.02, 10)
@@ -230,6 +234,8 @@ class VoiceConverter:
             pool,
             chosen.second if isinstance(chosen, Both) else chosen,
             self.vocoder,
+            None if self.same_frames else self.analysis,
+            None if self.parts is None else Melody(self.parts, voice.pitch, pool.synthesis, pitch),
             share=blend,
             block=block,
             lookahead=lookahead,

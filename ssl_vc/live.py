@@ -22,8 +22,11 @@ from pretrain.encoder.frontend import FIELD, HOP
 from ssl_vc.audio import SAMPLE_RATE, AudioError, as_frames
 from ssl_vc.cepstra import beside, cepstra, mean_of
 from ssl_vc.extract import Extractor
+from ssl_vc.features import Analysis
+from ssl_vc.flow import Tally, mixed
 from ssl_vc.match.knn import KNN
-from ssl_vc.match.protocol import Matcher, Pool, blend
+from ssl_vc.match.protocol import Matcher, Pool
+from ssl_vc.melody import Melody
 from vocoder.network import NeuralVocoder
 from vocoder.protocol import Vocoder
 
@@ -40,6 +43,8 @@ class Stream:
         pool: the target.
         matcher: must choose frame by frame, as `KNN` does.
         vocoder: one with weights.
+        analysis: makes the frames that the vocoder reads, where they are others than those that are matched.
+        melody: of the source, where the vocoder takes any.
         share: of the matched frames, see `blend`.
         block: seconds of sound that are made at a time.
         lookahead: seconds that are waited for beyond a block; the more, the nearer to what `convert` gives.
@@ -52,6 +57,8 @@ class Stream:
         pool: Pool,
         matcher: Matcher,
         vocoder: Vocoder,
+        analysis: Analysis | None = None,
+        melody: Melody | None = None,
         *,
         share: float = 1.0,
         block: float = 0.1,
@@ -62,22 +69,19 @@ class Stream:
             raise ValueError("live conversion chooses frame by frame; give the matcher 'knn'.")
         if not isinstance(vocoder, NeuralVocoder):
             raise ValueError("live conversion needs a vocoder with weights; give a hifigan, vocos or bigvgan.")
-        if share != 1 and not pool.same_space:
-            raise ValueError(
-                f"blend is {share:g}; live, it must be 1 where the vocoder reads other frames than are matched."
-            )
         self._block, frames_ahead = round(block * 50), round(lookahead * 50)
         if self._block < 1 or frames_ahead < 1:
             raise ValueError(f"block is {block:g} s and lookahead {lookahead:g} s; give at least 0.02 s each.")
         self._extractor, self._pool, self._matcher = extractor, pool, matcher
-        self._vocoder, self._share = vocoder, share
+        self._vocoder, self._analysis, self._melody, self._share = vocoder, analysis, melody, share
         self._spoken_ahead = min(SPOKEN_AHEAD, vocoder.context, frames_ahead - 1)
         self._heard_ahead = frames_ahead - self._spoken_ahead
         self._resample = _resampler(sample_rate)
         self._resampling = _delay(sample_rate)
         self._wav = torch.empty(0)  # the past that is still needed, and what was not heard yet
         self._dropped = 0  # frames of sound before it
-        self._frames = torch.empty(0, vocoder.dim)  # matched; the last of them is number `_heard` - 1
+        self._frames = torch.empty(0)  # matched and marked; the last of them is number `_heard` - 1
+        self._mark: Any = None
         self._heard = 0  # frames
         self._total = torch.zeros(())  # of those, before they were joined with cepstra
         self._spoken = 0  # frames
@@ -152,13 +156,20 @@ class Stream:
         statistics = encoder.statistics(self._wav[None, :stop].to(device))
         spec = self._extractor.spec
         layer = encoder(window, layer=spec.layer, statistics=statistics)
-        frames = layer[0, self._heard - start :][:count].float()
+        known = layer[0, : self._heard - start + count].float()  # with the past
         if spec.cepstra:
-            sounds = cepstra(self._wav[:stop])[self._heard - self._dropped :][:count]
-            self._total = frames.sum(0) + self._total
-            frames = beside(frames, sounds, spec.cepstra, mean_of(self._total, self._heard + count))
-        (match,) = self._matcher([frames], self._pool)
-        self._frames = torch.cat([self._frames.to(device), blend(match.frames, frames, self._share)])
+            sounds = cepstra(self._wav[:stop])[start - self._dropped :][: len(known)]
+            self._total = known[-count:].sum(0) + self._total
+            known = beside(known, sounds, spec.cepstra, mean_of(self._total, self._heard + count))
+        frames = known[-count:]
+        matches, own = self._matcher([frames], self._pool), frames
+        if self._analysis is not None:
+            own = self._analysis.beside(window[0].cpu(), known)[self._heard - start :][:count].to(device)
+        if self._melody is not None:
+            self._melody.heard(own)
+        (said,) = mixed(matches, [own], self._melody, self._share, Tally())
+        marked, self._mark = self._vocoder.mark(said[None], self._mark)
+        self._frames = torch.cat([self._frames.to(device), marked[0]]) if len(self._frames) else marked[0]
         self._heard += count
         useless = self._heard - LEVEL * SAMPLE_RATE // HOP - self._dropped
         if useless > 0:
@@ -171,7 +182,7 @@ class Stream:
             return torch.empty(0)
         hop = self._vocoder.hop_length
         first = self._heard - len(self._frames)
-        wav = self._vocoder(self._frames[None])[0].float().cpu()[(self._spoken - first) * hop :]
+        wav = self._vocoder.generate(self._frames[None])[0].float().cpu()[(self._spoken - first) * hop :]
         sound, rest = wav[: (upto - self._spoken) * hop], wav[(upto - self._spoken) * hop :]
         sound, self._overlap = faded(sound, self._overlap), rest[:hop]
         self._spoken = upto

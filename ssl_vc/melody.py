@@ -9,11 +9,13 @@ each of them, its vowels alike; so it is moved away from the mean of all the tar
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ssl_vc.voice import PitchRange
 from vocoder.world import World
 
+REMEMBERED = 180_000  # voiced frames, an hour of them, whose median is what is moved
 SHARPER = 1.2  # times as far from the target's mean spectrum; 1.15 to 1.3 are understood as well
 
 
@@ -43,28 +45,30 @@ def world_parts(world: World) -> Parts:
 
 
 class Melody:
-    """The source's melody for one conversion.
+    """The source's melody for one conversion; `heard` tells it of the source, whole or bit by bit.
 
     Args:
         parts: of the frames.
-        own: all of the source's frames (frames, dim).
         target: the voice's F0.
         theirs: all of the voice's frames (frames, dim).
         pitch: `keep` or `match`: moved to the target's median; a number: the source's own, so many semitones higher.
     """
 
-    def __init__(
-        self, parts: Parts, own: Tensor, target: PitchRange | None, theirs: Tensor, pitch: str | float
-    ) -> None:
+    def __init__(self, parts: Parts, target: PitchRange | None, theirs: Tensor, pitch: str | float) -> None:
         self.parts = parts
         self.middle = theirs[:, parts.envelope].float().mean(0)
-        self.moved = self.lifted = 0.0
-        if isinstance(pitch, str):
-            voiced = own[:, parts.voicing] >= 0.5
-            if target is not None and bool(voiced.any()):
-                self.moved = math.log(target.median) - float(own[:, parts.pitch][voiced].median())
-        else:
-            self.lifted = pitch
+        self.target = target if isinstance(pitch, str) else None
+        self.lifted = 0.0 if isinstance(pitch, str) else pitch
+        self.moved = 0.0
+        self._voiced = theirs.new_empty(0)
+
+    def heard(self, own: Tensor) -> None:
+        """Take account of some of the source's frames (frames, dim)."""
+        if self.target is not None:
+            voiced = own[:, self.parts.voicing] >= 0.5
+            self._voiced = torch.cat([self._voiced.to(own), own[:, self.parts.pitch][voiced]])[-REMEMBERED:]
+            if len(self._voiced):
+                self.moved = math.log(self.target.median) - float(self._voiced.median())
 
     def sung(self, selected: Tensor, own: Tensor) -> Tensor:
         """Give the selected frames, sharper, with the source's voicing and loudness, and its pitch where theirs is."""

@@ -164,7 +164,7 @@ def _matched(
     device = extractor.device
     theirs = torch.cat([other.spoken for other in chosen]).to(device)
     pool = Pool(torch.cat([other.matched for other in chosen]).to(device), theirs)
-    melody = None if parts is None else Melody(parts, spoken, None, theirs, 0.0)
+    melody = None if parts is None else Melody(parts, None, theirs, 0.0)
     matches = KNN(k)([own.matched.float().to(device)], pool)
     return torch.cat([piece.cpu() for piece in mixed(matches, [spoken.to(device)], melody, share, Tally())])
 

@@ -247,7 +247,7 @@ def test_world_speaks_sharper_than_a_mean(world, world_anna, heard):
     theirs = world.pool(world_anna).synthesis[:, columns]
     (match,) = KNN(8)(heard.matched(), world.pool(world_anna))
     own = next(iter(heard.spoken()))
-    sung = Melody(world.parts, own, world_anna.pitch, world.pool(world_anna).synthesis, 0).sung(match.frames, own)
+    sung = Melody(world.parts, world_anna.pitch, world.pool(world_anna).synthesis, 0).sung(match.frames, own)
     middle = theirs.float().mean(0)
     torch.testing.assert_close(sung[:, columns] - middle, 1.2 * (match.frames[:, columns] - middle))
 

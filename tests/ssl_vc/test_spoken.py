@@ -6,6 +6,7 @@ from torch.nn.functional import normalize, pad
 
 from pretrain import EncoderConfig, SpeechEncoder
 from ssl_vc.convert import VoiceConverter
+from ssl_vc.evaluate.spectral import mel_distance
 from ssl_vc.extract import Extractor
 from ssl_vc.match.knn import KNN
 from ssl_vc.spoken import Speech, parts_of, through_unvoiced
@@ -80,11 +81,16 @@ def test_a_source_is_heard_once(vc, source, monkeypatch):
     torch.testing.assert_close(spoken, torch.cat(list(Speech(vc.extractor)(source))))
 
 
-def test_the_target_gives_the_spectrum_and_the_source_the_rest(vc, anna, source):
-    given = []
-    hook = vc.vocoder.register_forward_pre_hook(lambda _, args: given.append(args[0][0]))
+def given_to(vocoder, monkeypatch):
+    """Record what a vocoder makes sound of."""
+    given, generate = [], vocoder.generate
+    monkeypatch.setattr(vocoder, "generate", lambda rows: given.append(rows[0]) or generate(rows))
+    return given
+
+
+def test_the_target_gives_the_spectrum_and_the_source_the_rest(vc, anna, source, monkeypatch):
+    given = given_to(vc.vocoder, monkeypatch)
     wav = vc.convert(source, anna, k=3, loudness=None)
-    hook.remove()
     assert len(wav) == len(source)
     frames = given[0]
     heard = vc.encode(source)
@@ -117,3 +123,29 @@ def test_another_encoder_is_refused(vc, anna):
     other = Extractor(SpeechEncoder(EncoderConfig.tiny(**SMALL, cepstra=vc.extractor.spec.cepstra)).eval())
     with pytest.raises(ValueError, match="spoken of this make does not fit this vocoder: encoder is"):
         VoiceConverter(other, "knn", vc.vocoder)
+
+
+def live(vc, wav, voice, **options):
+    stream = vc.stream(voice, **options)
+    return torch.cat([*(stream(chunk) for chunk in wav.split(1_600)), stream.finish()])
+
+
+def test_live_it_is_near_what_convert_gives(vc, anna, speech, monkeypatch):
+    source = speech(4, text=2)
+    wav = live(vc, source, anna, pitch=3, lookahead=1.0)
+    assert len(wav) == len(source)
+    offline = vc.convert(source, anna, pitch=3, loudness=None)
+    other = vc.convert(source, anna, pitch=3, loudness=None, blend=0)
+    late = slice(2 * RATE, None)  # when the clip's mean is known
+    assert mel_distance(offline[late], wav[late]) < 0.4 * mel_distance(offline[late], other[late])
+    given = given_to(vc.vocoder, monkeypatch)
+    assert live(vc, source, anna, blend=0.5).isfinite().all()
+    voiced = torch.cat(
+        [rows[-5:, vc.parts.pitch][rows[-5:, vc.parts.voicing] >= 0.5] for rows in given[len(given) // 2 :]]
+    )
+    assert float(voiced.median().exp()) == pytest.approx((anna.pitch.median * median_pitch(source)) ** 0.5, rel=0.05)
+
+
+def median_pitch(wav):
+    pitch = track_pitch(wav)
+    return float(pitch[pitch > 0].median())
