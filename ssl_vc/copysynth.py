@@ -2,7 +2,8 @@
 
 Nothing is converted, so what the copy loses is what the features lose and what the vocoder gets wrong:
 
-    wav --> mel | mfcc | world | ssl | units --> griffin-lim | world | hifigan | vocos | bigvgan | unit-hifigan --> wav
+    wav --> mel | mfcc | world | ssl | spoken | units
+        --> griffin-lim | world | hifigan | vocos | bigvgan | unit-hifigan --> wav
 """
 
 import shlex
@@ -19,8 +20,8 @@ from pretrain import SpeechEncoder
 from ssl_vc.audio import SAMPLE_RATE, Source, read
 from ssl_vc.device import choose_device
 from ssl_vc.extract import Extractor
-from ssl_vc.features import Analysis, spectral_frames, ssl_frames, synthesize, world_frames
-from ssl_vc.presets import load_encoder
+from ssl_vc.features import Analysis, spectral_frames, spoken_frames, ssl_frames, synthesize, world_frames
+from ssl_vc.presets import load_encoder, load_vocoder
 from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load
 from vocoder.mel import Mel, Mfcc, mel_read
@@ -34,6 +35,7 @@ FITS = {
     "mfcc": _MEL,
     "world": ("world",),
     "ssl": ("hifigan", "vocos", "bigvgan"),
+    "spoken": ("hifigan", "vocos"),
     "units": ("unit-hifigan",),
 }
 PAIRS = [(features, vocoder) for features, vocoders in FITS.items() for vocoder in vocoders]
@@ -82,11 +84,11 @@ def copy_synthesis(
 
     Args:
         source: see `ssl_vc.read`.
-        features: mel, mfcc, world, ssl or units.
+        features: mel, mfcc, world, ssl, spoken or units.
         vocoder: griffin-lim, world, hifigan, vocos, bigvgan or unit-hifigan; `FITS` says which reads what.
         weights: of a trained vocoder: a folder, a file or a hub id (see `vocoder.kinds.load`); of several, the one that
             serves the pair is taken.
-        encoder: whose frames `ssl` are.
+        encoder: whose frames `ssl` are, and whose content `spoken`; its own vocoder speaks where no weights are given.
         layer: which of its layers; the one that the vocoder reads if None.
         device: auto, cpu, cuda, cuda:1 ... or mps.
     """
@@ -129,8 +131,8 @@ class Routes:
 
     def __call__(self, features: str, vocoder: str) -> Route:
         """Make the route of a pair that fits, or say with a `MissingError` what it lacks."""
-        make = {"mel": self._mel, "mfcc": self._mfcc, "world": self._world, "ssl": self._ssl, "units": self._units}
-        analysis, speaker = make[features](vocoder)
+        make = {"mel": self._mel, "mfcc": self._mfcc, "world": self._world, "units": self._units}
+        analysis, speaker = make[features](vocoder) if features in make else self._heard(features, vocoder)
         analysis.require(speaker, f"{features} of this make")
         return Route(analysis, speaker)
 
@@ -160,18 +162,20 @@ class Routes:
             raise MissingError(str(error), "pip install 'ssl-vc[world]'") from None
         return world_frames(world), world
 
-    def _ssl(self, vocoder: str) -> tuple[Analysis, Vocoder]:
+    def _heard(self, features: str, vocoder: str) -> tuple[Analysis, Vocoder]:
+        """Make a route by an encoder's frames, alone (ssl) or with spectrum and pitch beside them (spoken)."""
         if isinstance(self._encoder, str):
-            if ("ssl", vocoder) in self.trained:
+            if (features, vocoder) in self.trained:
                 raise MissingError(self._encoder)
-            more = f"; no weights of a {vocoder} on ssl were given either."
-            raise MissingError(self._encoder.removesuffix(".") + more, self._training("ssl", vocoder))
-        speaker = self._trained("ssl", vocoder)
+            more = f"; no weights of a {vocoder} on {features} were given either."
+            raise MissingError(self._encoder.removesuffix(".") + more, self._training(features, vocoder))
+        speaker = self._trained(features, vocoder)
         layer = speaker.reads.get("layer") if self.layer is None else self.layer
         encoder = self._encoder
         if "normalized" in speaker.reads:  # as the vocoder heard it, whatever the encoder's own habit
             encoder.config = replace(encoder.config, normalized=speaker.reads["normalized"])
-        return ssl_frames(Extractor(encoder, layer, device=str(self.device)), self.encoder), speaker
+        extractor = Extractor(encoder, layer, device=str(self.device))
+        return ssl_frames(extractor, self.encoder) if features == "ssl" else spoken_frames(extractor), speaker
 
     def _units(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         raise MissingError("units need a codebook, and this version has none yet.")
@@ -185,15 +189,28 @@ class Routes:
             return str(error)
 
     def _trained(self, features: str, vocoder: str) -> NeuralVocoder:
-        if speaker := self.trained.get((features, vocoder)):
+        if speaker := self.trained.get((features, vocoder)) or self._own(features, vocoder):
             return speaker
         option = f"--weights runs/{features}-{vocoder}/model"
         reason = f"no weights of a {vocoder} on {features} were given ({option}, once they are trained)"
         raise MissingError(reason, self._training(features, vocoder))
 
+    def _own(self, features: str, vocoder: str) -> NeuralVocoder | None:
+        """The encoder's own vocoder, if it makes this pair."""
+        if features not in ("ssl", "spoken"):
+            return None
+        try:
+            own = load_vocoder(self.encoder)
+        except (ValueError, OSError):
+            return None
+        fits = own is not None and (own.reads.get("kind"), own.config.kind) == (features, vocoder)
+        return own.to(self.device) if own is not None and fits else None
+
     def _training(self, features: str, vocoder: str) -> str:
-        """The command that makes the weights; clips=FOLDER stands for the speech to train on."""
+        """The command that makes the weights; FOLDER stands for the speech to train on."""
         command = f"ssl-vc train-vocoder configs/vocoder/{features}-{vocoder}.yaml -o runs/{features}-{vocoder}"
         if features == "ssl" and isinstance(self._encoder, SpeechEncoder):
             command += f" encoder={shlex.quote(self.encoder)}" + ("" if self.layer is None else f" layer={self.layer}")
+        if features == "spoken":
+            return f"ssl-vc prematch FOLDER -o runs/prematched && {command} clips=runs/prematched/clips.tsv"
         return command + " clips=FOLDER"

@@ -29,6 +29,7 @@ class Features(StrEnum):
     mfcc = "mfcc"
     world = "world"
     ssl = "ssl"
+    spoken = "spoken"
     units = "units"
 
 
@@ -58,7 +59,7 @@ def copy_synth(
     weights: Annotated[
         list[str] | None, typer.Option(help="A trained vocoder: a folder, a file, a hub id; may be repeated.")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="Whose frames ssl is, see extract --model.")] = "tiny",
+    encoder: Annotated[str, typer.Option(help="Whose frames ssl and spoken are, see extract --model.")] = "tiny",
     layer: Annotated[int | None, typer.Option(help="Which layer; the one that the vocoder reads if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
