@@ -183,5 +183,5 @@ def _write_table(folder: Path, clips: Sequence[Clip]) -> None:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(["path", "frames", "speaker", "seconds"])
         for clip in clips:
-            path = os.path.relpath(clip.path.absolute(), folder.absolute())
+            path = os.path.relpath(clip.path.resolve(), folder.resolve())
             table.writerow([path, f"{clip.key}.safetensors", clip.speaker, f"{clip.seconds:.3f}"])

@@ -125,6 +125,14 @@ def test_a_vocoder_learns_from_the_table(recordings, extractor, tmp_path):
     assert sum(pack.lengths) == 7 * 200 and pack.dim == reads["dim"]
 
 
+def test_the_table_finds_its_sounds_from_behind_a_link(recordings, extractor, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "near").symlink_to(tmp_path / "far" / "away")
+    clips = read_manifest(recordings)[:2]
+    list(prematch(clips, tmp_path / "near" / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    assert all(clip.audio.is_file() for clip in find_clips(tmp_path / "near" / "pre" / "clips.tsv"))
+
+
 def test_goes_on_where_it_was(recordings, extractor, tmp_path, monkeypatch):
     clips = read_manifest(recordings)
     list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
