@@ -72,6 +72,7 @@ class TrainConfig:
         decay: of the exponential schedule.
         max_norm: gradients longer than this are shortened; 0 for never.
         average: how much of the averaged generator stays in a step; 0 for none.
+        half: whether the model's weights on disk are rounded to float16, which halves the file.
         precision: `no` (float32) or `bf16`.
         seed: of weights and segments.
         workers: processes that read segments.
@@ -114,6 +115,7 @@ class TrainConfig:
     decay: float = 0.999
     max_norm: float = 0.0
     average: float = 0.999
+    half: bool = False
     precision: str = "no"
     seed: int = 1234
     workers: int = 0

@@ -173,8 +173,7 @@ class Trainer:
 
     def learn(self, segment: Segment) -> dict[str, float]:
         """Take one step, and give its losses (the mean of all processes')."""
-        real, config = segment.wav, self.config
-        # what is random in a step follows from its number, too
+        real, config = segment.wav, self.config  # what is random in a step follows from its number, too:
         torch.manual_seed(config.seed + self.accelerator.num_processes * self.step + self.accelerator.process_index)
         for group in (group for optimizer in self.optimizers.values() for group in optimizer.param_groups):
             group["lr"] = config.learning_rate_at(self.step)
@@ -272,7 +271,8 @@ class Trainer:
             "optimizers": {side: optimizer.state_dict() for side, optimizer in self.optimizers.items()},
         }
         new = self.folder / ".new"
-        self.model().save_pretrained(new / "model")
+        model = self.model()
+        (model.half() if self.config.half else model).save_pretrained(new / "model")
         torch.save(state, new / "state.pt")
         (new / "training.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
         (self.folder / "model").mkdir(exist_ok=True)
