@@ -96,5 +96,5 @@ def check_pitch(pitch: object, takes_pitch: bool) -> None:
     if pitch != "keep" and not takes_pitch:
         raise ValueError(
             f"pitch is {pitch!r}, but this vocoder takes no pitch: it sings what the matched frames say; leave it at "
-            "keep, or take the vocoder 'world'."
+            "keep, or take a vocoder that does, such as tiny's own or 'world'."
         )

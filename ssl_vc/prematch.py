@@ -42,6 +42,7 @@ class PrematchConfig:
         neighbours: how many are averaged.
         blend: of the clips whose frames are mixed, the share of the matched ones.
         mixed: how many of the clips are mixed like that; the others are matched wholly.
+        own: how many of the clips keep their own frames, so that copies of a sound are learned too.
         reference: seconds of other clips that are searched, as far as there are so many.
         seed: of all that is chosen.
     """
@@ -49,6 +50,7 @@ class PrematchConfig:
     neighbours: tuple[int, int] = (1, 8)
     blend: tuple[float, float] = (0.0, 1.0)
     mixed: float = 0.25
+    own: float = 0.0
     reference: tuple[float, float] = (20.0, 300.0)
     seed: int = 0
 
@@ -57,8 +59,9 @@ class PrematchConfig:
             low, high = getattr(self, name)
             if not least <= low <= high:
                 raise ValueError(f"{name} goes from {low} to {high}; give two numbers in order, from {least:g} on.")
-        if not 0 <= self.mixed <= 1:
-            raise ValueError(f"mixed is {self.mixed}; it is a share, from 0 to 1.")
+        for name in ("mixed", "own"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a share, from 0 to 1.")
 
 
 class _Heard(NamedTuple):
@@ -159,7 +162,7 @@ def _matched(
     k = chance.randint(*config.neighbours)
     share = chance.uniform(*config.blend) if chance.random() < config.mixed else 1.0
     spoken = own.spoken.float()
-    if seconds < LEAST:
+    if seconds < LEAST or chance.random() < config.own:
         return spoken
     device = extractor.device
     theirs = torch.cat([other.spoken for other in chosen]).to(device)

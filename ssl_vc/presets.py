@@ -77,11 +77,11 @@ MODELS = {
     for model in (
         Model(
             "tiny",
-            "a small encoder for CPUs, bundled; WORLD speaks",
+            "a small encoder and a small Vocos for CPUs, bundled",
             "MIT",
             encoder=BUNDLED / "tiny" / "encoder",
-            notes="Trained by this repository; its card is models/tiny/README.md in the package. WORLD needs the extra "
-            "`world`.",
+            vocoder=BUNDLED / "tiny" / "vocoder",
+            notes="Trained by this repository; its card is models/tiny/README.md in the package.",
         ),
         Model(
             "untrained",

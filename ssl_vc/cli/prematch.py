@@ -31,6 +31,7 @@ def prematch(
     k: Annotated[tuple[int, int], typer.Option(help="Neighbours: from, to.")] = (1, 8),
     blend: Annotated[tuple[float, float], typer.Option(help="Share of matched frames in mixtures.")] = (0.0, 1.0),
     mixed: Annotated[float, typer.Option(help="How many of the clips are such mixtures, 0 to 1.")] = 0.25,
+    own: Annotated[float, typer.Option(help="How many of the clips keep their own frames, 0 to 1.")] = 0.0,
     reference: Annotated[tuple[float, float], typer.Option(help="Seconds of other clips to match with.")] = (20, 300),
     seed: Annotated[int, typer.Option(help="Of what is random.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
@@ -50,7 +51,7 @@ def prematch(
     from ssl_vc.spoken import parts_of
 
     say_what_is_logged("pretrain")
-    config = PrematchConfig(k, blend, mixed, reference, seed)
+    config = PrematchConfig(k, blend, mixed, own, reference, seed)
     chosen = [clip for clip in read_manifest(clips, split) if not clip.key.startswith(tuple(leave_out or ()))]
     extractor = ssl_vc.Extractor.from_pretrained(model, layer, device=device)
     analysis = spoken_frames(extractor) if features == "spoken" else ssl_frames(extractor, model)

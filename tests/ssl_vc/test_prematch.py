@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,13 +93,24 @@ def test_the_melody_stays(recordings, extractor, tmp_path):
 
 def test_mixtures_lie_between(recordings, extractor, tmp_path):
     clips = read_manifest(recordings)
-    half = PrematchConfig((3, 3), (0.5, 0.5), 1.0, (60.0, 60.0))
+    half = PrematchConfig((3, 3), (0.5, 0.5), 1.0, reference=(60.0, 60.0))
     for name, config in (("whole", PLAIN), ("half", half)):
         list(prematch(clips, tmp_path / name, extractor, ssl_frames(extractor), config=config))
     clip = clips[-1]
     own = extractor(sound(clip), every_hop=True)
     middle = (own + frames_of(tmp_path / "whole", clip)) / 2
     torch.testing.assert_close(frames_of(tmp_path / "half", clip), middle, atol=5e-3, rtol=0)
+
+
+def test_some_clips_keep_their_own_frames(recordings, extractor, tmp_path):
+    clips, analysis = read_manifest(recordings), ssl_frames(extractor)
+    for own in (0.5, 1.0):
+        list(prematch(clips, tmp_path / str(own), extractor, analysis, config=replace(PLAIN, own=own)))
+    kept = [torch.equal(*(frames_of(tmp_path / own, clip) for own in ("0.5", "1.0"))) for clip in clips]
+    assert 0 < sum(kept) < len(clips)
+    for clip in clips:
+        own = extractor(sound(clip), every_hop=True)
+        torch.testing.assert_close(frames_of(tmp_path / "1.0", clip), own, atol=2e-3, rtol=0)
 
 
 def test_choices_differ_from_clip_to_clip_and_not_from_run_to_run(recordings, extractor, tmp_path):
