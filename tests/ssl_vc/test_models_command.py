@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +17,7 @@ from pretrain import EncoderConfig, SpeechEncoder
 from ssl_vc.presets import BUNDLED, MODELS, load_encoder, load_vocoder, model
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 
-TODAY = time.strftime("%Y-%m-%d")
+TODAY = "2026-02-03"
 TINY = MODELS["tiny"]
 
 
@@ -32,6 +31,7 @@ def cache(tmp_path, monkeypatch):
     for name in ("SSL_VC_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SSL_VC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ssl_vc.download.time.strftime", lambda *_: TODAY)
     return tmp_path / "cache"
 
 
