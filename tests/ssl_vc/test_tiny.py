@@ -1,4 +1,4 @@
-"""The bundled model: it is there, small, what its card says, and hears phones whoever speaks."""
+"""The bundled model: it is there, small, what its card says, hears phones whoever speaks, and says them."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,11 @@ import ssl_vc.convert
 from pretrain import SpeechEncoder
 from ssl_vc import Extractor, VoiceConverter
 from ssl_vc.cepstra import DIM as CEPSTRA
+from ssl_vc.evaluate.spectral import mel_distance
 from ssl_vc.presets import BUNDLED
 from vocoder.griffin_lim import GriffinLim
 from vocoder.pitch import track_pitch
+from vocoder.vocos import Vocos
 
 TINY = BUNDLED / "tiny"
 SAMPLES = Path(__file__).parents[2] / "demos" / "samples"
@@ -28,10 +30,20 @@ def extractor():
 
 def test_it_is_small_and_has_a_card():
     files = [path for path in TINY.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 16e6
+    sizes = {name: sum(path.stat().st_size for path in (TINY / name).iterdir()) for name in ("encoder", "vocoder")}
+    assert sizes["encoder"] <= 16e6 and sizes["vocoder"] <= 17e6
+    assert sum(path.stat().st_size for path in files) <= 32e6
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in files)
     card = (TINY / "README.md").read_text(encoding="utf-8")
-    for word in ("speechocean762", "LibriSpeech", "CC BY 4.0", "CC0", "configs/pretrain/tiny.yaml", "Limits"):
+    for word in (
+        "speechocean762",
+        "LibriSpeech",
+        "CC BY 4.0",
+        "CC0",
+        "configs/pretrain/tiny.yaml",
+        "spoken-vocos",
+        "Limits",
+    ):
         assert word in card
 
 
@@ -70,7 +82,7 @@ def test_it_hears_phones_whoever_speaks(extractor):
     assert kept(extractor) > max(0.4, 2 * nothing_learned)
 
 
-@pytest.mark.parametrize("vocoder", ["griffin-lim", "world"])
+@pytest.mark.parametrize("vocoder", [None, "griffin-lim", "world"])
 def test_a_man_speaks_as_a_woman(vocoder):
     if vocoder == "world":
         pytest.importorskip("pyworld", reason="needs the extra `world`")
@@ -83,6 +95,36 @@ def test_a_man_speaks_as_a_woman(vocoder):
     assert now == pytest.approx(high, rel=0.12)
 
 
+@pytest.fixture(scope="module")
+def vc():
+    return VoiceConverter.from_pretrained()
+
+
+def test_its_own_vocoder_speaks_and_needs_no_other_package(vc):
+    assert isinstance(vc.vocoder, Vocos) and vc.vocoder.config.harmonic
+    assert vc.vocoder.reads["encoder"] == vc.extractor.spec.encoder
+
+
+def test_a_copy_is_as_the_original():
+    """Envelope and melody come back; random weights, and other frames, do not do that."""
+    wav = ssl_vc.read(SAMPLES / "source.flac")
+    copy = ssl_vc.copy_synthesis(wav, "spoken", "vocos")
+    assert len(copy) == len(wav)
+    assert mel_distance(wav, copy) < 0.6
+    heard, again = track_pitch(wav), track_pitch(copy)
+    both = (heard > 0) & (again > 0)
+    assert float(both.float().mean()) > 0.8 * float((heard > 0).float().mean())
+    assert float((heard / again)[both].log2().abs().median()) < 0.02
+
+
+def test_the_pitch_can_be_chosen(vc):
+    source, target = (ssl_vc.read(SAMPLES / f"{name}.flac") for name in ("source", "target"))
+    voice, heard = vc.enroll(target[: 12 * 16_000]), vc.encode(source)
+    own, higher = (track_pitch(vc.convert(heard, voice, pitch=pitch)) for pitch in (0, 4))
+    assert float(own[own > 0].median()) == pytest.approx(median_pitch(source), rel=0.05)
+    assert float(higher[higher > 0].median() / own[own > 0].median()) == pytest.approx(2 ** (4 / 12), rel=0.05)
+
+
 def test_without_world_griffin_lim_speaks(monkeypatch, caplog):
     def missing():
         raise ValueError("WORLD needs pyworld, which is not installed; pip install 'ssl-vc[world]'.")
@@ -91,3 +133,8 @@ def test_without_world_griffin_lim_speaks(monkeypatch, caplog):
     vc = VoiceConverter.from_pretrained("untrained")
     assert isinstance(vc.vocoder, GriffinLim)
     assert "griffin-lim speaks" in caplog.text and "pip install 'ssl-vc[world]'" in caplog.text
+
+
+def median_pitch(wav):
+    pitch = track_pitch(wav)
+    return float(pitch[pitch > 0].median())
