@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 NOISE = 500  # frames of noise, after which it comes again
 LEVEL = 0.1  # of the noise; that of the pulses is about as much
-MARKS = 2  # numbers that are put behind a frame's own
 
 
 class Mark(NamedTuple):
