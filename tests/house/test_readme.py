@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "configs", folder / "configs")  # a reader stands in the repository
     shutil.copytree(ROOT / "demos" / "samples", folder / "demos" / "samples")
-    job = SETUPS[0].split("; } && ")[1].replace(".venv/bin/", "")
+    job = SETUPS[0].split(" && ")[2].replace(".venv/bin/", "")
     assert "converted.wav" in run(["bash", "-euc", job], folder)
     for name, sample in (("clip", "source"), ("target", "target")):  # the reader's own recordings, shorter
         ssl_vc.write(
