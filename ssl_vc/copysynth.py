@@ -189,22 +189,23 @@ class Routes:
             return str(error)
 
     def _trained(self, features: str, vocoder: str) -> NeuralVocoder:
-        if speaker := self.trained.get((features, vocoder)) or self._own(features, vocoder):
+        if speaker := self.trained.get((features, vocoder)):
             return speaker
+        own = self._own if features in ("ssl", "spoken") else None
+        if own is not None and (own.reads.get("kind"), own.config.kind) == (features, vocoder):
+            return own
         option = f"--weights runs/{features}-{vocoder}/model"
         reason = f"no weights of a {vocoder} on {features} were given ({option}, once they are trained)"
         raise MissingError(reason, self._training(features, vocoder))
 
-    def _own(self, features: str, vocoder: str) -> NeuralVocoder | None:
-        """The encoder's own vocoder, if it makes this pair."""
-        if features not in ("ssl", "spoken"):
-            return None
+    @cached_property
+    def _own(self) -> NeuralVocoder | None:
+        """The encoder's own vocoder, loaded once, if it has any."""
         try:
             own = load_vocoder(self.encoder)
         except (ValueError, OSError):
             return None
-        fits = own is not None and (own.reads.get("kind"), own.config.kind) == (features, vocoder)
-        return own.to(self.device) if own is not None and fits else None
+        return None if own is None else own.to(self.device)
 
     def _training(self, features: str, vocoder: str) -> str:
         """The command that makes the weights; FOLDER stands for the speech to train on."""

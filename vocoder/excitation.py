@@ -47,8 +47,7 @@ class Excitation(nn.Module):
         frames = frames.float()
         f0 = self._f0(frames).double()
         if before is None:
-            start = torch.rand(2, len(frames), dtype=torch.float64, device=frames.device) if self.training else None
-            cycles, number = (f0.new_zeros(2, len(frames)) if start is None else start).unbind(0)
+            cycles, number = f0.new_empty(2, len(frames)).uniform_() if self.training else f0.new_zeros(2, len(frames))
             before = Mark(f0[:, 0], cycles - f0[:, 0] * self.hop_length / self.sample_rate, (NOISE * number).floor())
         means = (torch.cat([before.f0[:, None], f0[:, :-1]], 1) + f0) / 2
         cycles = before.cycles[:, None] + (means * self.hop_length / self.sample_rate).cumsum(1)

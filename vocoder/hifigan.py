@@ -124,7 +124,8 @@ class HiFiGAN(NeuralVocoder):
         self.lin_pre = nn.Linear(self._width(), width) if config.projection else nn.Identity()
         self.conv_pre = nn.Conv1d(width, config.channels, 7, padding=3)
         self.ups, self.resblocks, self.sources = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        self.excitation = Excitation(config.sample_rate, config.hop_length) if config.harmonic else None
+        if config.harmonic:
+            self.excitation = Excitation(config.sample_rate, config.hop_length)
         channels, step = config.channels, config.hop_length
         for rate, kernel in zip(config.rates, config.kernels, strict=True):
             step //= rate
@@ -177,10 +178,6 @@ class HiFiGAN(NeuralVocoder):
         dtype = self.conv_pre.weight.dtype
         source = None if self.excitation is None else torch.stack(self.excitation(frames), 1).to(dtype)
         return self.upsample(self.lin_pre(frames[..., : self.dim].to(dtype)).transpose(1, 2), source)
-
-    def mark(self, frames: Tensor, before: Any = None) -> tuple[Tensor, Any]:
-        """Put behind frames (batch, frames, dim) what they know of those before them."""
-        return super().mark(frames) if self.excitation is None else self.excitation.mark(frames, before)
 
     def upsample(self, x: Tensor, source: Tensor | None = None) -> Tensor:
         """Map what the first convolution hears (batch, width, frames) to sound (batch, frames * hop).

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from vocoder.excitation import Excitation
 from vocoder.protocol import by_row
 
 CORE = 250  # frames, 5 s: longer windows are no faster, and hold more memory
@@ -77,6 +78,7 @@ class NeuralVocoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         super().__init__()
         self.config = config
         self.dim, self.sample_rate, self.hop_length = config.dim, config.sample_rate, config.hop_length
+        self.excitation: Excitation | None = None  # of a kind that is `harmonic`
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class NeuralVocoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         Returns:
             the frames, and what is to be given with the next ones.
         """
-        return frames, None
+        return (frames, None) if self.excitation is None else self.excitation.mark(frames, before)
 
     @torch.no_grad()
     def stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:

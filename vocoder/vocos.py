@@ -11,7 +11,7 @@ With `harmonic` it says not a spectrum but what becomes of the spectra of pulses
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from omegaconf import OmegaConf
@@ -92,7 +92,8 @@ class Vocos(NeuralVocoder):
         self.out = nn.Linear(config.width, config.spectra * self.kinds * self.bins)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
         self.apply(_narrow)
-        self.excitation = Excitation(config.sample_rate, config.hop) if config.harmonic else None
+        if config.harmonic:
+            self.excitation = Excitation(config.sample_rate, config.hop)
         self.context = (config.depth + 1) * (KERNEL // 2) + math.ceil(config.n_fft / config.hop)
 
     @classmethod
@@ -147,10 +148,6 @@ class Vocos(NeuralVocoder):
             pulses, noise = (spectrum(each, window, step, self.config.padding) for each in self.excitation(frames))
             spectra = spectra * pulses + breath[0].exp().clamp(max=100.0) * noise
         return sound(spectra, window, step, self.config.padding)
-
-    def mark(self, frames: Tensor, before: Any = None) -> tuple[Tensor, Any]:
-        """Put behind frames (batch, frames, dim) what they know of those before them."""
-        return super().mark(frames) if self.excitation is None else self.excitation.mark(frames, before)
 
 
 class ConvNeXtBlock(nn.Module):
