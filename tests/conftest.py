@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from ssl_vc.cli import main
+from vocoder.pitch import track_pitch
 
 GOLDEN = Path(__file__).parent / "golden"
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
@@ -84,3 +85,14 @@ def speech():
         return 0.4 * wav / wav.abs().max()
 
     return say
+
+
+@pytest.fixture(scope="session")
+def median_pitch():
+    """Measure the median F0 in Hz of a 16 kHz wav (samples,)."""
+
+    def measure(wav):
+        pitch = track_pitch(wav)
+        return float(pitch[pitch > 0].median())
+
+    return measure

@@ -73,11 +73,6 @@ def heard(world, source):
     return world.encode(source)  # WORLD's analysis is slow
 
 
-def median_pitch(wav):
-    pitch = track_pitch(wav)
-    return float(pitch[pitch > 0].median())
-
-
 @pytest.mark.parametrize("samples", [400, 719, 16_000, 16_001, 16_319, 16_320, 16_321])
 def test_exactly_as_long_as_the_source(vc, anna, source, samples):
     assert vc.convert(source[:samples], anna).shape == (samples,)
@@ -196,7 +191,7 @@ def test_one_source_is_heard_once_for_many_voices(vc, anna, source, monkeypatch)
 
 
 @needs_world
-def test_world_sounds_like_the_target(world, world_anna, heard, source, speech, monkeypatch):
+def test_world_sounds_like_the_target(world, world_anna, heard, source, speech, monkeypatch, median_pitch):
     """No trained vocoder, and not even a trained encoder: yet F0 and spectrum move to the target's."""
     monkeypatch.setattr(world, "parts", world.parts._replace(sharper=1.0))  # this distance likes what is flat
     own = speech(3, text=2, **WOMAN)  # the target's own reading, with the same timing
@@ -211,7 +206,7 @@ def test_world_sounds_like_the_target(world, world_anna, heard, source, speech, 
 
 
 @needs_world
-def test_world_at_another_rate(extractor, source):
+def test_world_at_another_rate(extractor, source, median_pitch):
     vc = VoiceConverter(extractor, "knn", World(WorldConfig(24_000, 480)))
     wav = vc.convert(source[:16_000], vc.enroll((source, RATE)))
     assert len(wav) == 24_000
@@ -253,7 +248,7 @@ def test_world_speaks_sharper_than_a_mean(world, world_anna, heard):
 
 
 @needs_world
-def test_pitch_in_semitones_is_from_the_sources_own(world, world_anna, heard, source):
+def test_pitch_in_semitones_is_from_the_sources_own(world, world_anna, heard, source, median_pitch):
     own, higher = (median_pitch(world.convert(heard, world_anna, pitch=pitch)) for pitch in (0, 5))
     assert own == pytest.approx(median_pitch(source), rel=0.03)
     assert higher == pytest.approx(own * 2 ** (5 / 12), rel=0.03)
@@ -262,7 +257,7 @@ def test_pitch_in_semitones_is_from_the_sources_own(world, world_anna, heard, so
 
 
 @needs_world
-def test_world_blend(world, world_anna, heard, source):
+def test_world_blend(world, world_anna, heard, source, median_pitch):
     copy = world.vocoder.synthesize(next(iter(heard.spoken())))[: len(source)]
     assert torch.equal(world.convert(heard, world_anna, blend=0, loudness=None), copy)
     half = median_pitch(world.convert(heard, world_anna, blend=0.5))
@@ -277,7 +272,7 @@ def test_world_is_exactly_as_long(world, world_anna, source, samples):
     assert len(world.convert(source[4000 : 4000 + samples], world_anna, speed=0.7)) == round(samples / 0.7)
 
 
-def test_a_spectrogram_voice(extractor, speech, source):
+def test_a_spectrogram_voice(extractor, speech, source, median_pitch):
     """Matched in SSL frames, spoken from mel frames: Griffin-Lim needs no training either."""
     vc = VoiceConverter(extractor, "knn", GriffinLim(Mel()))
     voice = vc.enroll((speech(8, text=1, **WOMAN), RATE))
