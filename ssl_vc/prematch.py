@@ -8,9 +8,6 @@ Here the number of neighbours, the share of matched frames and the length of the
 users choose them too.
 """
 
-import csv
-import json
-import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,14 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pretrain.manifest import BROKEN, Clip, decode, name_left_out
 from ssl_vc.extract import Extractor
 from ssl_vc.features import Analysis
-from ssl_vc.files import replacing
 from ssl_vc.flow import Tally, mixed
+from ssl_vc.frame_folder import begin, file_of, write_frames, write_table
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
 from ssl_vc.melody import Melody, Parts
@@ -91,45 +87,28 @@ def prematch(
         config: see `PrematchConfig`.
     """
     folder, config = Path(folder), config or PrematchConfig()
-    kept, left_out = _same(folder, analysis, config), []
+    kept, left_out = begin(folder, [dict(analysis.made_by), vars(config)]), []
     done: list[Clip] = []
     for _, group in groupby(sorted(clips, key=_speaker), key=_speaker):
         several = list(group)
-        if not (kept and all(_file(folder, clip).is_file() for clip in several)):
+        if not (kept and all(file_of(folder, clip).is_file() for clip in several)):
             heard, broken = _hear(several, extractor, analysis)
             left_out += broken
             several = [each.clip for each in heard]
             for index, own in enumerate(heard):
-                if not (kept and _file(folder, own.clip).is_file()):
-                    _write(_file(folder, own.clip), _matched(index, heard, parts, config, extractor), analysis)
+                if not (kept and file_of(folder, own.clip).is_file()):
+                    frames = _matched(index, heard, parts, config, extractor)
+                    write_frames(file_of(folder, own.clip), frames, analysis.made_by)
         done += several
         yield from several
     name_left_out(left_out)
     if not done:
         raise ValueError(f"none of {len(clips)} clips can be heard; the first: {(left_out or ['there are none'])[0]}.")
-    _write_table(folder, done)
+    write_table(folder, done)
 
 
 def _speaker(clip: Clip) -> tuple[str, str]:
     return clip.speaker, "" if clip.speaker else clip.key
-
-
-def _file(folder: Path, clip: Clip) -> Path:
-    return folder / f"{clip.key}.safetensors"
-
-
-def _same(folder: Path, analysis: Analysis, config: PrematchConfig) -> bool:
-    """Tell whether the folder holds frames of this make; else begin it."""
-    told = json.dumps([dict(analysis.made_by), vars(config)], sort_keys=True)
-    note = folder / "made_of.json"
-    if note.is_file() and note.read_text(encoding="utf-8") == told:
-        return True
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty, and what it holds was made otherwise; remove it, or take another.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(note) as part:
-        part.write_text(told, encoding="utf-8")
-    return False
 
 
 @torch.no_grad()
@@ -170,21 +149,3 @@ def _matched(
     melody = None if parts is None else Melody(parts, None, theirs, 0.0)
     matches = KNN(k)([own.matched.float().to(device)], pool)
     return torch.cat([piece.cpu() for piece in mixed(matches, [spoken.to(device)], melody, share, Tally())])
-
-
-def _write(path: Path, frames: Tensor, analysis: Analysis) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {name: fact for name, fact in analysis.made_by.items() if name not in ("kind", "dim")}
-    with replacing(path) as part:
-        save_file(
-            {"frames": frames.half().contiguous()}, part, {"kind": analysis.made_by["kind"], "spec": json.dumps(facts)}
-        )
-
-
-def _write_table(folder: Path, clips: Sequence[Clip]) -> None:
-    with replacing(folder / "clips.tsv") as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(["path", "frames", "speaker", "seconds"])
-        for clip in clips:
-            path = os.path.relpath(clip.path.resolve(), folder.resolve())
-            table.writerow([path, f"{clip.key}.safetensors", clip.speaker, f"{clip.seconds:.3f}"])

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,3 +216,18 @@ def test_the_command(recordings, extractor, tmp_path, capsys):
     assert run("prematch", recordings, "-o", recordings / "man" / "0.wav") == 2
     assert run("prematch", tmp_path / "nowhere", "-o", tmp_path / "x") == 1
     assert "there are no clips at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("away", ["absolute", "above"])
+def test_frames_stay_in_their_folder_wherever_the_clips_are(recordings, extractor, tmp_path, away):
+    """Two clips of one name, listed by absolute paths or from above, are kept apart, and nothing is put beside them."""
+    before = sorted(recordings.rglob("*"))
+    files = [recordings / speaker / "0.wav" for speaker in ("man", "woman")]
+    listed = [path if away == "absolute" else Path(os.path.relpath(path, tmp_path)) for path in files]
+    table = tmp_path / "listed.tsv"
+    table.write_text("path\n" + "".join(f"{path}\n" for path in listed), encoding="utf-8")
+    done = list(prematch(read_manifest(table), tmp_path / "pre", extractor, ssl_frames(extractor)))
+    assert len(done) == 2 and sorted(recordings.rglob("*")) == before
+    clips = find_clips(tmp_path / "pre" / "clips.tsv")
+    assert len({clip.frames for clip in clips}) == 2
+    assert all(clip.audio.is_file() and clip.frames.resolve().parent == tmp_path / "pre" for clip in clips)
