@@ -1,0 +1,1 @@
+"""Text to speech: text to frames that any voice is matched with."""
