@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # these load torch, which a look at the table need not wait f
 
 BUNDLED = Path(__file__).parent / "models"
 POSSIBLE = (
-    "'tiny' (bundled), 'knn-vc' (WavLM-Large, fetched on first use), 'untrained' (random weights), a folder, a .pt "
-    "file, or a hub id such as microsoft/wavlm-large"
+    "'tiny' and 'tiny-hifigan' (bundled), 'knn-vc' (WavLM-Large, fetched on first use), 'untrained' (random weights), "
+    "a folder, a .pt file, or a hub id such as microsoft/wavlm-large"
 )
 
 
@@ -84,6 +84,14 @@ MODELS = {
             notes="Trained by this repository; its card is models/tiny/README.md in the package.",
         ),
         Model(
+            "tiny-hifigan",
+            "the encoder of `tiny`, whose voices it reads, and a slim HiFi-GAN, not yet as good as the Vocos; bundled",
+            "MIT",
+            encoder=BUNDLED / "tiny" / "encoder",
+            vocoder=BUNDLED / "tiny" / "hifigan",
+            notes="Trained by this repository; its card is models/tiny/README.md in the package.",
+        ),
+        Model(
             "untrained",
             "an encoder with random weights, always the same: to try the machinery, not to hear words",
             "MIT",
@@ -101,6 +109,15 @@ def model(name: str) -> Model:
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; possible are {', '.join(MODELS)}.")
     return MODELS[name]
+
+
+def bundled_beside(name: str) -> list[str]:
+    """Name a model, then the others that are bundled with the same encoder: each has a vocoder for its frames."""
+    known = MODELS.get(name)
+    if known is None or not known.bundled:
+        return [name]
+    others = [each.name for each in MODELS.values() if each.bundled and each.encoder == known.encoder]
+    return [name, *(other for other in others if other != name)]
 
 
 def load_encoder(name: str, normalized: bool | None = None, *, offline: bool = False) -> "SpeechEncoder":

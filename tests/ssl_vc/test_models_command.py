@@ -78,7 +78,7 @@ def sha256(path):
 
 
 def test_the_table():
-    assert list(MODELS) == ["tiny", "untrained", "knn-vc", "knn-vc-plain"]
+    assert list(MODELS) == ["tiny", "tiny-hifigan", "untrained", "knn-vc", "knn-vc-plain"]
     assert TINY.encoder == BUNDLED / "tiny" / "encoder"
     release = "https://github.com/bshall/knn-vc/releases/download/v0.1"
     for name, generator in (("knn-vc", "prematch_g_02500000.pt"), ("knn-vc-plain", "g_02500000.pt")):
@@ -87,7 +87,8 @@ def test_the_table():
         assert [part.url for part in known.assets] == [f"{release}/WavLM-Large.pt", f"{release}/{generator}"]
         assert {part.model for part in known.assets} == {name}
         assert {part.sha256 for part in known.assets} == {None}  # the publisher gives none, and none is invented
-    with pytest.raises(ValueError, match=r"no model 'nobody'; possible are tiny, untrained, knn-vc, knn-vc-plain\.$"):
+    possible = "tiny, tiny-hifigan, untrained, knn-vc, knn-vc-plain"
+    with pytest.raises(ValueError, match=rf"no model 'nobody'; possible are {possible}\.$"):
         model("nobody")
 
 
@@ -191,7 +192,7 @@ def test_vocoders_of_every_kind_are_found(tmp_path, pair, golden):
     with pytest.raises(ValueError, match=r"broken\.pt is no readable checkpoint"):
         load_vocoder(str(tmp_path / "broken.pt"))
     for name in ("nobody", str(tmp_path / "nowhere" / "at all")):
-        with pytest.raises(ValueError, match=r"there is no model .*; possible are 'tiny' \(bundled\), 'knn-vc'"):
+        with pytest.raises(ValueError, match=r"there is no model .*; possible are 'tiny' and 'tiny-hifigan' \(bundled"):
             load_vocoder(name)
 
 
@@ -232,11 +233,11 @@ def test_list(run, cache, monkeypatch, tmp_path):
     lines = out.splitlines()
     assert [line.split()[0] for line in lines] == ["name", *MODELS]
     assert lines[1].endswith("not in this version")
-    assert lines[2].endswith("bundled")
-    assert lines[3].split()[-4:] == ["1.33", "GB", "to", "fetch"]
-    assert lines[4].endswith("not known  to fetch")
-    assert "16000 Hz" in lines[3]
-    assert "MIT" in lines[3]
+    assert lines[2].endswith("bundled") and lines[3].endswith("bundled")
+    assert lines[4].split()[-4:] == ["1.33", "GB", "to", "fetch"]
+    assert lines[5].endswith("not known  to fetch")
+    assert "16000 Hz" in lines[4]
+    assert "MIT" in lines[4]
 
 
 def test_list_as_json(run, published):
@@ -245,7 +246,7 @@ def test_list_as_json(run, published):
     assert status == 0
     assert [each["name"] for each in facts] == list(MODELS)
     assert {"what", "licence", "sample_rate", "size", "state", "files"} <= set(facts[0])
-    assert facts[2]["size"] == sum(each["size"] for each in facts[2]["files"])
+    assert facts[3]["size"] == sum(each["size"] for each in facts[3]["files"])
 
 
 def test_fetch_verifies_and_says_what_is_pinned(run, published, cache):
@@ -265,7 +266,7 @@ def test_fetch_verifies_and_says_what_is_pinned(run, published, cache):
     assert facts[0]["pinned"] == TODAY
     assert facts[0]["model"] == "knn-vc"
     _, out, _ = run("models", "list")
-    assert [line.split()[-1] for line in out.splitlines()[3:]] == ["fetched", "fetch"]
+    assert [line.split()[-1] for line in out.splitlines()[4:]] == ["fetched", "fetch"]
 
 
 def test_fetch_reads_every_byte(run, published, cache):

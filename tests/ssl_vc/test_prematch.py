@@ -210,7 +210,7 @@ def test_the_command(recordings, extractor, tmp_path, capsys):
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert {row["speaker"] for row in rows} == {"man", "woman"}
     assert run(*order) == 0
-    assert "6 clips, 0.01 h of 195 numbers a frame" in capsys.readouterr().out
+    assert "6 clips, 0.01 h of 275 numbers a frame" in capsys.readouterr().out
     assert run("prematch", recordings, "-o", tmp_path / "pre", "--model", encoder, "--features", "ssl") == 1
     assert "was made otherwise" in capsys.readouterr().err
     assert run("prematch", recordings, "-o", recordings / "man" / "0.wav") == 2
