@@ -26,6 +26,7 @@ from torch import Tensor
 from ssl_vc.files import replacing
 
 SAMPLE_RATE = 16_000
+LOUDNESS = -16.0  # LUFS, of what is given to listen to
 MAX_HOURS = 6
 
 Array: TypeAlias = npt.NDArray[Any]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssl_vc import report
-from ssl_vc.audio import SAMPLE_RATE, Source, normalize_loudness, read
+from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, Source, normalize_loudness, read
 from ssl_vc.batch import Job, Result, convert_batch
 from ssl_vc.encoded import Encoded
 from ssl_vc.enroll import build_voice
@@ -35,7 +35,6 @@ from vocoder.world import World
 
 log = logging.getLogger(__name__)
 
-LOUDNESS = -16.0  # LUFS
 FAR = 0.5  # of a source's frames farther away than the voice reaches are worth a warning
 
 

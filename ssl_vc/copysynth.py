@@ -9,7 +9,7 @@ Nothing is converted, so what the copy loses is what the features lose and what 
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike, fspath
 from typing import NamedTuple, TypeAlias
 
@@ -21,7 +21,8 @@ from ssl_vc.audio import SAMPLE_RATE, Source, read
 from ssl_vc.device import choose_device
 from ssl_vc.extract import Extractor
 from ssl_vc.features import Analysis, spectral_frames, spoken_frames, ssl_frames, synthesize, world_frames
-from ssl_vc.presets import load_encoder, load_vocoder
+from ssl_vc.presets import BUNDLED, bundled_beside, load_encoder, load_vocoder
+from ssl_vc.units.codec import UnitCodec, is_codec
 from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load
 from vocoder.mel import Mel, Mfcc, mel_read
@@ -36,7 +37,7 @@ FITS = {
     "world": ("world",),
     "ssl": ("hifigan", "vocos", "bigvgan"),
     "spoken": ("hifigan", "vocos"),
-    "units": ("unit-hifigan",),
+    "units": ("vocos", "unit-hifigan"),
 }
 PAIRS = [(features, vocoder) for features, vocoders in FITS.items() for vocoder in vocoders]
 COEFFICIENTS = 40  # of an MFCC: with 24, as recognisers have them, no melody is left
@@ -86,8 +87,8 @@ def copy_synthesis(
         source: see `ssl_vc.read`.
         features: mel, mfcc, world, ssl, spoken or units.
         vocoder: griffin-lim, world, hifigan, vocos, bigvgan or unit-hifigan; `FITS` says which reads what.
-        weights: of a trained vocoder: a folder, a file or a hub id (see `vocoder.kinds.load`); of several, the one that
-            serves the pair is taken.
+        weights: of a trained vocoder: a folder, a file or a hub id (see `vocoder.kinds.load`), or a folder that holds
+            units and their vocoder (see `ssl_vc.units`); of several, the one that serves the pair is taken.
         encoder: whose frames `ssl` are, and whose content `spoken`; its own vocoder speaks where no weights are given.
         layer: which of its layers; the one that the vocoder reads if None.
         device: auto, cpu, cuda, cuda:1 ... or mps.
@@ -120,9 +121,15 @@ class Routes:
     ) -> None:
         self.encoder, self.layer, self.device = encoder, layer, choose_device(device)
         self.trained: dict[tuple[str, str], NeuralVocoder] = {}
+        self.units: list[str] = ["tiny"] if encoder == "tiny" else []
         for name in [weights] if isinstance(weights, str | PathLike) else weights or []:
+            if is_codec(name):
+                self.units.insert(0, fspath(name))
+                continue
             vocoder = load(fspath(name))
             pair = vocoder.reads.get("kind", "unknown"), vocoder.config.kind
+            if pair[0] == "units":
+                raise ValueError(f"{name} speaks units, and has none of its own; give the folder `codec` around it.")
             if pair not in PAIRS:
                 raise ValueError(f"{name} is a {pair[1]} on {pair[0]} features, which no pair here needs.")
             if pair in self.trained:
@@ -178,7 +185,25 @@ class Routes:
         return ssl_frames(extractor, self.encoder) if features == "ssl" else spoken_frames(extractor), speaker
 
     def _units(self, vocoder: str) -> tuple[Analysis, Vocoder]:
-        raise MissingError("units need a codebook, and this version has none yet.")
+        """Make a route by a codec, which loses what its files lose: runs of units, codes of pitch, the voice's mean."""
+        if isinstance(self._encoder, str):
+            raise MissingError(self._encoder)
+        for codec in self._codecs:
+            if isinstance(codec.vocoder, NeuralVocoder) and codec.vocoder.config.kind == vocoder:
+                frames = partial(_by_units, codec)
+                return Analysis(frames, codec.speech.made_by, f"{codec.book.clusters} units"), codec.vocoder
+        recipe = "unit-hifigan" if vocoder == "unit-hifigan" else "tiny"
+        raise MissingError(
+            f"no units with a {vocoder} were given (--weights runs/units/codec, once they are trained)",
+            f"ssl-vc train-units configs/units/{recipe}.yaml -o runs/units clips=FOLDER",
+        )
+
+    @cached_property
+    def _codecs(self) -> list[UnitCodec]:
+        """The codecs, loaded once; the bundled one only where it is of this version."""
+        assert isinstance(self._encoder, SpeechEncoder)
+        found = [name for name in self.units if name != "tiny" or is_codec(BUNDLED / "tiny" / "units")]
+        return [UnitCodec.from_pretrained(name, encoder=self._encoder, device=str(self.device)) for name in found]
 
     @cached_property
     def _encoder(self) -> SpeechEncoder | str:
@@ -191,21 +216,24 @@ class Routes:
     def _trained(self, features: str, vocoder: str) -> NeuralVocoder:
         if speaker := self.trained.get((features, vocoder)):
             return speaker
-        own = self._own if features in ("ssl", "spoken") else None
-        if own is not None and (own.reads.get("kind"), own.config.kind) == (features, vocoder):
+        if features in ("ssl", "spoken") and (own := self._own.get((features, vocoder))):
             return own
         option = f"--weights runs/{features}-{vocoder}/model"
         reason = f"no weights of a {vocoder} on {features} were given ({option}, once they are trained)"
         raise MissingError(reason, self._training(features, vocoder))
 
     @cached_property
-    def _own(self) -> NeuralVocoder | None:
-        """The encoder's own vocoder, loaded once, if it has any."""
-        try:
-            own = load_vocoder(self.encoder)
-        except (ValueError, OSError):
-            return None
-        return None if own is None else own.to(self.device)
+    def _own(self) -> dict[tuple[str, str], NeuralVocoder]:
+        """The encoder's own vocoders, loaded once, by what they read and are."""
+        own: dict[tuple[str, str], NeuralVocoder] = {}
+        for name in bundled_beside(self.encoder):
+            try:
+                speaker = load_vocoder(name)
+            except (ValueError, OSError):
+                continue
+            if speaker is not None:
+                own.setdefault((speaker.reads.get("kind", "unknown"), speaker.config.kind), speaker.to(self.device))
+        return own
 
     def _training(self, features: str, vocoder: str) -> str:
         """The command that makes the weights; FOLDER stands for the speech to train on."""
@@ -215,3 +243,7 @@ class Routes:
         if features == "spoken":
             return f"ssl-vc prematch FOLDER -o runs/prematched && {command} clips=runs/prematched/clips.tsv"
         return command + " clips=FOLDER"
+
+
+def _by_units(codec: UnitCodec, wav: Tensor) -> list[Tensor]:
+    return [codec.frames(codec.encode(wav))]

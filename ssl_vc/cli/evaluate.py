@@ -69,7 +69,7 @@ def evaluate(
     ] = None,
     beside: Annotated[
         list[str] | None,
-        typer.Option(help="Judge too: mel-knn (nothing learned), or copy-synthesis: mel/griffin-lim, world/world ..."),
+        typer.Option(help="Judge too: mel-knn (nothing learned), units, units-frames, or copies: mel/griffin-lim, ..."),
     ] = None,
     weights: Annotated[list[str] | None, typer.Option(help="Of vocoders for copy-synthesis.")] = None,
     model: Annotated[str | None, typer.Option(help=MODEL, show_default="tiny")] = None,
@@ -220,13 +220,23 @@ def _beside(
     memory: "Memory",
 ) -> "Iterator[System]":
     from ssl_vc.copysynth import Routes
-    from ssl_vc.evaluate.systems import MEL, CopySynthesis, mel_knn
+    from ssl_vc.evaluate.systems import MEL, UNIT_FRAMES, UNITS, ByUnits, CopySynthesis, mel_knn
+    from ssl_vc.units.codec import UnitCodec, is_codec
 
     routes = Routes(weights, encoder, layer, device)
     for name in names:
-        if name != MEL and "/" not in name:
-            raise typer.BadParameter(f"there is no {name!r} to judge beside; possible are {MEL} and FEATURES/VOCODER")
-        yield mel_knn(device, memory) if name == MEL else CopySynthesis(name, routes)
+        if name == MEL:
+            yield mel_knn(device, memory)
+        elif name in (UNITS, UNIT_FRAMES):
+            codec = UnitCodec.from_pretrained(
+                next(filter(is_codec, weights or ()), "tiny"), encoder=encoder, device=device
+            )
+            yield ByUnits(name, codec, ssl_vc.VoiceConverter.from_pretrained(encoder, device=device))
+        elif "/" in name:
+            yield CopySynthesis(name, routes)
+        else:
+            possible = f"{MEL}, {UNITS}, {UNIT_FRAMES} and FEATURES/VOCODER"
+            raise typer.BadParameter(f"there is no {name!r} to judge beside; possible are {possible}")
 
 
 def _conversions(

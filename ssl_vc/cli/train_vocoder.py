@@ -39,7 +39,14 @@ def train_vocoder(
     trainer = _trainer(recipe, output)
     if resume:
         trainer.resume()
-    started, first = time.perf_counter(), trainer.step
+    watched(trainer, as_json)
+    if trainer.main:
+        say("done", f"step {trainer.step}; the model is in {output / 'model'}")
+
+
+def watched(trainer: "Trainer", as_json: bool) -> None:
+    """Train to the last step, and report losses on the way."""
+    recipe, started, first = trainer.config, time.perf_counter(), trainer.step
     with tqdm(total=recipe.steps, initial=first, unit="step", disable=None if trainer.main else True) as bar:
 
         def watch(step: int, losses: dict[str, float]) -> None:
@@ -52,8 +59,6 @@ def train_vocoder(
                 tqdm.write(line if as_json else f"step {step}: {text}; {rate:.1f} steps/s")
 
         trainer.run(watch)
-    if trainer.main:
-        say("done", f"step {trainer.step}; the model is in {output / 'model'}")
 
 
 def _trainer(recipe: "TrainConfig", folder: Path) -> "Trainer":

@@ -14,10 +14,11 @@ from ssl_vc.evaluate.mel_frames import MelExtractor
 from ssl_vc.evaluate.memory import Memory
 from ssl_vc.evaluate.pairs import Pair
 from ssl_vc.files import printable
+from ssl_vc.units.codec import UnitCodec
 from ssl_vc.voice import Voice
 from vocoder.world import World
 
-MEL = "mel-knn"
+MEL, UNITS, UNIT_FRAMES = "mel-knn", "units", "units-frames"
 
 
 class Sound(NamedTuple):
@@ -172,6 +173,38 @@ def mel_knn(device: str = "auto", memory: Memory | None = None) -> Conversion:
     """Make the baseline that has learned nothing: neighbours by mel spectra, spoken by WORLD."""
     converter = VoiceConverter(MelExtractor(device), "knn", World())
     return Conversion(MEL, "kNN on log-mel frames (nothing learned), WORLD", converter, {"k": 4}, memory=memory)
+
+
+class ByUnits(System):
+    """Sources in the target's voice by discrete units, see `ssl_vc.units`.
+
+    Args:
+        name: `units` (the units' own vocoder speaks), or `units-frames` (the target's frames of the same units).
+        codec: what makes the units.
+        converter: makes voices, and speaks their frames; with the same encoder.
+    """
+
+    converts = True
+
+    def __init__(self, name: str, codec: UnitCodec, converter: VoiceConverter) -> None:
+        self.name, self.codec, self.converter = name, codec, converter
+        self.what = (
+            f"{codec.book.clusters} units, {'their own vocoder' if name == UNITS else 'the frames of the target'}"
+        )
+        self.speaker = codec.vocoder if name == UNITS else converter.vocoder
+        self.size_mb = weights_mb(codec.speech.extractor.encoder, self.speaker)
+        self.voices: dict[str, Voice] = {}
+
+    def hear(self, target: str, references: Sequence[Tensor]) -> None:
+        """Make a voice of a target's recordings."""
+        self.voices[target] = self.converter.enroll([*references], target)
+
+    def __call__(self, pair: Pair) -> Sound:
+        """Make units of the source, and the target's sound of them."""
+        units, voice = self.codec.encode(pair.source, voice=False), self.voices[pair.target]
+        if self.name == UNITS:
+            return Sound(self.codec.decode(units, voice), self.speaker.sample_rate)
+        return Sound(self.codec.select(units, voice, self.speaker), self.speaker.sample_rate)
 
 
 def weights_mb(*parts: object) -> float | None:

@@ -12,12 +12,16 @@ import soundfile
 import torch
 
 import ssl_vc
+from pretrain.kmeans import KMeans
 from ssl_vc import copysynth, features
 from ssl_vc.cli.copy_synth import Features, Vocoder
 from ssl_vc.copysynth import FITS, PAIRS, MissingError, Routes
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion, mel_distance
 from ssl_vc.grid import COLUMNS, grid
 from ssl_vc.spoken import Speech
+from ssl_vc.units.book import Book
+from ssl_vc.units.prosody import Prosody
+from ssl_vc.units.speech import UnitSpeech
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.mel import Mel, MelConfig, Mfcc
@@ -76,7 +80,18 @@ def weights(tmp_path_factory):
         "silent-about-itself": Vocos(VocosConfig(dim=80, **SLIM)),
         "units": UnitHiFiGAN(UnitHiFiGANConfig(channels=32, reads={"kind": "units"})),
     }
-    torch.nn.init.constant_(made["spoken-vocos"].out.bias, -2.0)  # or it would be too loud for a file
+    book = Book(
+        KMeans(torch.randn(9, 256)), KMeans(torch.randn(5, 8)), Prosody(9), torch.zeros(80), {**ssl, "layer": 4}
+    )
+    shares, numbers = (UnitSpeech(extractor, book, form).made_by for form in ("shares", "numbers"))
+    shape = {"channels": 32, "units": 9, "pitch": "hertz", "speaker_vector": 80, "reads": numbers}
+    made["codec/vocoder"] = Vocos(VocosConfig(dim=shares["dim"], reads=shares, harmonic=True, **SLIM))
+    made["codec-hifigan/vocoder"] = UnitHiFiGAN(UnitHiFiGANConfig(**shape))
+    for name in ("codec", "codec-hifigan"):
+        (folder / name).mkdir()
+        book.save(folder / name / "book.safetensors")
+    for name in ("spoken-vocos", "codec/vocoder"):
+        torch.nn.init.constant_(made[name].out.bias, -2.0)  # or it would be too loud for a file
     for name, vocoder in made.items():
         vocoder.save_pretrained(folder / name)
     return folder
@@ -170,7 +185,8 @@ def test_pairs_that_do_not_fit_are_refused(pair, words, voice):
         (("mel", "vocos"), "silent-about-itself", "is a vocos on unknown features"),
         (("mel", "vocos"), "nowhere", "there is no vocoder"),
         (("mel", "vocos"), "ssl-vocos", "no weights of a vocos on mel were given"),
-        (("units", "unit-hifigan"), "units", "units need a codebook, and this version has none yet"),
+        (("units", "unit-hifigan"), "units", "speaks units, and has none of its own; give the folder `codec`"),
+        (("units", "unit-hifigan"), "codec", "no units with a unit-hifigan were given"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(pair, name, words, voice, weights):
@@ -193,14 +209,12 @@ def test_what_takes_a_sound_in_one_piece_says_how_long_it_may_be(weights):
 def test_missing_weights_come_with_a_command_that_exists(pair):
     with pytest.raises(MissingError) as missing:
         Routes(encoder="untrained")(*pair)
-    if pair[0] == "units":
-        assert missing.value.command == ""
-        return
     words = missing.value.command.rpartition(" && ")[2].split()
-    assert words[:2] == ["ssl-vc", "train-vocoder"]
+    assert words[:2] == ["ssl-vc", "train-units" if pair[0] == "units" else "train-vocoder"]
     assert (ROOT / words[2]).is_file()
-    assert pair[1] in words[2]
-    assert words[2].startswith(f"configs/vocoder/{pair[0].replace('mfcc', 'mel')}-")
+    assert pair[1] in (ROOT / words[2]).read_text(encoding="utf-8")
+    folder = "units/" if pair[0] == "units" else f"vocoder/{pair[0].replace('mfcc', 'mel')}-{pair[1]}"
+    assert words[2].startswith(f"configs/{folder}")
     assert missing.value.command in str(missing.value)
 
 
@@ -225,10 +239,10 @@ def test_a_grid_without_anything_lists_every_pair(voice):
     copies = list(grid(voice))
     assert [(copy.features, copy.vocoder) for copy in copies] == [("", ""), *PAIRS]
     made = {copy.name for copy in copies if copy.wav is not None}
-    bundled = {"original", "mel × griffin-lim", "mfcc × griffin-lim", "spoken × vocos"}
+    bundled = {"original", "mel × griffin-lim", "mfcc × griffin-lim", "spoken × vocos", "spoken × hifigan"}
     assert made == bundled | (set() if NO_WORLD else {"world × world"})
     assert all(copy.reason for copy in copies if copy.wav is None)
-    assert all(copy.command for copy in copies if copy.wav is None and copy.features != "units")
+    assert all(copy.command for copy in copies if copy.wav is None)
     ssl = [copy for copy in copies if copy.features == "ssl"]
     assert all("no weights" in copy.reason and "encoder=tiny" in copy.command for copy in ssl)
 
@@ -251,13 +265,13 @@ def test_a_pair_that_fails_stops_no_other(voice, monkeypatch):
 
 def test_the_grid_on_the_command_line(run, tmp_path, clip, weights):
     names = ["mel-hifigan", "mel-vocos", "mel-bigvgan", "mfcc-vocos", "ssl-hifigan-44k", "ssl-vocos", "ssl-bigvgan"]
-    names += ["spoken-vocos", "spoken-hifigan", "units"]
+    names += ["spoken-vocos", "spoken-hifigan", "codec", "codec-hifigan"]
     given = [word for name in names for word in ("--weights", weights / name)]
     arguments = ("copy-synth", clip, "-o", tmp_path / "new" / "grid", "--grid", "--encoder", "untrained", *given)
     status, out, err = run(*arguments)
     assert (status, err) == (0, "")
     folder = tmp_path / "new" / "grid"
-    absent = {("units", "unit-hifigan"), *([("world", "world")] if NO_WORLD else [])}
+    absent = {("world", "world")} if NO_WORLD else set()
     wavs = {"original.wav", *("_".join(pair) + ".wav" for pair in PAIRS if pair not in absent)}
     assert {path.name for path in folder.iterdir()} == wavs | {"table.json", "table.csv", "index.html"}
 
@@ -268,7 +282,7 @@ def test_the_grid_on_the_command_line(run, tmp_path, clip, weights):
     pairs = [("", ""), *PAIRS]
     for rows in (table["sounds"], lines):
         assert [(row["features"], row["vocoder"]) for row in rows] == pairs
-        assert {row["file"] for row in rows} == wavs | {""}
+        assert {row["file"] for row in rows} == wavs | ({""} if absent else set())
         assert all(bool(row["file"]) != bool(row["reason"]) for row in rows)
     griffin_lim = next(row for row in table["sounds"] if row["vocoder"] == "griffin-lim")
     assert griffin_lim.keys() >= {column.name for column in COLUMNS}
@@ -344,7 +358,7 @@ def test_one_pair_on_the_command_line(run, tmp_path, clip, voice):
         (["--vocoder", "vocos"], 1, "run `ssl-vc train-vocoder configs/vocoder/mel-vocos.yaml -o runs/mel-vocos"),
         (["--features", "ssl", "--vocoder", "vocos"], 1, "no weights of a vocos on ssl were given"),
         (["--features", "ssl", "--vocoder", "vocos", "--encoder", "nobody"], 1, "there is no model 'nobody'"),
-        (["--features", "units", "--vocoder", "unit-hifigan"], 1, "units need a codebook"),
+        (["--features", "units", "--vocoder", "unit-hifigan"], 1, "no units with a unit-hifigan were given"),
         (["--device", "fpga"], 1, "the device 'fpga' is not known"),
         (["--grid", "-o", "{folder}/grid", "--weights", "{folder}/none"], 1, "there is no vocoder"),
     ],

@@ -1,0 +1,47 @@
+"""`ssl-vc train-units`: from speech files to units and a vocoder that speaks them."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from ssl_vc.cli.messages import say, say_what_is_logged
+from ssl_vc.cli.settings import read_config
+from ssl_vc.cli.train_vocoder import watched
+
+
+def train_units(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/units/tiny.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the training.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as clips=my/speech.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
+) -> None:
+    """Learn discrete units by CONFIG, and a vocoder for them; OUTPUT/codec is what `ssl-vc units --codec` takes."""
+    from ssl_vc.units.training import UnitsConfig, gather, learn_prosody, make_frames, vocoder_recipe
+
+    recipe = read_config(config, settings or [], UnitsConfig)
+    if not recipe.clips:
+        raise typer.BadParameter("there is nothing to learn from; set clips=FOLDER, or a table of clips")
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"{output} is a file; -o wants a folder")
+    if (output / "vocoder" / "state.pt").exists() and not resume:
+        raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
+    wanted = vocoder_recipe(recipe, output)
+    for package in ("vocoder", "pretrain"):
+        say_what_is_logged(package)
+    for _ in tqdm(make_frames(recipe, output), unit="clip", disable=None):
+        pass
+    if not (output / "vocoder" / "state.pt").exists():
+        with tqdm(learn_prosody(recipe, output), total=recipe.prosody_steps, unit="step", disable=None) as bar:
+            losses = list(bar)
+        say("prosody", f"loss {losses[0]:.2f} at first, {losses[-1]:.2f} at last")
+    trainer = import_module("vocoder.train").Trainer(wanted, output / "vocoder")
+    if resume:
+        trainer.resume()
+    watched(trainer, as_json)
+    say("done", f"step {trainer.step}; the codec is in {gather(output)}")

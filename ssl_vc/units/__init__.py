@@ -1,0 +1,1 @@
+"""Discrete units: speech in a few hundred bits a second, and back, in any voice."""
