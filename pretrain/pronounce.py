@@ -87,6 +87,10 @@ class Phonemes:
             found = [genitive(phones) for phones in self._entries.get(word[:-2], ())]
         return found
 
+    def words(self) -> dict[str, list[str]]:
+        """Give the phones of every word, as it is said first."""
+        return {word: found[0].split() for word, found in self._entries.items()}
+
     def pronunciations(self, word: str) -> list[list[str]]:
         """Give the ways in which a word can be said, the first one first; none if it is unknown."""
         return [phones.split() for phones in self._known(word)]

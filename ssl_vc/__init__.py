@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ssl_vc.convert import VoiceConverter
     from ssl_vc.copysynth import copy_synthesis
     from ssl_vc.extract import Extractor, FrameSpec, read_frames
+    from ssl_vc.tts.speak import TextToSpeech
+    from ssl_vc.units.codec import UnitCodec
+    from ssl_vc.units.file import Units
     from ssl_vc.voice import Voice
 
 __version__ = "0.1.0"
@@ -19,6 +22,9 @@ _HOMES = {
     "AudioError": "audio",
     "Extractor": "extract",
     "FrameSpec": "extract",
+    "TextToSpeech": "tts.speak",
+    "UnitCodec": "units.codec",
+    "Units": "units.file",
     "Voice": "voice",
     "VoiceConverter": "convert",
     "copy_synthesis": "copysynth",
@@ -30,6 +36,9 @@ __all__ = [
     "AudioError",
     "Extractor",
     "FrameSpec",
+    "TextToSpeech",
+    "UnitCodec",
+    "Units",
     "Voice",
     "VoiceConverter",
     "copy_synthesis",

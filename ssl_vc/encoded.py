@@ -1,6 +1,7 @@
 """Encoded: a source that was heard once, for many voices."""
 
 from collections.abc import Callable, Iterable
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -26,6 +27,13 @@ class Encoded:
         self.made_by = extractor.spec, dict(analysis.made_by)
         self._kept: dict[str, Tensor] = {}
 
+    @classmethod
+    def made(cls, matched: Tensor, spoken: Tensor, extractor: Extractor, analysis: Analysis) -> Self:
+        """Give a source whose frames nobody heard: made otherwise, they stand for a sound of their length."""
+        encoded = cls(torch.zeros(1).expand(len(matched) * extractor.hop_length), extractor, analysis)
+        encoded._kept = {"matched": matched, "spoken": spoken}
+        return encoded
+
     @property
     def frames(self) -> int:
         """How many frames there are: one for every hop, the last one begun too."""
@@ -44,9 +52,10 @@ class Encoded:
         return self._pieces("spoken", self._analysis.frames)
 
     def _pieces(self, name: str, make: Callable[[Tensor], Iterable[Tensor]]) -> Iterable[Tensor]:
+        if name in self._kept:
+            return [self._kept[name]]
         slow = name == "spoken" and self._analysis.made_by["kind"] == "world"  # and its frames are small
         if len(self.wav) > HELD * SAMPLE_RATE and not slow:
             return make(self.wav)
-        if name not in self._kept:
-            self._kept[name] = torch.cat(list(make(self.wav)))
+        self._kept[name] = torch.cat(list(make(self.wav)))
         return [self._kept[name]]

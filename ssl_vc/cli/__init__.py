@@ -23,7 +23,11 @@ from ssl_vc.cli.models import models
 from ssl_vc.cli.prematch import prematch
 from ssl_vc.cli.pretrain import pretrain
 from ssl_vc.cli.probe import probe
+from ssl_vc.cli.speak import speak
+from ssl_vc.cli.train_tts import train_tts
+from ssl_vc.cli.train_units import train_units
 from ssl_vc.cli.train_vocoder import train_vocoder
+from ssl_vc.cli.units import units
 from ssl_vc.cli.voice import voice
 
 app = typer.Typer(
@@ -41,8 +45,12 @@ app.command()(label)
 app.command()(prematch)
 app.command()(pretrain)
 app.command()(probe)
+app.command()(speak)
+app.command()(train_tts)
+app.command()(train_units)
 app.command()(train_vocoder)
 app.add_typer(models, name="models")
+app.add_typer(units, name="units")
 app.add_typer(voice, name="voice")
 
 

@@ -10,6 +10,9 @@ from pretrain import EncoderConfig
 from pretrain.probe import ProbeConfig
 from pretrain.recipe import PretrainConfig
 from ssl_vc.evaluate.protocol import Protocol
+from ssl_vc.tts.acoustic import AcousticConfig
+from ssl_vc.tts.recipe import TTSConfig
+from ssl_vc.units.training import UnitsConfig, vocoder_recipe
 from vocoder.kinds import KINDS
 from vocoder.recipe import TrainConfig
 
@@ -18,8 +21,10 @@ MEANT_FOR = {
     "encoder": EncoderConfig,
     "pretrain": PretrainConfig,
     "probe": ProbeConfig,
+    "units": UnitsConfig,
     "vocoder": TrainConfig,
     "evaluate": Protocol,
+    "tts": TTSConfig,
 }
 
 
@@ -38,6 +43,11 @@ def test_config_loads(path):
     elif isinstance(config, PretrainConfig):
         assert config.iterations
         assert [config.trained(number + 1).steps for number in range(len(config.iterations))]
+    elif isinstance(config, TTSConfig):
+        assert AcousticConfig(**{"dim": 9, **config.shape}).dim == 9
+    elif isinstance(config, UnitsConfig):
+        recipe = vocoder_recipe(config, path.parent)
+        assert recipe.generator_config().hop_length == 320
     elif isinstance(config, TrainConfig):
         _, shape = KINDS[config.vocoder]
         assert shape(**config.shape).hop_length == shape(**config.shape).sample_rate // 50

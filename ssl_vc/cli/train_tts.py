@@ -1,0 +1,57 @@
+"""`ssl-vc train-tts`: from texts and their recordings to a text model."""
+
+import json
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from ssl_vc.cli.messages import say, say_what_is_logged
+from ssl_vc.cli.settings import read_config
+
+EVERY = 100  # steps between reports
+
+
+def train_tts(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/tts/tiny.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the training.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as clips=my/speech.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
+) -> None:
+    """Learn to say texts by CONFIG, from clips with texts; OUTPUT/model is what `ssl-vc speak --text-model` takes."""
+    from ssl_vc.tts.lessons import learn_letters, make_said
+    from ssl_vc.tts.recipe import TTSConfig
+
+    recipe = read_config(config, settings or [], TTSConfig)
+    if not recipe.clips:
+        raise typer.BadParameter("there is nothing to learn from; set clips=TABLE, a table of clips with texts")
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"{output} is a file; -o wants a folder")
+    if (output / "state.pt").exists() and not resume:
+        raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
+    for package in ("pretrain", "ssl_vc.tts"):
+        say_what_is_logged(package)
+    for _ in tqdm(learn_letters(recipe, output), total=recipe.letters_steps, unit="step", disable=None):
+        pass
+    for _ in tqdm(make_said(recipe, output), unit="clip", disable=None):
+        pass
+    trainer = import_module("ssl_vc.tts.training").Trainer(recipe, output)
+    if resume:
+        trainer.resume()
+    started, first = time.perf_counter(), trainer.step
+    with tqdm(total=recipe.steps, initial=first, unit="step", disable=None) as bar:
+        for losses in trainer.run():
+            bar.update()
+            if trainer.step % EVERY == 0 or trainer.step == recipe.steps:
+                rate = (trainer.step - first) / (time.perf_counter() - started)
+                facts = {name: round(value, 4) for name, value in losses.items()}
+                text = ", ".join(f"{name} {value:g}" for name, value in facts.items())
+                line = json.dumps({"step": trainer.step, **facts, "steps_per_second": round(rate, 2)})
+                tqdm.write(line if as_json else f"step {trainer.step}: {text}; {rate:.1f} steps/s")
+    say("done", f"step {trainer.step}; the model is in {output / 'model'}")

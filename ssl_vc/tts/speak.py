@@ -1,0 +1,138 @@
+"""Speaking: text in any voice.
+
+    text -> sentences -> text model -> frames -> matched with the voice, as in a conversion -> vocoder -> wav
+
+So what a conversion takes, this takes too: any voice of the same encoder and vocoder, blend, pitch, speed.
+"""
+
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, normalize_loudness
+from ssl_vc.convert import VoiceConverter
+from ssl_vc.encoded import Encoded
+from ssl_vc.features import synthesize
+from ssl_vc.presets import BUNDLED
+from ssl_vc.tts.model import TextModel
+from ssl_vc.tts.text import sentences
+from ssl_vc.voice import Voice
+
+PAUSE = 0.15  # seconds between sentences
+MATCHER, NEIGHBOURS = "knn", 4
+
+
+class TextToSpeech:
+    """Says texts in voices.
+
+    Args:
+        model: says sentences in frames.
+        converter: matches them, and makes voices (`enroll`); with the model's encoder and vocoder.
+    """
+
+    def __init__(self, model: TextModel, converter: VoiceConverter) -> None:
+        self.model, self.converter = model, converter
+        converter.extractor.spec.require(model.spec, "the text model")
+        if dict(converter.analysis.made_by) != model.reads:
+            raise ValueError("the text model was learned for another vocoder; take the model that it was trained with.")
+        model.acoustic.to(converter.extractor.device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = "tiny",
+        *,
+        model: str | PathLike[str] | None = None,
+        device: str = "auto",
+        offline: bool = False,
+    ) -> Self:
+        """Load a text model, and what it speaks with.
+
+        Args:
+            name: encoder and vocoder, see `VoiceConverter.from_pretrained`.
+            model: a folder that `ssl-vc train-tts` made; the bundled one if None.
+            device: auto, cpu, cuda, cuda:1 ... or mps.
+            offline: fetch nothing.
+        """
+        folder = BUNDLED / "tiny" / "tts" if model is None else Path(model)
+        if model is None and not folder.is_dir():
+            raise ValueError("this version has no text model of its own; give one that `ssl-vc train-tts` made.")
+        return cls(TextModel.load(folder), VoiceConverter.from_pretrained(name, device=device, offline=offline))
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples of the sound in a second."""
+        return self.converter.sample_rate
+
+    @property
+    def speakers(self) -> list[str]:
+        """Whose speech the model was learned from: who speaks where no voice is given."""
+        return [speaker.name for speaker in self.model.speakers]
+
+    def speak(
+        self, text: str, voice: Voice | None = None, *, loudness: float | None = LOUDNESS, **options: Any
+    ) -> Tensor:
+        """Give a text in a voice: (samples,) at `sample_rate`; options as `stream`."""
+        wav = torch.cat(list(self.stream(text, voice, **options)))
+        return wav if loudness is None else normalize_loudness(wav, loudness, self.sample_rate)
+
+    def stream(
+        self,
+        text: str,
+        voice: Voice | None = None,
+        *,
+        blend: float = 1.0,
+        speed: float = 1.0,
+        pitch: str | float = "keep",
+        k: int = NEIGHBOURS,
+        speaker: int | str = 0,
+        steps: int = 4,
+        warmth: float = 0.7,
+        seed: int = 0,
+    ) -> Iterator[Tensor]:
+        """Give the sound sentence by sentence, so that the first is heard while the others are made.
+
+        Args:
+            text: in English, of any length.
+            voice: of this model's encoder and vocoder; if None, the speaker's own.
+            blend: 1: the voice's frames; 0: the speaker's own as the model says them; see `VoiceConverter.converted`.
+            speed: how many times as fast.
+            pitch: see `VoiceConverter.converted`.
+            k: neighbours that are averaged.
+            speaker: whose way to speak, by number or name.
+            steps: of the text model's flow.
+            warmth: how varied it speaks, from 0 to 1.
+            seed: of its noise.
+        """
+        if not 0.25 <= speed <= 4:
+            raise ValueError(f"speed is {speed}; possible are numbers from 0.25 to 4.")
+        number = self._number(speaker)
+        parts = sentences(text)
+        generator = torch.Generator().manual_seed(seed)
+        for index, part in enumerate(parts):
+            said = {"speed": speed, "steps": steps, "warmth": warmth, "generator": generator}
+            heard = self.said(part, number, **said)
+            if voice is None:
+                wav = synthesize(self.converter.vocoder, heard.spoken(), len(heard.wav) / SAMPLE_RATE)
+            else:
+                options = {"blend": blend, "pitch": pitch, "matcher": MATCHER, "k": k, "loudness": None}
+                wav = self.converter.convert(heard, voice, **options)
+            yield wav
+            if index < len(parts) - 1:
+                yield wav.new_zeros(round(PAUSE * self.sample_rate))
+
+    def said(self, sentence: str, speaker: int = 0, **options: Any) -> Encoded:
+        """Give a sentence as `ssl_vc.tts.text.spoken` writes it, as a source of conversions."""
+        matched, spoken, _ = self.model.say(self.model.read(sentence), speaker, **options)
+        return Encoded.made(matched, spoken, self.converter.extractor, self.converter.analysis)
+
+    def _number(self, speaker: int | str) -> int:
+        if isinstance(speaker, int) and not isinstance(speaker, bool) and 0 <= speaker < len(self.speakers):
+            return speaker
+        if speaker in self.speakers:
+            return self.speakers.index(str(speaker))
+        raise ValueError(f"there is no speaker {speaker!r}; possible are {', '.join(self.speakers)}.")

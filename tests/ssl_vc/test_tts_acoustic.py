@@ -1,0 +1,114 @@
+"""The acoustic model learns a small language by heart, with a flow and without, and its lengths."""
+
+import pytest
+import torch
+
+from ssl_vc.tts.acoustic import Acoustic, AcousticConfig, Batch
+from ssl_vc.tts.align import spread
+from ssl_vc.tts.symbols import NUMBER, SYMBOLS, sentence_of
+
+DIM = 6
+
+
+def small(flow, speakers=1):
+    torch.manual_seed(0)
+    shape = {"width": 32, "depth": 2, "decoder_width": 48, "decoder_depth": 2}
+    return Acoustic(AcousticConfig(DIM, speakers, flow=flow, **shape))
+
+
+def said(rows=24, seed=0, speakers=1):
+    """Sentences in a language of six symbols, each of which sounds and lasts the same everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(6, DIM, generator=torch.Generator().manual_seed(9)) * 1.5
+    symbols = torch.randint(0, 6, (rows, 10), generator=generator)
+    counts = torch.randint(6, 11, (rows,), generator=generator)
+    symbols *= torch.arange(10) < counts[:, None]
+    who = torch.randint(0, speakers, (rows,), generator=generator)
+    lengths = (symbols % 3 + 2 + 3 * who[:, None]) * (torch.arange(10) < counts[:, None])
+    frames = spread(means[symbols], lengths)
+    noise = 0.3 * torch.randn(frames.shape, generator=generator)
+    known = (torch.arange(frames.shape[1]) < lengths.sum(1, keepdim=True))[..., None]
+    batch = Batch(symbols, torch.zeros_like(symbols), counts, who, (frames + noise) * known, lengths.sum(1))
+    return batch, means
+
+
+def taught(model, steps, speakers=1):
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    for step in range(steps):
+        losses = model(said(seed=step, speakers=speakers)[0])
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+@pytest.mark.parametrize("flow", [True, False], ids=["flow", "distances"])
+def test_it_learns_what_symbols_sound_like_and_how_long_they_are(flow):
+    model = small(flow)
+    before = {name: float(value.detach()) for name, value in model(said()[0]).items()}
+    after = taught(model, 200)
+    assert after["mean"] < 0.25 * before["mean"] and after["length"] < 0.5 * before["length"]
+    symbols = torch.tensor([0, 5, 2, 1, 4, 3, 0])
+    frames, lengths = model.eval().say(symbols, torch.zeros_like(symbols), warmth=0.0, steps=8)
+    assert (lengths - (symbols % 3 + 2)).abs().max() <= 1
+    truth = spread(said()[1][symbols][None], lengths[None])[0]
+    assert float((frames - truth).square().mean()) < 0.15
+    half, fewer = model.say(symbols, torch.zeros_like(symbols), speed=0.5)
+    assert len(half) == int(fewer.sum()) > 1.7 * len(frames)
+
+
+def test_a_flow_is_as_varied_as_what_it_learned():
+    """At full warmth frames scatter about their mean as those of the language do; without they do not."""
+    model = small(True)
+    taught(model, 300)
+    symbols = torch.tensor([0, 5, 2, 1, 4, 3, 0])
+    generator = torch.Generator().manual_seed(0)
+    many = [
+        model.say(symbols, torch.zeros_like(symbols), warmth=1.0, steps=16, generator=generator)[0] for _ in range(20)
+    ]
+    assert 0.2 < float(torch.stack(many).std(0).mean()) < 0.45
+    cold = [model.say(symbols, torch.zeros_like(symbols), warmth=0.0)[0] for _ in range(2)]
+    assert torch.equal(*cold)
+
+
+def test_speakers_are_told_apart():
+    model = small(False, speakers=2)
+    taught(model, 200, speakers=2)
+    symbols = torch.tensor([0, 5, 2, 1, 4, 3, 0])
+    quick, slow = (model.say(symbols, torch.zeros_like(symbols), speaker)[1].sum() for speaker in (0, 1))
+    assert int(slow) == pytest.approx(int(quick) + 3 * 7, abs=4)
+
+
+def test_rows_do_not_know_each_other():
+    model = small(False).eval()
+    batch, _ = said()
+    told, lengths = model.encode(batch.symbols, batch.begins, batch.speakers, batch.counts)
+    for row in range(3):
+        count = int(batch.counts[row])
+        alone = model.encode(
+            *(part[row : row + 1, :count] for part in batch[:2]), batch.speakers[:1], batch.counts[row : row + 1]
+        )
+        torch.testing.assert_close(told[row, :count], alone[0][0])
+        torch.testing.assert_close(lengths[row, :count], alone[1][0])
+
+
+def test_a_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match="depth is 0; it must be at least 1"):
+        AcousticConfig(4, depth=0)
+
+
+# ---- symbols
+
+
+def spelled(words):
+    return [["AH"] * len(word) for word in words]
+
+
+def test_a_sentences_symbols():
+    sentence = sentence_of("hi, a cat?", spelled)
+    assert [SYMBOLS[number] for number in sentence.symbols] == ["<begin>", "AH", "AH", ",", "AH", "AH", "AH", "AH", "?"]
+    assert sentence.begins == [0, 1, 0, 0, 1, 1, 0, 0, 0]
+    assert sentence.words == [-1, 0, 0, -1, 1, 2, 2, 2, -1]
+    assert sentence_of("a", spelled).symbols == [NUMBER["<begin>"], NUMBER["AH"], NUMBER["."]]
+    with pytest.raises(ValueError, match="there is no word"):
+        sentence_of(", .", spelled)
