@@ -239,7 +239,14 @@ def test_a_grid_without_anything_lists_every_pair(voice):
     copies = list(grid(voice))
     assert [(copy.features, copy.vocoder) for copy in copies] == [("", ""), *PAIRS]
     made = {copy.name for copy in copies if copy.wav is not None}
-    bundled = {"original", "mel × griffin-lim", "mfcc × griffin-lim", "spoken × vocos", "spoken × hifigan"}
+    bundled = {
+        "original",
+        "mel × griffin-lim",
+        "mfcc × griffin-lim",
+        "spoken × vocos",
+        "spoken × hifigan",
+        "units × vocos",
+    }
     assert made == bundled | (set() if NO_WORLD else {"world × world"})
     assert all(copy.reason for copy in copies if copy.wav is None)
     assert all(copy.command for copy in copies if copy.wav is None)

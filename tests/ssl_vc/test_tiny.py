@@ -1,6 +1,7 @@
 """The bundled model: it is there, small, what its card says, hears phones whoever speaks, and says them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ssl_vc import Extractor, VoiceConverter
 from ssl_vc.cepstra import DIM as CEPSTRA
 from ssl_vc.evaluate.spectral import mel_distance
 from ssl_vc.presets import BUNDLED
+from ssl_vc.units.codec import UnitCodec, bitrate
 from vocoder.griffin_lim import GriffinLim
 from vocoder.hifigan import HiFiGAN
 from vocoder.pitch import track_pitch
@@ -31,9 +33,8 @@ def extractor():
 
 def test_it_is_small_and_has_a_card():
     files = [path for path in TINY.rglob("*") if path.is_file()]
-    parts = ("encoder", "vocoder", "hifigan")
-    sizes = [sum(path.stat().st_size for path in (TINY / name).iterdir()) for name in parts]
-    assert sizes[0] <= 16e6 and sizes[1] <= 17e6 and sizes[2] <= 8e6
+    for name, most in (("encoder", 16e6), ("vocoder", 17e6), ("hifigan", 8e6), ("units", 8e6)):
+        assert sum(path.stat().st_size for path in (TINY / name).rglob("*") if path.is_file()) <= most
     assert sum(path.stat().st_size for path in files) <= 32e6
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in files)
     card = (TINY / "README.md").read_text(encoding="utf-8")
@@ -45,6 +46,7 @@ def test_it_is_small_and_has_a_card():
         "configs/pretrain/tiny.yaml",
         "spoken-vocos",
         "spoken-hifigan",
+        "configs/units/tiny.yaml",
         "Limits",
     ):
         assert word in card
@@ -114,6 +116,19 @@ def test_its_hifigan_reads_the_same_voices(vc):
     source, target = (ssl_vc.read(SAMPLES / f"{name}.flac") for name in ("source", "target"))
     wav = other.convert(source[:32_000], vc.enroll(target[: 8 * 16_000]), matcher="knn")
     assert len(wav) == 32_000 and bool(wav.isfinite().all())
+
+
+def test_its_units_say_the_same_in_few_bits(median_pitch):
+    """Another text, said by the same units at the same rate, is farther away; so are the right ones in disorder."""
+    wav, codec = ssl_vc.read(SAMPLES / "source.flac"), UnitCodec.from_pretrained()
+    units = codec.encode(wav)
+    rates = bitrate(units)
+    assert rates["content"] + rates["pitch"] < 400 and len(units.to_bytes()) < 600
+    copy = codec.decode(units, loudness=None)
+    assert mel_distance(wav, copy) < 1.2
+    mixed = replace(units, ids=units.ids[torch.randperm(len(units.ids), generator=torch.Generator().manual_seed(0))])
+    assert mel_distance(wav, copy) < 0.7 * mel_distance(wav, codec.decode(mixed, loudness=None))
+    assert median_pitch(copy) == pytest.approx(median_pitch(wav), rel=0.06)
 
 
 def test_a_copy_is_as_the_original():
