@@ -135,6 +135,16 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
         raise ValueError(f"{both[0]} is both read and written; write elsewhere.")
 
 
+def refuse_existing(output: Path, force: bool, example: str) -> None:
+    """Refuse to write to a folder, to one that is not there, and over what exists."""
+    if output.is_dir():
+        raise typer.BadParameter(f"{printable(output)} is a folder; name a file, such as {example}")
+    if not output.parent.is_dir():
+        raise ValueError(f"the folder {printable(output.parent)} does not exist; create it first.")
+    if output.exists() and not force:
+        raise ValueError(f"{printable(output)} exists; --force overwrites it.")
+
+
 def name_of(path: Path) -> str:
     """Make a voice's name of a file's."""
     return "".join(letter if letter.isprintable() else "?" for letter in path.stem)

@@ -1,14 +1,20 @@
 """Settings of a training or a measurement: a YAML file, changed on the command line, checked by a dataclass."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-Settings = TypeVar("Settings")
+Kind = TypeVar("Kind")
+Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the training.", show_default=False)]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as clips=my/speech.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")]
 
 
-def read_config(path: Path, settings: list[str], kind: type[Settings]) -> Settings:
+def read_config(path: Path, settings: list[str], kind: type[Kind]) -> Kind:
     """Read a YAML file, change settings of it (`key=value`, `list.0.key=value`), and check all of them.
 
     Args:
@@ -37,3 +43,11 @@ def read_config(path: Path, settings: list[str], kind: type[Settings]) -> Settin
         raise typer.BadParameter(f"{path}: {f'{where}: ' if where else ''}{str(error).splitlines()[0]}") from None
     assert isinstance(made, kind)
     return made
+
+
+def refuse_training(output: Path, state: Path, resume: bool) -> None:
+    """Refuse a folder that is none, and one whose training was begun, unless it is to go on."""
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"{output} is a file; -o wants a folder")
+    if state.exists() and not resume:
+        raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import ssl_vc
-from ssl_vc.cli.convert import MODEL, number_or, refuse_inputs
+from ssl_vc.cli.convert import MODEL, number_or, refuse_existing, refuse_inputs
 from ssl_vc.files import printable
 
 
@@ -49,8 +49,7 @@ def speak(
         raise typer.BadParameter("give TEXT or --file, one of them")
     if voice and target:
         raise typer.BadParameter("give --voice or --target, one of them")
-    if output.exists() and not force:
-        raise ValueError(f"{printable(output)} exists; --force overwrites it.")
+    refuse_existing(output, force, "speech.wav")
     refuse_inputs([output], [path for path in (file, voice, *(target or ())) if path])
     wanted = _text(text, file)
     from ssl_vc.tts.text import sentences

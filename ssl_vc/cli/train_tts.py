@@ -10,19 +10,17 @@ import typer
 from tqdm import tqdm
 
 from ssl_vc.cli.messages import say, say_what_is_logged
-from ssl_vc.cli.settings import read_config
+from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
 
 EVERY = 100  # steps between reports
 
 
 def train_tts(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/tts/tiny.yaml.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the training.", show_default=False)],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as clips=my/speech.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
+    output: Folder,
+    settings: Settings = None,
+    resume: Resume = False,
+    as_json: Json = False,
 ) -> None:
     """Learn to say texts by CONFIG, from clips with texts; OUTPUT/model is what `ssl-vc speak --text-model` takes."""
     from ssl_vc.tts.lessons import learn_letters, make_said
@@ -31,10 +29,7 @@ def train_tts(
     recipe = read_config(config, settings or [], TTSConfig)
     if not recipe.clips:
         raise typer.BadParameter("there is nothing to learn from; set clips=TABLE, a table of clips with texts")
-    if output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"{output} is a file; -o wants a folder")
-    if (output / "state.pt").exists() and not resume:
-        raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
+    refuse_training(output, output / "state.pt", resume)
     for package in ("pretrain", "ssl_vc.tts"):
         say_what_is_logged(package)
     for _ in tqdm(learn_letters(recipe, output), total=recipe.letters_steps, unit="step", disable=None):

@@ -8,18 +8,16 @@ import typer
 from tqdm import tqdm
 
 from ssl_vc.cli.messages import say, say_what_is_logged
-from ssl_vc.cli.settings import read_config
+from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
 from ssl_vc.cli.train_vocoder import watched
 
 
 def train_units(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/units/tiny.yaml.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the training.", show_default=False)],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as clips=my/speech.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
+    output: Folder,
+    settings: Settings = None,
+    resume: Resume = False,
+    as_json: Json = False,
 ) -> None:
     """Learn discrete units by CONFIG, and a vocoder for them; OUTPUT/codec is what `ssl-vc units --codec` takes."""
     from ssl_vc.units.training import UnitsConfig, gather, learn_prosody, make_frames, vocoder_recipe
@@ -27,10 +25,7 @@ def train_units(
     recipe = read_config(config, settings or [], UnitsConfig)
     if not recipe.clips:
         raise typer.BadParameter("there is nothing to learn from; set clips=FOLDER, or a table of clips")
-    if output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"{output} is a file; -o wants a folder")
-    if (output / "vocoder" / "state.pt").exists() and not resume:
-        raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
+    refuse_training(output, output / "vocoder" / "state.pt", resume)
     wanted = vocoder_recipe(recipe, output)
     for package in ("vocoder", "pretrain"):
         say_what_is_logged(package)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import ssl_vc
 from ssl_vc.cli.messages import say, say_what_is_logged
-from ssl_vc.cli.settings import read_config
+from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from torch import Tensor
@@ -22,19 +22,16 @@ if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
 
 def train_vocoder(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as those in configs/vocoder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the training.", show_default=False)],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as clips=my/speech.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
+    output: Folder,
+    settings: Settings = None,
+    resume: Resume = False,
+    as_json: Json = False,
 ) -> None:
     """Train a vocoder by CONFIG; OUTPUT/model is what `--weights` takes. Run by torchrun it uses all its processes."""
     from vocoder.recipe import TrainConfig
 
     recipe = read_config(config, settings or [], TrainConfig)
-    if (output / "state.pt").exists() and not resume:
-        raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
+    refuse_training(output, output / "state.pt", resume)
     say_what_is_logged("vocoder")
     trainer = _trainer(recipe, output)
     if resume:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ssl_vc
-from ssl_vc.cli.convert import name_of, refuse_inputs
+from ssl_vc.cli.convert import name_of, refuse_existing, refuse_inputs
 from ssl_vc.files import printable
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
@@ -58,7 +58,7 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Write the units of INPUT to a .units file."""
-    _refuse_existing(output, force)
+    refuse_existing(output, force, "clip.units")
     refuse_inputs([output], [source])
     ssl_vc.read(source, speech=True)  # says what is wrong before a model is loaded for nothing
     from ssl_vc.units.codec import UnitCodec
@@ -87,7 +87,7 @@ def decode(
     """Make sound of a .units file: in the voice that it tells of, or in another."""
     if own_frames and voice is None:
         raise typer.BadParameter("--own-frames goes with --voice; say whose")
-    _refuse_existing(output, force)
+    refuse_existing(output, force, "clip.wav")
     refuse_inputs([output], [file, *([voice] if voice else [])])
     from ssl_vc.presets import load_vocoder
     from ssl_vc.units.codec import UnitCodec
@@ -141,8 +141,3 @@ def _tell(known: "Units", file: Path, as_json: bool) -> None:
         f"{known.layout}; bits a second: content {rates['content']:g} (entropy of its ids {rates['entropy']:g}), "
         f"pitch {rates['pitch']:g}, voice {rates['voice']:g}; codec {known.codec}"
     )
-
-
-def _refuse_existing(output: Path, force: bool) -> None:
-    if output.exists() and not force:
-        raise ValueError(f"{printable(output)} exists; --force overwrites it.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import ssl_vc
-from ssl_vc.cli.convert import MODEL, VOCODER, name_of, number_or, refuse_inputs
+from ssl_vc.cli.convert import MODEL, VOCODER, name_of, number_or, refuse_existing, refuse_inputs
 from ssl_vc.cli.many import TakesMany
 from ssl_vc.cli.messages import say
 
@@ -35,7 +35,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Make a voice of recordings of one speaker."""
-    _refuse_existing(output, force)
+    refuse_existing(output, force, "anna.voice")
     refuse_inputs([output], recordings)
     level = number_or(loudness, "keep")
     if not recordings[0].is_dir():
@@ -92,21 +92,12 @@ def mix(
     weights = weights or [1.0] * len(files)
     if len(weights) != len(files):
         raise typer.BadParameter(f"{len(files)} voices need as many weights, not {len(weights)}")
-    _refuse_existing(output, force)
+    refuse_existing(output, force, "anna.voice")
     refuse_inputs([output], files)
     parts = [(ssl_vc.Voice.load(file), weight) for file, weight in zip(files, weights, strict=True)]
     mixed = ssl_vc.Voice.mix(parts, name)
     mixed.save(output)
     _tell(mixed, output, as_json)
-
-
-def _refuse_existing(output: Path, force: bool) -> None:
-    if output.is_dir():
-        raise typer.BadParameter(f"{output} is a folder; name a file, such as anna.voice")
-    if not output.parent.is_dir():
-        raise ValueError(f"the folder {output.parent} does not exist; create it first.")
-    if output.exists() and not force:
-        raise ValueError(f"{output} exists; --force overwrites it.")
 
 
 def _tell(voice: "ssl_vc.Voice", file: Path, as_json: bool, coverage: float | None = None) -> None:
