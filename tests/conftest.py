@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,16 @@ from safetensors.torch import load_file
 
 from ssl_vc.cli import main
 from vocoder.pitch import track_pitch
+
+
+@pytest.fixture(autouse=True)
+def any_precision():
+    """A process has one precision for all its trainings; a test must not choose that of the next."""
+    yield
+    state = getattr(sys.modules.get("accelerate.state"), "AcceleratorState", None)
+    if state and state._shared_state.get("_mixed_precision", "no") != "no":
+        state._reset_state()
+
 
 GOLDEN = Path(__file__).parent / "golden"
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))

@@ -49,7 +49,8 @@ def recipe(corpus):
     """Make a recipe of two short iterations."""
 
     def make(shape=(), **train):
-        config = TrainConfig(**{"seconds": 6.0, "longest": 2.0, "shortest": 0.5, "steps": 4, **EVERY, **train})
+        lengths = {"seconds": 6.0, "longest": 2.0, "shortest": 0.5}
+        config = TrainConfig(**{**lengths, "steps": 4, "precision": "float32", **EVERY, **train})  # on any machine
         labels = [LabelConfig(clusters=8), LabelConfig("previous", 1, 12)]
         return PretrainConfig(
             encoder="tiny",
