@@ -187,7 +187,7 @@ def test_any_array_becomes_16_khz(rate: int, channels: int, seconds: float, dtyp
     assert wav.ndim == 1
     assert abs(len(wav) - exact) <= 1
     assert wav.isfinite().all()
-    assert wav.abs().max() < 1.5
+    assert wav.abs().max() < 2.5  # between samples noise may reach higher than in them; 5 deviations never do
 
 
 @settings(deadline=None, max_examples=25)
