@@ -21,7 +21,7 @@ from ssl_vc.audio import SAMPLE_RATE, Source, read
 from ssl_vc.device import choose_device
 from ssl_vc.extract import Extractor
 from ssl_vc.features import Analysis, spectral_frames, spoken_frames, ssl_frames, synthesize, world_frames
-from ssl_vc.presets import BUNDLED, bundled_beside, load_encoder, load_vocoder
+from ssl_vc.presets import bundled_beside, load_encoder, load_vocoder
 from ssl_vc.units.codec import UnitCodec, is_codec
 from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load
@@ -200,10 +200,9 @@ class Routes:
 
     @cached_property
     def _codecs(self) -> list[UnitCodec]:
-        """The codecs, loaded once; the bundled one only where it is of this version."""
+        """The codecs, loaded once."""
         assert isinstance(self._encoder, SpeechEncoder)
-        found = [name for name in self.units if name != "tiny" or is_codec(BUNDLED / "tiny" / "units")]
-        return [UnitCodec.from_pretrained(name, encoder=self._encoder, device=str(self.device)) for name in found]
+        return [UnitCodec.from_pretrained(name, encoder=self._encoder, device=str(self.device)) for name in self.units]
 
     @cached_property
     def _encoder(self) -> SpeechEncoder | str:

@@ -1,6 +1,8 @@
-"""What the commands say on stderr."""
+"""What the commands say on stderr, and of how a training is going."""
 
+import json
 import logging
+from collections.abc import Mapping
 
 import typer
 from tqdm import tqdm
@@ -17,6 +19,14 @@ def say_what_is_logged(name: str) -> logging.Logger:
     logger.setLevel(logging.INFO)
     logger.handlers, logger.propagate = [Says()], False
     return logger
+
+
+def progress(step: int, losses: Mapping[str, float], rate: float, as_json: bool) -> str:
+    """Write how a training is going: its losses, and how many steps a second."""
+    facts = {name: round(value, 4) for name, value in losses.items()}
+    if as_json:
+        return json.dumps({"step": step, **facts, "steps_per_second": round(rate, 2)})
+    return f"step {step}: {', '.join(f'{name} {value:g}' for name, value in facts.items())}; {rate:.1f} steps/s"
 
 
 class Says(logging.Handler):

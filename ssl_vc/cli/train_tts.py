@@ -1,6 +1,5 @@
 """`ssl-vc train-tts`: from texts and their recordings to a text model."""
 
-import json
 import time
 from importlib import import_module
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import say, say_what_is_logged
+from ssl_vc.cli.messages import progress, say, say_what_is_logged
 from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
 
 EVERY = 100  # steps between reports
@@ -45,8 +44,5 @@ def train_tts(
             bar.update()
             if trainer.step % EVERY == 0 or trainer.step == recipe.steps:
                 rate = (trainer.step - first) / (time.perf_counter() - started)
-                facts = {name: round(value, 4) for name, value in losses.items()}
-                text = ", ".join(f"{name} {value:g}" for name, value in facts.items())
-                line = json.dumps({"step": trainer.step, **facts, "steps_per_second": round(rate, 2)})
-                tqdm.write(line if as_json else f"step {trainer.step}: {text}; {rate:.1f} steps/s")
+                tqdm.write(progress(trainer.step, losses, rate, as_json))
     say("done", f"step {trainer.step}; the model is in {output / 'model'}")

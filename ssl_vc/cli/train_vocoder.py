@@ -1,6 +1,5 @@
 """`ssl-vc train-vocoder`: from speech files to a vocoder."""
 
-import json
 import time
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from tqdm import tqdm
 
 import ssl_vc
-from ssl_vc.cli.messages import say, say_what_is_logged
+from ssl_vc.cli.messages import progress, say, say_what_is_logged
 from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
@@ -50,10 +49,7 @@ def watched(trainer: "Trainer", as_json: bool) -> None:
             bar.update(step - bar.n)
             if trainer.main and (step % recipe.log_every == 0 or step == recipe.steps):
                 rate = (step - first) / (time.perf_counter() - started)
-                facts = {name: round(value, 4) for name, value in losses.items()}
-                text = ", ".join(f"{name} {value:g}" for name, value in facts.items())
-                line = json.dumps({"step": step, **facts, "steps_per_second": round(rate, 2)})
-                tqdm.write(line if as_json else f"step {step}: {text}; {rate:.1f} steps/s")
+                tqdm.write(progress(step, losses, rate, as_json))
 
         trainer.run(watch)
 

@@ -96,12 +96,11 @@ class Trainer:
 
     def _rate(self, step: int) -> float:
         """Rise for a twentieth of the steps, then fall as a cosine."""
-        rise = max(self.config.steps // 20, 1)
+        highest, steps = self.config.learning_rate, self.config.steps
+        rise = max(steps // 20, 1)
         if step < rise:
-            return self.config.learning_rate * (step + 1) / rise
-        return (
-            self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(self.config.steps - rise, 1)))
-        )
+            return highest * (step + 1) / rise
+        return highest * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
 
     def model(self) -> TextModel:
         """Give the averaged model."""

@@ -91,10 +91,10 @@ class UnitCodec:
         numbers = None
         if pitch == "bytes":
             numbers = melody.to_bytes(heard.pitch)
+        elif pitch == "codes" and layout == "ids":
+            numbers = melody.coded_runs(heard.pitch, lengths, kinds)
         elif pitch == "codes":
             numbers = melody.coded(heard.pitch, self.book.pitch)
-            if layout == "ids":
-                numbers = melody.coded_runs(heard.pitch, lengths, kinds)
         return Units(
             self.book.fingerprint,
             self.book.clusters,

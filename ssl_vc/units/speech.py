@@ -8,7 +8,7 @@ Soft units (van Niekerk et al., 2022, "A comparison of discrete and soft speech 
 arXiv 2111.02392, have them learned) are the shares of the nearest centres in place of the 1.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -42,10 +42,10 @@ class Heard(NamedTuple):
 
 
 @torch.no_grad()
-def hear(speech: Speech, wav: Tensor, matched: Iterable[Tensor] | None = None) -> Heard:
-    """Hear in a wav (samples,) at 16 kHz what units are made of; the extractor's frames of it may be known."""
+def hear(speech: Speech, wav: Tensor) -> Heard:
+    """Hear in a wav (samples,) at 16 kHz what units are made of."""
     whole = pad(wav, (0, -len(wav) % HOP))
-    frames = speech.extractor.stream(wav, every_hop=True) if matched is None else matched
+    frames = speech.extractor.stream(wav, every_hop=True)
     content = normalize(torch.cat(list(content_of(speech.extractor, frames))), dim=1)
     return Heard(content, track_pitch(whole.cpu(), SAMPLE_RATE, HOP), speech.spectra(whole)[2])
 
@@ -73,9 +73,9 @@ class UnitSpeech:
         own = {"kind": KIND, "codec": self.book.fingerprint, "form": self.form, "bands": bands, "dim": dim}
         return self.extractor.spec.facts | own
 
-    def hear(self, wav: Tensor, matched: Iterable[Tensor] | None = None) -> Heard:
-        """Hear a wav (samples,) at 16 kHz; the extractor's frames of it may be known."""
-        return hear(self.speech, wav, matched)
+    def hear(self, wav: Tensor) -> Heard:
+        """Hear a wav (samples,) at 16 kHz."""
+        return hear(self.speech, wav)
 
     def frames(self, units: Tensor, pitch: Tensor, timbre: Tensor) -> Tensor:
         """Make frames (frames, dim) of ids (frames,), or of shares (frames, clusters), of F0 (frames,) and a timbre."""
@@ -90,14 +90,10 @@ class UnitSpeech:
         """Give soft units (frames, clusters): shares of the nearest centres."""
         return torch.softmax(-torch.cdist(content, self.book.content.centres).square() / SOFT, 1)
 
-    def around(self, wav: Tensor, matched: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Give what a vocoder reads of a wav itself; the extractor's frames of it are known."""
-        heard = self.hear(wav, matched)
-        yield self.frames(self.book.content(heard.content), heard.pitch, heard.timbre)
-
     def __call__(self, wav: Tensor) -> Iterator[Tensor]:
-        """Give what a vocoder reads of a wav itself."""
-        return self.around(wav, self.extractor.stream(wav, every_hop=True))
+        """Give what a vocoder reads of a wav itself, in one piece."""
+        heard = self.hear(wav)
+        yield self.frames(self.book.content(heard.content), heard.pitch, heard.timbre)
 
 
 def told_by(frames: Tensor, clusters: int) -> tuple[Tensor, Tensor]:

@@ -89,8 +89,8 @@ def make_frames(config: UnitsConfig, folder: Path) -> Iterator[Clip]:
 
     What is there of an earlier run is left as it is.
     """
-    clips = read_manifest(config.clips, config.split)
-    clips = [clip for clip in clips if not clip.key.startswith(tuple(config.leave_out))] if config.leave_out else clips
+    listed = read_manifest(config.clips, config.split)
+    clips = [clip for clip in listed if not clip.key.startswith(tuple(config.leave_out))]
     extractor = Extractor.from_pretrained(config.encoder, config.layer, device=config.device)
     form: Form = "numbers" if config.vocoder.get("vocoder") == "unit-hifigan" else "shares"
     book_file = folder / "book.safetensors"
@@ -194,7 +194,7 @@ def gather(folder: Path) -> Path:
     """Put what a codec needs beside each other, whole or not at all; give the folder."""
     codec, new = folder / "codec", folder / ".codec"
     shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(folder / "vocoder" / "model", new / "vocoder")
+    shutil.copytree(folder / "vocoder" / "model", new / "vocoder", ignore=shutil.ignore_patterns("README.md"))
     shutil.copy(folder / "book.safetensors", new)
     shutil.rmtree(codec, ignore_errors=True)
     return new.rename(codec)
