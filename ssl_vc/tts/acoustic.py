@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from ssl_vc.tts.align import durations, spread
 from ssl_vc.tts.symbols import SYMBOLS
@@ -104,8 +103,13 @@ class Acoustic(nn.Module):
             y = layer(y * there) if isinstance(layer, ConvNeXtBlock) else layer(y)
         return told, y[..., 0]
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Give what is learned from: how far means, lengths and the decoder are from what was said."""
+    def forward(self, batch: Batch, cut: int) -> dict[str, Tensor]:
+        """Give what is learned from: how far means, lengths and the decoder are from what was said.
+
+        Args:
+            batch: of sentences.
+            cut: frames of each sentence, from a place by lot, that the decoder learns from.
+        """
         told, log_lengths = self.encode(batch.symbols, batch.begins, batch.speakers, batch.counts)
         means = self.mean(told)
         fit = -0.5 * torch.cdist(means.detach(), batch.frames).square() / self.config.dim
@@ -113,10 +117,15 @@ class Acoustic(nn.Module):
         known = (torch.arange(batch.frames.shape[1], device=told.device) < batch.lengths[:, None])[..., None]
         there = lengths > 0
         spread_means = spread(means, lengths)
+        start = (torch.rand(len(told), device=told.device) * (batch.lengths - cut + 1).clamp(min=1)).long()
+        at = start[:, None] + torch.arange(cut, device=told.device)
+        index, inside = at.clamp(max=known.shape[1] - 1)[..., None], (at < batch.lengths[:, None])[..., None]
+        parts = (spread(told, lengths), spread_means.detach(), batch.frames)
+        cuts = [part.take_along_dim(index, 1) * inside for part in parts]
         return {
-            "mean": mse_loss(spread_means[known.expand_as(spread_means)], batch.frames[known.expand_as(batch.frames)]),
+            "mean": ((spread_means - batch.frames).square() * known).sum() / (known.sum() * self.config.dim),
             "length": (log_lengths - lengths.clamp(min=1).log()).abs()[there].mean(),
-            "decoder": self.decoder.loss(spread(told, lengths), spread_means.detach(), batch.frames, known),
+            "decoder": self.decoder.loss(*cuts, inside),
         }
 
     @torch.no_grad()

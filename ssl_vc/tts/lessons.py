@@ -65,13 +65,7 @@ def read_letters(config: TTSConfig, folder: Path) -> Letters:
 
 def make_said(config: TTSConfig, folder: Path) -> Iterator[Clip]:
     """Make the rows of all clips, and say what the speakers are like; gives each clip that is done."""
-    clips = [
-        clip
-        for clip in read_manifest(config.clips, config.split)
-        if clip.text and clip.seconds <= config.longest and (not config.speakers or clip.speaker in config.speakers)
-    ]
-    if not clips:
-        raise ValueError(f"{config.clips} has no clips with texts of {', '.join(config.speakers) or 'anybody'}.")
+    clips = _chosen(config)
     converter = VoiceConverter.from_pretrained(config.model, device=config.device)
     said = Said(converter.extractor.spec, converter.analysis.made_by)
     make = {"clips": len(clips), "reads": dict(converter.analysis.made_by), "spec": asdict(converter.extractor.spec)}
@@ -107,6 +101,21 @@ def make_said(config: TTSConfig, folder: Path) -> Iterator[Clip]:
     name_left_out(left_out)
 
 
+def _chosen(config: TTSConfig) -> list[Clip]:
+    """Give the clips that are learned from."""
+    clips = [
+        clip
+        for clip in read_manifest(config.clips, config.split)
+        if clip.text
+        and clip.seconds <= config.longest
+        and (not config.speakers or clip.speaker in config.speakers)
+        and not clip.key.startswith(tuple(config.leave_out))
+    ]
+    if not clips:
+        raise ValueError(f"{config.clips} has no clips with texts of {', '.join(config.speakers) or 'anybody'}.")
+    return clips
+
+
 def _speaker(note: Path) -> Speaker:
     name, level, timbre = json.loads(note.read_text(encoding="utf-8"))
     return Speaker(name, level, torch.tensor(timbre))
@@ -124,7 +133,7 @@ def lessons_of(config: TTSConfig, folder: Path, letters: Letters) -> tuple[list[
     speakers = [_speaker(note) for note in notes]
     numbers = {speaker.name: number for number, speaker in enumerate(speakers)}
     lessons = []
-    for clip in read_manifest(config.clips, config.split):
+    for clip in _chosen(config):
         path = file_of(folder / "said", clip)
         if path.is_file():
             with safe_open(path, "pt") as file:

@@ -12,13 +12,15 @@ class TTSConfig:
         clips: a table of clips with texts (see `pretrain.manifest.read_manifest`).
         split: which rows of that table.
         speakers: whose clips; of all if empty.
+        leave_out: clips whose key begins so are left out, so that there are sentences to judge by.
         model: whose encoder and vocoder; see `VoiceConverter.from_pretrained`.
         shape: what differs from the defaults of `ssl_vc.tts.acoustic.AcousticConfig`.
         letters: how words are read: a file of an earlier training; learned from `dictionary` if empty.
         dictionary: in the format of the CMU pronouncing dictionary; pocketsphinx's if empty.
         letters_steps: of learning to read words.
         steps: of learning to speak.
-        batch: sentences in a step.
+        batch: sentences in a step, of about one length.
+        cut: frames of each, from a place by lot, that the decoder learns from in a step.
         longest: seconds of a clip; longer ones are left out.
         learning_rate: at its highest.
         average: how much of the averaged weights stays in a step.
@@ -31,6 +33,7 @@ class TTSConfig:
     clips: str = ""
     split: str | None = None
     speakers: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     model: str = "tiny"
     shape: dict[str, Any] = field(default_factory=dict)
     letters: str = ""
@@ -38,6 +41,7 @@ class TTSConfig:
     letters_steps: int = 4000
     steps: int = 10_000
     batch: int = 16
+    cut: int = 96
     longest: float = 12.0
     learning_rate: float = 1e-3
     average: float = 0.999
@@ -47,7 +51,7 @@ class TTSConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("letters_steps", "steps", "batch", "save_every"):
+        for name in ("letters_steps", "steps", "batch", "cut", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 <= self.average < 1:

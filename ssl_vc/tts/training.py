@@ -28,6 +28,7 @@ from ssl_vc.tts.recipe import TTSConfig
 from vocoder.recipe import average
 
 STATISTICS = 300  # clips that tell means and deviations
+LENGTHS = 8  # lots that the sentences of as many steps are parted into by length; one of them makes a step
 
 
 class Trainer:
@@ -59,7 +60,9 @@ class Trainer:
     def batch(self, step: int) -> Batch:
         """Give what a step learns from in this process; it follows from the step's number."""
         chance = random.Random(f"{self.config.seed} {step} {self.accelerator.process_index}")
-        chosen = chance.choices(self.lessons, k=self.config.batch)
+        drawn = sorted(chance.choices(self.lessons, k=LENGTHS * self.config.batch), key=lambda lesson: lesson.frames)
+        first = self.config.batch * chance.randrange(LENGTHS)
+        chosen = drawn[first : first + self.config.batch]
         rows = [(load_file(each.path)["rows"].float() - self.mean) / self.deviation for each in chosen]
         symbols, begins = (
             pad_sequence([torch.tensor(each.sentence[part]) for each in chosen], batch_first=True) for part in (0, 1)
@@ -77,7 +80,7 @@ class Trainer:
             torch.manual_seed(config.seed + self.step)
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(self.step)
-            losses = self.acoustic(self.batch(self.step))
+            losses = self.acoustic(self.batch(self.step), config.cut)
             total = torch.stack(list(losses.values())).sum()
             if not torch.isfinite(total):
                 raise ValueError(f"the loss is {total.item()} at step {self.step}; go on with a lower learning_rate.")

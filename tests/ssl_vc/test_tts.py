@@ -14,6 +14,7 @@ from ssl_vc.convert import VoiceConverter
 from ssl_vc.extract import Extractor
 from ssl_vc.spoken import Speech, parts_of
 from ssl_vc.tts.frames import Said
+from ssl_vc.tts.lessons import lessons_of
 from ssl_vc.tts.letters import Letters, judge, learn, parted
 from ssl_vc.tts.model import TextModel
 from ssl_vc.tts.recipe import TTSConfig
@@ -97,7 +98,7 @@ def trained(tmp_path_factory, speech):
     for number, text in enumerate(TEXTS):
         speaker = "man" if number % 2 else "woman"
         (folder / speaker).mkdir(exist_ok=True)
-        wav = speech(2, text=number, pitch=120.0 if number % 2 else 210.0)
+        wav = speech(1.4 + 0.2 * number, text=number, pitch=120.0 if number % 2 else 210.0)
         soundfile.write(folder / speaker / f"{number}.wav", wav.numpy(), RATE)
         rows.append(f"{speaker}/{number}.wav\t{speaker}\t{text}\t2.0")
     (folder / "man" / "broken.wav").write_bytes(b"no sound")
@@ -192,6 +193,32 @@ def test_training_goes_on_bit_for_bit(trained, tmp_path):
     assert third.step == 2 and list(third.run()) == losses[2:]
     for name, value in whole.averaged.items():
         assert torch.equal(third.averaged[name], value)
+
+
+def test_a_step_learns_from_sentences_of_about_one_length(trained, tmp_path):
+    folder, _ = trained
+    shutil.copytree(folder / "run" / "said", tmp_path / "said")
+    shutil.copy(folder / "run" / "letters.safetensors", tmp_path)
+    shape = {"width": 16, "depth": 1, "decoder_width": 16, "decoder_depth": 1}
+    facts = {"clips": str(folder / "clips.tsv"), "dictionary": str(folder / "words.dict")}
+    config = TTSConfig(**facts, model=str(folder / "model"), shape=shape, batch=3, device="cpu")
+    trainer = Trainer(config, tmp_path)
+    every = sorted(lesson.frames for lesson in trainer.lessons)
+    batches = [sorted(trainer.batch(step).lengths.tolist()) for step in range(60)]
+    assert {length for lengths in batches for length in lengths} == set(every)
+    spans = [lengths[-1] - lengths[0] for lengths in batches]
+    assert sum(spans) / 60 < 0.4 * (every[-1] - every[0])  # of three by lot it were .6
+
+
+def test_sentences_that_are_left_out_are_not_learned(trained, tmp_path):
+    folder, _ = trained
+    shutil.copytree(folder / "run" / "said", tmp_path / "said")
+    letters = Letters.load(folder / "run" / "letters.safetensors")
+    facts = {"clips": str(folder / "clips.tsv"), "dictionary": str(folder / "words.dict")}
+    every = lessons_of(TTSConfig(**facts), tmp_path, letters)[1]
+    first = every[0].path.relative_to(tmp_path / "said").as_posix().removesuffix(".safetensors")
+    fewer = lessons_of(TTSConfig(**facts, leave_out=(first,)), tmp_path, letters)[1]
+    assert [each.path for each in fewer] == [each.path for each in every if each.path != every[0].path]
 
 
 def test_training_refuses(trained, run, tmp_path):

@@ -7,7 +7,7 @@ from ssl_vc.tts.acoustic import Acoustic, AcousticConfig, Batch
 from ssl_vc.tts.align import spread
 from ssl_vc.tts.symbols import NUMBER, SYMBOLS, sentence_of
 
-DIM = 6
+DIM, CUT = 6, 16
 
 
 def small(flow, speakers=1):
@@ -35,7 +35,7 @@ def said(rows=24, seed=0, speakers=1):
 def taught(model, steps, speakers=1):
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     for step in range(steps):
-        losses = model(said(seed=step, speakers=speakers)[0])
+        losses = model(said(seed=step, speakers=speakers)[0], CUT)
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
@@ -45,7 +45,7 @@ def taught(model, steps, speakers=1):
 @pytest.mark.parametrize("flow", [True, False], ids=["flow", "distances"])
 def test_it_learns_what_symbols_sound_like_and_how_long_they_are(flow):
     model = small(flow)
-    before = {name: float(value.detach()) for name, value in model(said()[0]).items()}
+    before = {name: float(value.detach()) for name, value in model(said()[0], CUT).items()}
     after = taught(model, 200)
     assert after["mean"] < 0.25 * before["mean"] and after["length"] < 0.5 * before["length"]
     symbols = torch.tensor([0, 5, 2, 1, 4, 3, 0])
@@ -77,6 +77,19 @@ def test_speakers_are_told_apart():
     symbols = torch.tensor([0, 5, 2, 1, 4, 3, 0])
     quick, slow = (model.say(symbols, torch.zeros_like(symbols), speaker)[1].sum() for speaker in (0, 1))
     assert int(slow) == pytest.approx(int(quick) + 3 * 7, abs=4)
+
+
+def test_what_lies_behind_a_sentence_is_not_learned():
+    model = small(False)
+    batch, _ = said()
+    most = batch.frames.shape[1]
+    junk = batch.frames + 100 * (torch.arange(most) >= batch.lengths[:, None])[..., None]
+    for cut in (most // 2, most + 50):
+        torch.manual_seed(0)
+        clean = model(batch, cut)
+        torch.manual_seed(0)
+        for name, loss in model(batch._replace(frames=junk), cut).items():
+            torch.testing.assert_close(loss, clean[name], msg=name)
 
 
 def test_rows_do_not_know_each_other():
