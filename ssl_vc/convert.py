@@ -5,7 +5,6 @@ source --> extractor --> frames --> matcher, a voice --> what the vocoder reads 
 
 import logging
 from collections.abc import Iterable, Iterator
-from numbers import Real
 from os import PathLike
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -20,7 +19,7 @@ from ssl_vc.encoded import Encoded
 from ssl_vc.enroll import build_voice
 from ssl_vc.extract import Extractor
 from ssl_vc.features import parts_of, read_by, synthesize
-from ssl_vc.flow import Conversion, Tally, mixed
+from ssl_vc.flow import Conversion, Tally, check_range, mixed, shares
 from ssl_vc.live import Stream
 from ssl_vc.match.choice import Both, choose
 from ssl_vc.match.protocol import Matcher, Pool
@@ -138,7 +137,7 @@ class VoiceConverter:
         *,
         matcher: str | Matcher | None = None,
         k: int | None = None,
-        blend: float = 1.0,
+        blend: float | Tensor = 1.0,
         pitch: str | float = "keep",
         speed: float = 1.0,
         loudness: float | None = LOUDNESS,
@@ -150,17 +149,17 @@ class VoiceConverter:
             voice: the target, made for this converter's encoder and vocoder.
             matcher: see `VoiceConverter`; the converter's own if None.
             k: how many neighbours; the matcher's choice if None.
-            blend: 1 for matched frames, 0 for the source's own, between for a mixture, above 1 for more than that.
+            blend: 1 for matched frames, 0 for the source's own, between for a mixture, above 1 for more than that; or a
+                number for each frame of the source.
             pitch: `keep` what the conversion gives; `match` the voice's median; or a number: the source's own melody,
                 so many semitones higher. The last two where the vocoder takes pitch, and then `keep` is `match`.
             speed: how many times as fast.
             loudness: in LUFS; None leaves it as it comes.
         """
         check_pitch(pitch, self.parts is not None)
-        _check_range("blend", blend, 0, 4)
-        _check_range("speed", speed, 0.25, 4)
+        check_range("speed", speed, 0.25, 4)
         if loudness is not None:
-            _check_range("loudness", loudness, -70, 0)
+            check_range("loudness", loudness, -70, 0)
         pool = self.pool(voice)
         choice = choose(self.matcher if matcher is None else matcher, pool, k)
         heard = source if isinstance(source, Encoded) else self.encode(source)
@@ -168,27 +167,29 @@ class VoiceConverter:
             raise ValueError("this source was encoded by another converter; encode it with this one.")
         samples = max(round(len(heard.wav) / speed), 1)
         frames = -(-samples // self.extractor.hop_length)
+        share = shares(blend, heard.frames, frames)
+        none, alone = (isinstance(share, float) and share == every for every in (0, 1))
         tally = Tally()
         query = tally.heard(self._here(stretch(heard.matched(), heard.frames, frames)))
-        matches = choice.matcher(query, pool) if blend else None
+        matches = None if none else choice.matcher(query, pool)
         melody = None
         if self.parts is not None:
             spoken = torch.cat(list(heard.spoken()))
             melody = Melody(self.parts, voice.pitch, pool.synthesis, pitch)
             melody.heard(spoken)
-        own = self._here(stretch(heard.spoken(), heard.frames, frames)) if blend != 1 or melody else None
-        wav = synthesize(self.vocoder, tally.given(mixed(matches, own, melody, blend, tally)), samples / SAMPLE_RATE)
+        own = self._here(stretch(heard.spoken(), heard.frames, frames)) if melody or not alone else None
+        wav = synthesize(self.vocoder, tally.given(mixed(matches, own, melody, share, tally)), samples / SAMPLE_RATE)
         wav = wav[: round(samples * self.sample_rate / SAMPLE_RATE)]
         coverage = report.coverage(tally.distance, voice.findings)
         return Conversion(
             wav if loudness is None else normalize_loudness(wav, loudness, self.sample_rate),
             self.sample_rate,
-            choice.name if blend else "none",
-            choice.why if blend else "blend is 0, so these are the source's own frames.",
+            "none" if none else choice.name,
+            choice.why if not none else "blend is 0, so these are the source's own frames.",
             float(tally.distance.mean()) if len(tally.distance) else None,
             coverage,
             tally.after.value,
-            tally.before.value if self.same_frames and blend else None,
+            tally.before.value if self.same_frames and not none else None,
             tuple(_warnings(voice, coverage)),
         )
 
@@ -222,10 +223,10 @@ class VoiceConverter:
         to the voice's is moved from the median of what was heard so far.
         """
         check_pitch(pitch, self.parts is not None)
-        _check_range("blend", blend, 0, 4)
-        _check_range("block", block, 0.02, 10)
-        _check_range("lookahead", lookahead, 0.02, 10)
-        _check_range("sample_rate", sample_rate, 1000, 768_000)
+        check_range("blend", blend, 0, 4)
+        check_range("block", block, 0.02, 10)
+        check_range("lookahead", lookahead, 0.02, 10)
+        check_range("sample_rate", sample_rate, 1000, 768_000)
         pool = self.pool(voice)
         chosen = choose(self.matcher, pool, k).matcher
         return Stream(
@@ -280,11 +281,6 @@ def _untrained() -> Vocoder:
     except ValueError as error:
         log.warning("griffin-lim speaks, and loses the source's melody: %s", error)
         return GriffinLim()
-
-
-def _check_range(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
-        raise ValueError(f"{name} is {value!r}; possible are numbers from {low:g} to {high:g}.")
 
 
 def _warnings(voice: Voice, coverage: float | None) -> Iterator[str]:

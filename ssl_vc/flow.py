@@ -1,7 +1,8 @@
 """Flow: matched frames on their way to the vocoder, what is counted as they go by, and what comes of it."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,8 +64,34 @@ class Tally:
         return known[~known.isnan()]
 
 
+def check_range(name: str, value: Any, low: float, high: float) -> None:
+    """Refuse what is no number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
+        raise ValueError(f"{name} is {value!r}; possible are numbers from {low:g} to {high:g}.")
+
+
+def shares(blend: float | Tensor, heard: int, frames: int) -> float | Tensor:
+    """Give the share of matched frames: one for all, or for each of so many frames (frames, 1).
+
+    Args:
+        blend: of matched frames, from 0 to 4; or of each frame that was heard (heard,).
+        heard: frames of the source.
+        frames: as many as those are stretched to.
+    """
+    if not isinstance(blend, Tensor):
+        check_range("blend", blend, 0, 4)
+        return float(blend)
+    if blend.shape != (heard,) or not bool(((blend >= 0) & (blend <= 4)).all()):
+        raise ValueError(f"blend is a tensor {tuple(blend.shape)}; give {heard} numbers from 0 to 4, one a frame.")
+    return blend.float()[(torch.arange(frames) * heard / frames).long()][:, None]
+
+
 def mixed(
-    matches: Iterable[Match] | None, own: Iterable[Tensor] | None, melody: Melody | None, share: float, tally: Tally
+    matches: Iterable[Match] | None,
+    own: Iterable[Tensor] | None,
+    melody: Melody | None,
+    share: float | Tensor,
+    tally: Tally,
 ) -> Iterator[Tensor]:
     """Give what the vocoder reads: matched frames with the source's melody, and a share of the source's own."""
     if matches is None:
@@ -72,12 +99,15 @@ def mixed(
         yield from own if melody is None else map(melody.lift, own)
         return
     source = None if own is None else Regroup(own)
+    at = 0
     for match in matches:
+        here = share[at : at + len(match.frames)].to(match.frames) if isinstance(share, Tensor) else share
+        at += len(match.frames)
         tally.distances.append(match.distance)
         theirs = None if source is None else source.take(len(match.frames))
         frames = match.frames
         if melody is not None and theirs is not None:
-            frames = melody.lift(blend(melody.sung(frames, theirs), theirs, share))
+            frames = melody.lift(blend(melody.sung(frames, theirs), theirs, here))
         else:
-            frames = blend(frames, theirs, share)
+            frames = blend(frames, theirs, here)
         yield frames

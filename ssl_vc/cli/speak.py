@@ -14,7 +14,11 @@ from ssl_vc.files import printable
 
 def speak(
     text: Annotated[
-        str | None, typer.Argument(help="What to say, in English; - for standard input.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="What to say, in English; parts may be marked, <voice blend=0.3>so</voice>; - for standard input.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="A sound file.", show_default=False)] = Path(
         "speech.wav"
@@ -52,9 +56,9 @@ def speak(
     refuse_existing(output, force, "speech.wav")
     refuse_inputs([output], [path for path in (file, voice, *(target or ())) if path])
     wanted = _text(text, file)
-    from ssl_vc.tts.text import sentences
+    from ssl_vc.tts.marks import lines
 
-    count = len(sentences(wanted))  # says what is wrong before a model is loaded for nothing
+    count = len(lines(wanted))  # says what is wrong before a model is loaded for nothing
     from ssl_vc.tts.speak import TextToSpeech
 
     speaks = TextToSpeech.from_pretrained(model, model=text_model, device=device, offline=offline)

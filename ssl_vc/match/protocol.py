@@ -92,8 +92,11 @@ class Matcher(Protocol):
         """
 
 
-def blend(selected: Tensor, source: Tensor | None, share: float) -> Tensor:
+def blend(selected: Tensor, source: Tensor | None, share: float | Tensor) -> Tensor:
     """Give share * selected + (1 - share) * source; with 0 and 1, one of the two bit for bit."""
+    if isinstance(share, Tensor):
+        assert source is not None
+        return source.lerp(selected, share)
     if share == 1:
         return selected
     assert source is not None

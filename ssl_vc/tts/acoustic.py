@@ -121,11 +121,11 @@ class Acoustic(nn.Module):
         at = start[:, None] + torch.arange(cut, device=told.device)
         index, inside = at.clamp(max=known.shape[1] - 1)[..., None], (at < batch.lengths[:, None])[..., None]
         parts = (spread(told, lengths), spread_means.detach(), batch.frames)
-        cuts = [part.take_along_dim(index, 1) * inside for part in parts]
+        heard, mean, frames = (part.take_along_dim(index, 1) * inside for part in parts)
         return {
             "mean": ((spread_means - batch.frames).square() * known).sum() / (known.sum() * self.config.dim),
             "length": (log_lengths - lengths.clamp(min=1).log()).abs()[there].mean(),
-            "decoder": self.decoder.loss(*cuts, inside),
+            "decoder": self.decoder.loss(heard, mean, frames, inside),
         }
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from pretrain.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
 from pretrain.pronounce import Phonemes
+from ssl_vc.batch_jobs import harmless
 from ssl_vc.convert import VoiceConverter
 from ssl_vc.files import replacing
 from ssl_vc.frame_folder import begin, file_of
@@ -74,7 +75,6 @@ def make_said(config: TTSConfig, folder: Path) -> Iterator[Clip]:
     by_speaker: dict[str, list[Clip]] = {}
     for clip in clips:
         by_speaker.setdefault(clip.speaker, []).append(clip)
-    known = {}
     for name, several in sorted(by_speaker.items()):
         heard = {}
         for clip in several:
@@ -87,17 +87,19 @@ def make_said(config: TTSConfig, folder: Path) -> Iterator[Clip]:
                 left_out.append(f"{clip.key} ({str(error).splitlines()[0]})")
                 continue
             yield clip
-        note = folder / "said" / f"{name or 'somebody'}.json"
+        note = folder / "said" / f"{harmless(name or 'somebody')}.json"
         if not note.is_file():
+            if not heard:
+                continue  # nothing of this speaker can be heard
             found = said.speaker(name, [own for _, own in heard.values()])
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps([found.name, found.level, found.timbre.tolist()]), encoding="utf-8")
-        known[name] = _speaker(note)
+            with replacing(note) as part:
+                part.write_text(json.dumps([found.name, found.level, found.timbre.tolist()]), encoding="utf-8")
+        speaker = _speaker(note)
         for clip, (matched, own) in heard.items():
             path = file_of(folder / "said", clip)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
-                save_file({"rows": said.pack(matched, own, known[name]).half().contiguous()}, part)
+                save_file({"rows": said.pack(matched, own, speaker).half().contiguous()}, part)
     name_left_out(left_out)
 
 

@@ -5,7 +5,7 @@
 So what a conversion takes, this takes too: any voice of the same encoder and vocoder, blend, pitch, speed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -18,8 +18,8 @@ from ssl_vc.convert import VoiceConverter
 from ssl_vc.encoded import Encoded
 from ssl_vc.features import synthesize
 from ssl_vc.presets import BUNDLED
+from ssl_vc.tts.marks import Line, lines
 from ssl_vc.tts.model import TextModel
-from ssl_vc.tts.text import sentences
 from ssl_vc.voice import Voice
 
 PAUSE = 0.15  # seconds between sentences
@@ -85,7 +85,7 @@ class TextToSpeech:
         text: str,
         voice: Voice | None = None,
         *,
-        blend: float = 1.0,
+        blend: float | Sequence[float] = 1.0,
         speed: float = 1.0,
         pitch: str | float = "keep",
         k: int = NEIGHBOURS,
@@ -97,9 +97,10 @@ class TextToSpeech:
         """Give the sound sentence by sentence, so that the first is heard while the others are made.
 
         Args:
-            text: in English, of any length.
+            text: in English, of any length; parts may be marked, `<voice blend=0.3>so</voice>`.
             voice: of this model's encoder and vocoder; if None, the speaker's own.
-            blend: 1: the voice's frames; 0: the speaker's own as the model says them; see `VoiceConverter.converted`.
+            blend: 1: the voice's frames; 0: the speaker's own as the model says them; see `VoiceConverter.converted`;
+                one for all, or for each word as it is spoken.
             speed: how many times as fast.
             pitch: see `VoiceConverter.converted`.
             k: neighbours that are averaged.
@@ -111,24 +112,32 @@ class TextToSpeech:
         if not 0.25 <= speed <= 4:
             raise ValueError(f"speed is {speed}; possible are numbers from 0.25 to 4.")
         number = self._number(speaker)
-        parts = sentences(text)
+        usual, each = (1.0, blend) if isinstance(blend, Sequence) else (blend, ())
+        parts = lines(text, each)
         generator = torch.Generator().manual_seed(seed)
         for index, part in enumerate(parts):
             said = {"speed": speed, "steps": steps, "warmth": warmth, "generator": generator}
-            heard = self.said(part, number, **said)
+            heard, words = self.said(part.spoken, number, **said)
             if voice is None:
                 wav = synthesize(self.converter.vocoder, heard.spoken(), len(heard.wav) / SAMPLE_RATE)
             else:
-                options = {"blend": blend, "pitch": pitch, "matcher": MATCHER, "k": k, "loudness": None}
-                wav = self.converter.convert(heard, voice, **options)
+                share = _of_frames(part, words, usual)
+                wav = self.converter.convert(
+                    heard, voice, blend=share, pitch=pitch, matcher=MATCHER, k=k, loudness=None
+                )
             yield wav
             if index < len(parts) - 1:
                 yield wav.new_zeros(round(PAUSE * self.sample_rate))
 
-    def said(self, sentence: str, speaker: int = 0, **options: Any) -> Encoded:
-        """Give a sentence as `ssl_vc.tts.text.spoken` writes it, as a source of conversions."""
-        matched, spoken, _ = self.model.say(self.model.read(sentence), speaker, **options)
-        return Encoded.made(matched, spoken, self.converter.extractor, self.converter.analysis)
+    def said(self, sentence: str, speaker: int = 0, **options: Any) -> tuple[Encoded, Tensor]:
+        """Give a sentence as `ssl_vc.tts.text.spoken` writes it, as a source of conversions, and each frame's word.
+
+        The words are numbers; what is said between them has that of the word before, and -1 before the first.
+        """
+        read = self.model.read(sentence)
+        matched, spoken, lengths = self.model.say(read, speaker, **options)
+        words = torch.tensor(read.words).cummax(0).values.repeat_interleave(lengths)
+        return Encoded.made(matched, spoken, self.converter.extractor, self.converter.analysis), words
 
     def _number(self, speaker: int | str) -> int:
         if isinstance(speaker, int) and not isinstance(speaker, bool) and 0 <= speaker < len(self.speakers):
@@ -136,3 +145,11 @@ class TextToSpeech:
         if speaker in self.speakers:
             return self.speakers.index(str(speaker))
         raise ValueError(f"there is no speaker {speaker!r}; possible are {', '.join(self.speakers)}.")
+
+
+def _of_frames(line: Line, words: Tensor, usual: float) -> float | Tensor:
+    """Give the blend of a sentence, or of each of its frames where words have their own."""
+    if all(blend is None for blend in line.blends):
+        return usual
+    each = torch.tensor([usual if blend is None else blend for blend in (None, *line.blends)])
+    return each[words + 1]

@@ -174,6 +174,18 @@ def test_loudness(vc, anna, source):
     assert not torch.equal(vc.convert(source, anna, loudness=None), wav)
 
 
+def test_every_frame_may_have_a_blend_of_its_own(vc, anna, source):
+    frames = vc.encode(source).frames
+    for speed in (1.0, 1.25):
+        even = vc.convert(source, anna, blend=torch.full((frames,), 0.5), speed=speed)
+        torch.testing.assert_close(even, vc.convert(source, anna, blend=0.5, speed=speed), atol=1e-4, rtol=1e-3)
+    none = vc.convert(source, anna, blend=torch.zeros(frames))
+    torch.testing.assert_close(none, vc.convert(source, anna, blend=0), atol=1e-4, rtol=1e-3)
+    for wrong in (torch.ones(frames + 1), torch.full((frames,), -0.1), torch.full((frames,), torch.nan)):
+        with pytest.raises(ValueError, match=rf"give {frames} numbers from 0 to 4, one a frame"):
+            vc.convert(source, anna, blend=wrong)
+
+
 def test_long_sources_are_heard_in_pieces(vc, anna, source, monkeypatch):
     whole = vc.convert(source, anna, blend=0.5)
     monkeypatch.setattr(encoded, "HELD", 1)

@@ -14,7 +14,7 @@ from ssl_vc.convert import VoiceConverter
 from ssl_vc.extract import Extractor
 from ssl_vc.spoken import Speech, parts_of
 from ssl_vc.tts.frames import Said
-from ssl_vc.tts.lessons import lessons_of
+from ssl_vc.tts.lessons import lessons_of, make_said
 from ssl_vc.tts.letters import Letters, judge, learn, parted
 from ssl_vc.tts.model import TextModel
 from ssl_vc.tts.recipe import TTSConfig
@@ -148,6 +148,28 @@ def test_a_text_in_a_voice(tts, speech):
     torch.testing.assert_close(none, tts.speak("Hello, world! 5 words.", loudness=None), atol=1e-5, rtol=1e-4)
 
 
+def test_words_have_a_blend_of_their_own(tts, speech, monkeypatch):
+    """A marked word has the frames that it has where all is said with its blend."""
+    anna = tts.converter.enroll((speech(6, text=9, pitch=210.0, size=1.2), RATE), "anna")
+    spoken = []
+
+    def keep(vocoder, pieces, seconds):
+        spoken.append(torch.cat(list(pieces)))
+        return torch.zeros(round(seconds * RATE))
+
+    monkeypatch.setattr("ssl_vc.convert.synthesize", keep)
+    heard, words = tts.said("hello and hello world.")
+    assert len(words) == heard.frames and words.unique().tolist() == [-1, 0, 1, 2, 3]
+    plain, border = "hello and hello world.", int((words < 2).sum())
+    for text, blend in ((plain, 1), (plain, 0), ("hello and <voice blend=0>hello world.</voice>", 1)):
+        tts.speak(text, anna, blend=blend, loudness=None)
+    tts.speak(plain, anna, blend=[1, 1, 0, 0], loudness=None)
+    matched, own, marked, listed = spoken
+    assert torch.equal(marked[:border], matched[:border]) and not torch.equal(own, matched)
+    torch.testing.assert_close(marked[border:], own[border:])
+    assert torch.equal(listed, marked)
+
+
 def test_sentence_by_sentence(tts):
     parts = list(tts.stream("Hello. And hello! Anna?"))
     assert len(parts) == 5  # with pauses between
@@ -208,6 +230,20 @@ def test_a_step_learns_from_sentences_of_about_one_length(trained, tmp_path):
     assert {length for lengths in batches for length in lengths} == set(every)
     spans = [lengths[-1] - lengths[0] for lengths in batches]
     assert sum(spans) / 60 < 0.4 * (every[-1] - every[0])  # of three by lot it were .6
+
+
+def test_a_speaker_whom_nobody_can_hear_is_left_out(tmp_path, trained, caplog):
+    folder, _ = trained
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    man = folder / "man" / "1.wav"
+    table = f"path\tspeaker\ttext\tseconds\n{man}\tman\tHello\t2\n{tmp_path / 'broken.wav'}\ta/b\tHello\t2\n"
+    (tmp_path / "clips.tsv").write_text(table)
+    facts = {"clips": str(tmp_path / "clips.tsv"), "dictionary": str(folder / "words.dict")}
+    config = TTSConfig(**facts, model=str(folder / "model"), device="cpu")
+    assert [clip.speaker for clip in make_said(config, tmp_path)] == ["man"]
+    assert "broken.wav" in caplog.text
+    speakers, lessons = lessons_of(config, tmp_path, Letters.load(folder / "run" / "letters.safetensors"))
+    assert [speaker.name for speaker in speakers] == ["man"] and len(lessons) == 1
 
 
 def test_sentences_that_are_left_out_are_not_learned(trained, tmp_path):

@@ -1,0 +1,74 @@
+"""Marks in texts: which words have which blend."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssl_vc.tts.marks import lines
+from ssl_vc.tts.text import sentences
+
+
+def told(text, blends=()):
+    return [tuple(line) for line in lines(text, blends)]
+
+
+def test_a_text_without_marks_is_that_of_sentences():
+    text = "Dr. Who came at 5 p.m.\n\nNobody; was there!"
+    assert [line.spoken for line in lines(text)] == sentences(text)
+    assert {blend for line in lines(text) for blend in line.blends} == {None}
+
+
+def test_marked_words_keep_their_blend():
+    assert told("He said <voice blend=0.3>7 cats</voice>, at <voice blend='1'>all. Then</voice>\n\nnone.") == [
+        ("he said seven cats, at all.", [None, None, 0.3, 0.3, None, 1.0]),
+        ("then", [1.0]),
+        ("none.", [None]),
+    ]
+    assert told('<VOICE blend = "0">x</voice>!') == [("x!", [0.0])]
+
+
+def test_a_blend_for_each_word():
+    assert told("7 cats. Run!", [0, 1, 0.5]) == [("seven cats.", [0, 1]), ("run!", [0.5])]
+    with pytest.raises(ValueError, match="there are 2 blends for 3 words, as they are spoken; give one a word"):
+        lines("7 cats. Run!", [0, 1])
+    with pytest.raises(ValueError, match="blend is 5; possible are numbers from 0 to 4"):
+        lines("run", [5])
+    with pytest.raises(ValueError, match="the text has marks, and there is a blend of each word"):
+        lines("<voice blend=1>run</voice>", [1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<voice blend=a>b</voice>",
+        "<voice blend=1.2.3>b</voice>",
+        "<voice blend=1>b",
+        "b</voice>",
+        "<voice>b</voice>",
+        "<voice blend=1>a <voice blend=0>b</voice></voice>",
+    ],
+)
+def test_broken_marks_are_refused(text):
+    with pytest.raises(ValueError, match=r"the mark '<.*' cannot be read; write <voice blend=0.3>some words</voice>"):
+        lines(text)
+
+
+def test_what_cannot_be_said_is_refused():
+    with pytest.raises(ValueError, match="blend is 9.0; possible are numbers from 0 to 4"):
+        lines("<voice blend=9>a</voice>")
+    with pytest.raises(ValueError, match="there is nothing to say"):
+        lines("<voice blend=1>...</voice>")
+
+
+@given(st.lists(st.tuples(st.text("ab1 ,.'!$-\n", max_size=12), st.sampled_from([None, 0.25, 1.0])), max_size=6))
+def test_every_word_has_the_blend_of_its_part(parts):
+    marked = "".join(part if blend is None else f"<voice blend={blend}>{part}</voice>" for part, blend in parts)
+    try:
+        found = lines(f"{marked} end")
+    except ValueError:
+        return
+    words = [word for line in found for word in line.spoken.replace(",", " ").split()]
+    blends = [blend for line in found for blend in line.blends]
+    assert len(words) == len(blends)
+    assert {blend for blend in blends if blend is not None} <= {blend for _, blend in parts}
+    assert blends[-1] is None
