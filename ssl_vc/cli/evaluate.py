@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,9 +70,14 @@ def evaluate(
     ] = None,
     beside: Annotated[
         list[str] | None,
-        typer.Option(help="Judge too: mel-knn (nothing learned), units, units-frames, or copies: mel/griffin-lim, ..."),
+        typer.Option(
+            help="Judge too: mel-knn (nothing learned), units, units-frames, speak:BLEND (the texts), "
+            "or copies: mel/griffin-lim, ..."
+        ),
     ] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="Of vocoders for copy-synthesis.")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Of vocoders for copy-synthesis; or a folder of train-units or train-tts.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help=MODEL, show_default="tiny")] = None,
     vocoder: Annotated[str | None, typer.Option(help=VOCODER)] = None,
     layer: Annotated[list[int] | None, typer.Option(help="Layer to match; several are compared.")] = None,
@@ -220,22 +226,37 @@ def _beside(
     memory: "Memory",
 ) -> "Iterator[System]":
     from ssl_vc.copysynth import Routes
-    from ssl_vc.evaluate.systems import MEL, UNIT_FRAMES, UNITS, ByUnits, CopySynthesis, mel_knn
+    from ssl_vc.evaluate.systems import MEL, SPEAK, UNIT_FRAMES, UNITS, ByUnits, CopySynthesis, Speech, mel_knn
+    from ssl_vc.tts.model import is_text_model
+    from ssl_vc.tts.speak import TextToSpeech, load_text_model
     from ssl_vc.units.codec import UnitCodec, is_codec
 
-    routes = Routes(weights, encoder, layer, device)
+    @cache
+    def converter() -> ssl_vc.VoiceConverter:
+        return ssl_vc.VoiceConverter.from_pretrained(encoder, device=device)
+
+    @cache
+    def codec() -> UnitCodec:
+        return UnitCodec.from_pretrained(next(filter(is_codec, others), "tiny"), encoder=encoder, device=device)
+
+    @cache
+    def speaks() -> TextToSpeech:
+        return TextToSpeech(load_text_model(next(filter(is_text_model, weights or ()), None)), converter())
+
+    others = [each for each in weights or () if not is_text_model(each)]
+    routes = Routes(others or None, encoder, layer, device)
+    made: dict[Any, Any] = {}
     for name in names:
         if name == MEL:
             yield mel_knn(device, memory)
         elif name in (UNITS, UNIT_FRAMES):
-            codec = UnitCodec.from_pretrained(
-                next(filter(is_codec, weights or ()), "tiny"), encoder=encoder, device=device
-            )
-            yield ByUnits(name, codec, ssl_vc.VoiceConverter.from_pretrained(encoder, device=device))
+            yield ByUnits(name, codec(), converter(), made)
+        elif name.partition(":")[0] == SPEAK:
+            yield Speech(name, speaks(), made)
         elif "/" in name:
             yield CopySynthesis(name, routes)
         else:
-            possible = f"{MEL}, {UNITS}, {UNIT_FRAMES} and FEATURES/VOCODER"
+            possible = f"{MEL}, {UNITS}, {UNIT_FRAMES}, {SPEAK}:BLEND and FEATURES/VOCODER"
             raise typer.BadParameter(f"there is no {name!r} to judge beside; possible are {possible}")
 
 

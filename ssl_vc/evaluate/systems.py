@@ -14,11 +14,15 @@ from ssl_vc.evaluate.mel_frames import MelExtractor
 from ssl_vc.evaluate.memory import Memory
 from ssl_vc.evaluate.pairs import Pair
 from ssl_vc.files import printable
+from ssl_vc.tts.speak import TextToSpeech
 from ssl_vc.units.codec import UnitCodec
 from ssl_vc.voice import Voice
 from vocoder.world import World
 
-MEL, UNITS, UNIT_FRAMES = "mel-knn", "units", "units-frames"
+MEL, UNITS, UNIT_FRAMES, SPEAK = "mel-knn", "units", "units-frames", "speak"
+
+
+Voices = dict[tuple[str, int], Voice]  # by target and samples
 
 
 class Sound(NamedTuple):
@@ -120,41 +124,20 @@ class CopySynthesis(System):
         return Sound(self.route(read(pair.source)), self.route.sample_rate)
 
 
-class Conversion(System):
-    """Sources in the target's voice.
+class Enrolling(System):
+    """Makes voices of what it hears.
 
     Args:
-        name: of the system.
-        what: it is, in a line.
-        converter: what converts.
-        options: of `VoiceConverter.converted`.
-        voices: that the converter has made, by target and samples; systems with one converter share them.
-        memory: of WORLD's analyses, which systems may share.
+        converter: makes them.
+        made: voices that it has made, by target and samples; systems with one converter share them.
     """
 
     converts = True
 
-    def __init__(
-        self,
-        name: str,
-        what: str,
-        converter: VoiceConverter,
-        options: Mapping[str, Any],
-        voices: dict[tuple[str, int], Voice] | None = None,
-        memory: Memory | None = None,
-    ) -> None:
-        self.name, self.what, self.converter, self.options = name, what, converter, dict(options)
-        self.memory = memory
-        if memory is not None and converter.analysis.made_by["kind"] == "world":
-            converter.analysis = memory.of(converter.analysis)
-        self.size_mb = weights_mb(getattr(converter.extractor, "encoder", None), converter.vocoder)
+    def __init__(self, converter: VoiceConverter, made: Voices | None = None) -> None:
+        self.converter = converter
+        self.made: Voices = {} if made is None else made
         self.voices: dict[str, Voice] = {}
-        self.made = {} if voices is None else voices
-
-    @property
-    def saved(self) -> float:
-        """What its memory has saved."""
-        return self.memory.saved if self.memory else 0.0
 
     def hear(self, target: str, references: Sequence[Tensor]) -> None:
         """Make a voice of a target's recordings."""
@@ -162,6 +145,40 @@ class Conversion(System):
         if key not in self.made:
             self.made[key] = self.converter.enroll([*references], target)
         self.voices[target] = self.made[key]
+
+
+class Conversion(Enrolling):
+    """Sources in the target's voice.
+
+    Args:
+        name: of the system.
+        what: it is, in a line.
+        converter: what converts.
+        options: of `VoiceConverter.converted`.
+        made: see `Enrolling`.
+        memory: of WORLD's analyses, which systems may share.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        converter: VoiceConverter,
+        options: Mapping[str, Any],
+        made: Voices | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        super().__init__(converter, made)
+        self.name, self.what, self.options = name, what, dict(options)
+        self.memory = memory
+        if memory is not None and converter.analysis.made_by["kind"] == "world":
+            converter.analysis = memory.of(converter.analysis)
+        self.size_mb = weights_mb(getattr(converter.extractor, "encoder", None), converter.vocoder)
+
+    @property
+    def saved(self) -> float:
+        """What its memory has saved."""
+        return self.memory.saved if self.memory else 0.0
 
     def __call__(self, pair: Pair) -> Sound:
         """Convert the source."""
@@ -175,29 +192,24 @@ def mel_knn(device: str = "auto", memory: Memory | None = None) -> Conversion:
     return Conversion(MEL, "kNN on log-mel frames (nothing learned), WORLD", converter, {"k": 4}, memory=memory)
 
 
-class ByUnits(System):
+class ByUnits(Enrolling):
     """Sources in the target's voice by discrete units, see `ssl_vc.units`.
 
     Args:
         name: `units` (the units' own vocoder speaks), or `units-frames` (the target's frames of the same units).
         codec: what makes the units.
         converter: makes voices, and speaks their frames; with the same encoder.
+        made: see `Enrolling`.
     """
 
-    converts = True
-
-    def __init__(self, name: str, codec: UnitCodec, converter: VoiceConverter) -> None:
-        self.name, self.codec, self.converter = name, codec, converter
+    def __init__(self, name: str, codec: UnitCodec, converter: VoiceConverter, made: Voices | None = None) -> None:
+        super().__init__(converter, made)
+        self.name, self.codec = name, codec
         self.what = (
             f"{codec.book.clusters} units, {'their own vocoder' if name == UNITS else 'the frames of the target'}"
         )
         self.speaker = codec.vocoder if name == UNITS else converter.vocoder
         self.size_mb = weights_mb(codec.speech.extractor.encoder, self.speaker)
-        self.voices: dict[str, Voice] = {}
-
-    def hear(self, target: str, references: Sequence[Tensor]) -> None:
-        """Make a voice of a target's recordings."""
-        self.voices[target] = self.converter.enroll([*references], target)
 
     def __call__(self, pair: Pair) -> Sound:
         """Make units of the source, and the target's sound of them."""
@@ -205,6 +217,35 @@ class ByUnits(System):
         if self.name == UNITS:
             return Sound(self.codec.decode(units, voice), self.speaker.sample_rate)
         return Sound(self.codec.select(units, voice, self.speaker), self.speaker.sample_rate)
+
+
+class Speech(Enrolling):
+    """The texts of sources in the target's voice, see `ssl_vc.tts`.
+
+    Args:
+        name: `speak`, or speak:BLEND.
+        speaks: says them.
+        made: see `Enrolling`.
+    """
+
+    def __init__(self, name: str, speaks: TextToSpeech, made: Voices | None = None) -> None:
+        super().__init__(speaks.converter, made)
+        self.name, self.speaks, self.blend = name, speaks, _blend(name)
+        self.what = f"the texts, said by {speaks.speakers[0]}'s text model, blend {self.blend:g}"
+        self.size_mb = weights_mb(speaks.model.acoustic, speaks.model.letters, speaks.converter.vocoder)
+
+    def __call__(self, pair: Pair) -> Sound:
+        """Say what is said in the source."""
+        wav = self.speaks.speak(pair.text, self.voices[pair.target], blend=self.blend)
+        return Sound(wav, self.speaks.sample_rate)
+
+
+def _blend(name: str) -> float:
+    """Read the blend of speak:BLEND."""
+    try:
+        return float(name.partition(":")[2] or 1)
+    except ValueError:
+        raise ValueError(f"{name!r} has no number behind the colon; write speak:0.5, for a blend of a half.") from None
 
 
 def weights_mb(*parts: object) -> float | None:

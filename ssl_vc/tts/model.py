@@ -109,3 +109,8 @@ class TextModel:
             raise ValueError(f"{folder} holds no text model of ours ({str(error).splitlines()[0]}).") from None
         letters = Letters.load(folder / "letters.safetensors")
         return cls(acoustic.requires_grad_(False), letters, speakers, mean, deviation, spec, facts["reads"])
+
+
+def is_text_model(folder: str | Path) -> bool:
+    """Tell whether a folder holds a text model."""
+    return (Path(folder) / "letters.safetensors").is_file()

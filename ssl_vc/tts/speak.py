@@ -58,10 +58,7 @@ class TextToSpeech:
             device: auto, cpu, cuda, cuda:1 ... or mps.
             offline: fetch nothing.
         """
-        folder = BUNDLED / "tiny" / "tts" if model is None else Path(model)
-        if model is None and not folder.is_dir():
-            raise ValueError("this version has no text model of its own; give one that `ssl-vc train-tts` made.")
-        return cls(TextModel.load(folder), VoiceConverter.from_pretrained(name, device=device, offline=offline))
+        return cls(load_text_model(model), VoiceConverter.from_pretrained(name, device=device, offline=offline))
 
     @property
     def sample_rate(self) -> int:
@@ -145,6 +142,11 @@ class TextToSpeech:
         if speaker in self.speakers:
             return self.speakers.index(str(speaker))
         raise ValueError(f"there is no speaker {speaker!r}; possible are {', '.join(self.speakers)}.")
+
+
+def load_text_model(folder: str | PathLike[str] | None = None) -> TextModel:
+    """Load a text model that `ssl-vc train-tts` made; the bundled one if None."""
+    return TextModel.load(BUNDLED / "tiny" / "tts" if folder is None else Path(folder))
 
 
 def _of_frames(line: Line, words: Tensor, usual: float) -> float | Tensor:

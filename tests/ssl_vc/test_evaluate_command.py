@@ -99,7 +99,7 @@ def test_a_protocol_is_made_and_gives_the_same_again(run, corpus, tmp_path):
         (["pairs.csv", "--protocol", "knn-vc"], 2, "give PAIRS"),
         (["nothing.csv"], 1, "no file"),
         (["nothing.yaml"], 1, "no file"),
-        (["pairs.csv", "--beside", "mel"], 2, "mel-knn, units, units-frames and FEATURES/VOCODER"),
+        (["pairs.csv", "--beside", "mel"], 2, "mel-knn, units, units-frames, speak:BLEND and FEATURES/VOCODER"),
         (["pairs.csv", "--beside", "mel/world"], 1, "do not fit"),
         (["pairs.csv", "--matcher", "nearest"], 2, "no matcher 'nearest'"),
         (["pairs.csv", "--reference-seconds", "few"], 2, "'few' is neither a number nor all"),

@@ -11,8 +11,11 @@ import ssl_vc
 from pretrain import EncoderConfig, SpeechEncoder
 from ssl_vc.cli import main
 from ssl_vc.convert import VoiceConverter
+from ssl_vc.evaluate.pairs import Pair
+from ssl_vc.evaluate.systems import Speech
 from ssl_vc.extract import Extractor
-from ssl_vc.spoken import Speech, parts_of
+from ssl_vc.spoken import Speech as Heard
+from ssl_vc.spoken import parts_of
 from ssl_vc.tts.frames import Said
 from ssl_vc.tts.lessons import lessons_of, make_said
 from ssl_vc.tts.letters import Letters, judge, learn, parted
@@ -31,7 +34,7 @@ TEXTS = ["Hello, world!", "Anna says hello.", "Hello and hello.", "A world says 
 def converter(cepstra, spoken):
     torch.manual_seed(0)
     extractor = Extractor(SpeechEncoder(EncoderConfig.tiny(**SMALL, cepstra=cepstra)).eval())
-    made = Speech(extractor).made_by if spoken else extractor.spec.facts
+    made = Heard(extractor).made_by if spoken else extractor.spec.facts
     shape = VocosConfig(dim=made["dim"], width=16, ffn_dim=32, depth=1, harmonic=spoken, reads=made)
     return VoiceConverter(extractor, "knn", Vocos(shape).eval())
 
@@ -168,6 +171,20 @@ def test_words_have_a_blend_of_their_own(tts, speech, monkeypatch):
     assert torch.equal(marked[:border], matched[:border]) and not torch.equal(own, matched)
     torch.testing.assert_close(marked[border:], own[border:])
     assert torch.equal(listed, marked)
+
+
+def test_an_evaluation_of_speech(tts, speech, tmp_path):
+    made = {}
+    pair = Pair("one", tmp_path / "none.wav", "anna", text="Hello, world!")
+    own, hers = (Speech(name, tts, made) for name in ("speak:0", "speak"))
+    for system in (own, hers):
+        system.hear("anna", [speech(6, text=9, pitch=210.0)])
+    assert len(made) == 1 and own.voices == hers.voices
+    torch.testing.assert_close(hers(pair).wav, tts.speak(pair.text, hers.voices["anna"]))
+    torch.testing.assert_close(own(pair).wav, tts.speak(pair.text, hers.voices["anna"], blend=0))
+    assert "blend 0" in own.what and own.size_mb > 0
+    with pytest.raises(ValueError, match="'speak:half' has no number behind the colon"):
+        Speech("speak:half", tts, made)
 
 
 def test_sentence_by_sentence(tts):

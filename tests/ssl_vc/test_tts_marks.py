@@ -54,7 +54,7 @@ def test_broken_marks_are_refused(text):
 
 
 def test_what_cannot_be_said_is_refused():
-    with pytest.raises(ValueError, match="blend is 9.0; possible are numbers from 0 to 4"):
+    with pytest.raises(ValueError, match=r"blend is 9\.0; possible are numbers from 0 to 4"):
         lines("<voice blend=9>a</voice>")
     with pytest.raises(ValueError, match="there is nothing to say"):
         lines("<voice blend=1>...</voice>")
