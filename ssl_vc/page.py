@@ -125,11 +125,12 @@ def player(name: str, wav: Tensor, sample_rate: int) -> str:
 
 def _sounds(rows: Sequence[Row]) -> str:
     level = float(rows[0].wav.abs().max()) if rows else None
-    figures = "".join(_sound(row, level) for row in rows)
+    figures = "".join(figure(row, level) for row in rows)
     return section("sounds", "Sounds", f'<div class="sounds">\n{figures}</div>\n')
 
 
-def _sound(row: Row, level: float | None) -> str:
+def figure(row: Row, level: float | None = None) -> str:
+    """Show a sound: outline, spectrogram, player; `level` as in `ssl_vc.picture.spectrogram`."""
     name, wav = escape(row.name), row.wav[: HEARD * row.sample_rate]
     notes = [row.note, f"the first {HEARD} s" if len(wav) < len(row.wav) else ""]
     note = escape("; ".join(note for note in notes if note))

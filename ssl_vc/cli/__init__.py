@@ -14,6 +14,7 @@ import ssl_vc
 from ssl_vc.cli.batch import batch
 from ssl_vc.cli.convert import convert
 from ssl_vc.cli.copy_synth import copy_synth
+from ssl_vc.cli.demo import demo
 from ssl_vc.cli.evaluate import evaluate
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.label import label
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command()(batch)
 app.command(cls=TakesMany)(convert)
 app.command()(copy_synth)
+app.command(cls=TakesMany)(demo)
 app.command(cls=TakesMany)(evaluate)
 app.command()(extract)
 app.command()(label)

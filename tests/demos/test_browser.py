@@ -1,0 +1,237 @@
+"""The demo in a browser: every tab does what it is for, bad files are answered, and users do not meet.
+
+SSL_VC_SHOTS names a folder for pictures of every tab.
+"""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import ssl_vc
+
+SAMPLES = Path(__file__).parents[2] / "demos" / "samples"
+SHOTS = os.environ.get("SSL_VC_SHOTS")
+RATE, SLOW = 16_000, 120_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for name, seconds in (("source", 3), ("target", 8)):
+        ssl_vc.write(folder / f"{name}.wav", ssl_vc.read(SAMPLES / f"{name}.flac")[: seconds * RATE], RATE)
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is no sound")
+    soundfile.write(folder / "silent.wav", np.zeros(RATE), RATE)
+    return folder
+
+
+@pytest.fixture
+def page(browser, server):
+    """A user of his own."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(SLOW)
+    page.goto(server)
+    page.locator("#convert").wait_for()
+    yield page
+    context.close()
+
+
+def shoot(page, name):
+    if SHOTS:
+        page.wait_for_timeout(1500)
+        page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
+
+
+def give(page, where, *files):
+    page.locator(f"#{where} input[type=file]").first.set_input_files([str(file) for file in files])
+
+
+def give_voice(page, *files):
+    give(page, "references", *files)
+    page.locator("#report").get_by_text("Expected").wait_for()
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def seconds_of(page, where):
+    """Wait for a player's sound, and give how long it says that it lasts."""
+    duration = page.locator(f"#{where} #duration, #{where} time[id=duration]").first
+    duration.wait_for()
+    minutes, seconds = duration.inner_text().split(":")
+    return 60 * int(minutes) + int(seconds)
+
+
+def test_convert(page, clips):
+    give_voice(page, clips / "target.wav")
+    assert "8 s of speech in one recording" in page.locator("#report").inner_text()
+    give(page, "source", clips / "source.wav")
+    page.locator("#source").get_by_text("0:03").first.wait_for()
+    page.locator("#convert").click()
+    page.locator("#convert-status").get_by_text("made in").wait_for()
+    assert seconds_of(page, "result") == 3
+    assert page.locator("#pictures figure").count() == 3
+    assert page.locator("#pictures audio").last.evaluate("player => player.duration") == pytest.approx(3, abs=0.05)
+    page.locator("#save-voice").click()
+    page.locator("#voice-file").get_by_text("target").first.wait_for()
+    shoot(page, "convert")
+
+
+def test_the_example_with_one_click_each(page):
+    page.locator("#example-voice").click()
+    page.locator("#report").get_by_text("33 s of speech").wait_for()
+    page.get_by_role("button", name="source.flac").first.click()
+    page.locator("#source").get_by_text("0:07").first.wait_for()
+    page.locator("#convert").click()
+    page.locator("#convert-status").get_by_text("6.9 s of sound").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("empty", "is empty"), ("text", "is not a sound file"), ("silent", "is silent throughout")]
+)
+def test_bad_uploads_are_answered(page, clips, name, problem):
+    give(page, "references", clips / f"{name}.wav")
+    page.locator(".toast-body").get_by_text(problem).wait_for()
+    shown = page.locator(".toast-body").first.inner_text()
+    assert f"{name}.wav" in shown and "/" not in shown
+    page.locator("#convert").click()  # and it goes on
+    page.locator(".toast-body").get_by_text("Give a recording to convert first").wait_for()
+    if name == "empty":
+        shoot(page, "bad-upload")
+
+
+def test_speak(page, clips):
+    give_voice(page, clips / "target.wav")
+    open_tab(page, "Speak")
+    page.locator("#text textarea").fill("Hello, world. This is it.")
+    page.locator("#speak").click()
+    page.locator("#speak-status").get_by_text("of speech by target").wait_for()
+    assert 1 <= seconds_of(page, "speech") <= 6
+    shoot(page, "speak")
+
+
+def test_copies(page, clips):
+    open_tab(page, "Copies")
+    give(page, "copy-source", clips / "source.wav")
+    page.locator("#copy").click()
+    page.locator("#copy-status").get_by_text(re.compile(r"^\d+ copies\.$")).wait_for()
+    frame = page.frame_locator("#copies iframe")
+    frame.get_by_role("heading", name="spoken × vocos").wait_for()
+    assert int(page.locator("#copy-status").inner_text().split()[0]) == frame.locator("figure").count() - 1 >= 4
+    shoot(page, "copies")
+
+
+def test_units(page, clips):
+    open_tab(page, "Units")
+    give(page, "unit-source", clips / "source.wav")
+    page.locator("#units").click()
+    page.locator("#unit-status").get_by_text("bits a second").first.wait_for()
+    assert seconds_of(page, "unit-result") == 3
+    page.locator("#unit-file").get_by_text("source").first.wait_for()
+    shoot(page, "units")
+
+
+def test_batch(page, clips):
+    open_tab(page, "Batch")
+    give(page, "batch-sources", clips / "source.wav", clips / "empty.wav")
+    give(page, "batch-voices", clips / "target.wav")
+    page.locator("#batch-sources").get_by_text("empty").first.wait_for()
+    page.locator("#batch-voices").get_by_text("target").first.wait_for()
+    page.locator("#batch").click()
+    page.locator("#batch-status").get_by_text("1 of 2 conversions are done.").wait_for()
+    page.locator("#batch-zip").get_by_text("conversions").first.wait_for()
+    shoot(page, "batch")
+
+
+def test_explore(page, clips):
+    give_voice(page, clips / "target.wav")
+    open_tab(page, "Explore")
+    give(page, "frames-source", clips / "source.wav")
+    page.locator("#draw").click()
+    page.locator("#frames-status").get_by_text("frames of 0.0 to 1.0 s").wait_for()
+    page.locator("#frames-plot .js-plotly-plot").wait_for()
+    page.locator("#layers").click()
+    page.locator("#frames-status").get_by_text("are nearest at layer").wait_for()
+    page.locator("#layers-plot .js-plotly-plot").wait_for()
+    shoot(page, "explore")
+
+
+def test_two_users_do_not_meet(page, browser, server, clips):
+    give_voice(page, clips / "target.wav")
+    other = browser.new_context()
+    stranger = other.new_page()
+    stranger.set_default_timeout(SLOW)
+    stranger.goto(server)
+    stranger.locator("#convert").wait_for()
+    assert stranger.locator("#report").inner_text().strip() == "No voice yet."
+    give(stranger, "source", clips / "source.wav")
+    stranger.locator("#source").get_by_text("0:03").first.wait_for()
+    stranger.locator("#convert").click()
+    stranger.locator(".toast-body").get_by_text("Give a voice first").wait_for()
+    other.close()
+
+
+def test_work_can_be_stopped(page, clips):
+    open_tab(page, "Copies")
+    give(page, "copy-source", clips / "source.wav")
+    page.locator("#copy").click()
+    page.locator("#copy-status").get_by_text("original done").wait_for()
+    page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    page.locator("#copy-status").get_by_text("stopped").wait_for()
+    page.wait_for_timeout(3000)
+    assert page.locator("#copy-status").inner_text().strip() == "stopped"
+    assert page.locator("#copies iframe").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone(browser, server, scheme):
+    """Nothing is wider than the screen; colours follow the user's."""
+    context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(SLOW)
+    page.goto(server)
+    page.locator("#convert").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 384) == (scheme == "light")
+    shoot(page, f"phone-{scheme}")
+    context.close()
+
+
+def test_by_keyboard_and_by_name(page):
+    """Every control has a name, and the button that matters is reached by the tabulator key."""
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('input, textarea, select, button')]
+            .filter(each => each.offsetParent !== null && each.type !== 'file')
+            .filter(each => !(each.ariaLabel || each.title || each.innerText.trim() || each.placeholder
+                || each.labels?.length || each.getAttribute('aria-labelledby')))
+            .map(each => each.outerHTML.slice(0, 120))"""
+    )
+    assert nameless == []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "convert":
+            break
+    assert page.evaluate("document.activeElement.id") == "convert"
+    page.keyboard.press("Enter")
+    page.locator(".toast-body").get_by_text("Give a recording to convert first").wait_for()
+
+
+def test_nothing_is_fetched_from_elsewhere(browser, server):
+    context = browser.new_context()
+    page = context.new_page()
+    elsewhere = []
+    page.on("request", lambda request: elsewhere.append(request.url) if "127.0.0.1" not in request.url else None)
+    begun = time.perf_counter()
+    page.goto(server)
+    page.locator("#convert").wait_for(timeout=SLOW)
+    print(f"first paint after {time.perf_counter() - begun:.2f} s")
+    assert [url for url in elsewhere if not url.startswith(("data:", "blob:"))] == []
+    context.close()

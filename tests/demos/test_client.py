@@ -1,0 +1,189 @@
+"""The demo by its API, as programs use it: what comes out, what is refused and how, and that sessions are apart."""
+
+import csv
+import io
+import json
+import re
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import ssl_vc
+
+gradio_client = pytest.importorskip("gradio_client")
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "demos" / "samples"
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    """Two short clips, and sounds that are none."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for name, seconds in (("source", 3), ("target", 8)):
+        ssl_vc.write(folder / f"{name}.wav", ssl_vc.read(SAMPLES / f"{name}.flac")[: seconds * RATE], RATE)
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is no sound")
+    soundfile.write(folder / "silent.wav", np.zeros(RATE), RATE)
+    soundfile.write(folder / "long.flac", np.zeros(11 * 60 * RATE), RATE)
+    soundfile.write(folder / "nan.wav", np.full(RATE, np.nan), RATE, "FLOAT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return gradio_client.Client(server, verbose=False)
+
+
+def sent(path):
+    return gradio_client.handle_file(path)
+
+
+def test_a_conversion(client, sounds):
+    wav, pictures, told = client.predict(
+        sent(sounds / "source.wav"), [sent(sounds / "target.wav")], api_name="/convert"
+    )
+    with soundfile.SoundFile(wav) as file:
+        assert file.frames / file.samplerate == pytest.approx(3, abs=0.02)
+        assert file.comment == "Synthetic speech, made with ssl-vc"
+    assert "3.0 s of sound, made in" in told
+    assert [pictures.count(f"<h3>{name}</h3>") for name in ("source", "target", "result")] == [1, 1, 1]
+
+
+def test_what_it_gives_is_what_the_converter_gives(client, sounds):
+    wav, *_ = client.predict(
+        sent(sounds / "source.wav"), [sent(sounds / "target.wav")], blend=0.5, k=8, api_name="/convert"
+    )
+    vc = ssl_vc.VoiceConverter.from_pretrained("tiny", device="cpu")
+    wanted = vc.convert(sounds / "source.wav", vc.enroll(sounds / "target.wav"), blend=0.5, k=8)
+    assert np.abs(soundfile.read(wav)[0] - wanted.numpy()).max() < 0.02
+
+
+def test_a_saved_voice_converts_alike(client, sounds):
+    voice = client.predict([sent(sounds / "target.wav")], api_name="/save_voice")
+    voice = voice["value"]  # the button also makes it seen
+    assert voice.endswith("target.voice") and ssl_vc.Voice.load(voice).seconds == pytest.approx(8, abs=0.1)
+    from_voice, *_ = client.predict(sent(sounds / "source.wav"), None, saved=sent(voice), api_name="/convert")
+    from_clips, *_ = client.predict(sent(sounds / "source.wav"), [sent(sounds / "target.wav")], api_name="/convert")
+    assert np.abs(soundfile.read(from_voice)[0] - soundfile.read(from_clips)[0]).max() < 0.02
+
+
+def test_a_mix_of_two_voices(client, sounds):
+    pair = [sent(sounds / "target.wav")], [sent(sounds / "source.wav")]
+    one, half, other = (
+        soundfile.read(
+            client.predict(sent(sounds / "source.wav"), pair[0], other=pair[1], share=share, api_name="/convert")[0]
+        )[0]
+        for share in (0, 0.5, 1)
+    )
+    assert np.abs(one - half).max() > 0.05 and np.abs(half - other).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("empty.wav", "is empty (0 bytes); save or download it again."),
+        ("text.wav", "is not a sound file, or has lost its beginning; give wav, flac, ogg, opus, mp3 or aiff."),
+        ("silent.wav", "is silent throughout; give a recording with speech in it."),
+        ("nan.wav", "has samples that are NaN or infinite; repair it first."),
+        ("long.flac", "This is longer than 10 minutes; give less."),
+    ],
+)
+def test_bad_sounds_are_refused_in_a_sentence(client, sounds, name, problem):
+    with pytest.raises(gradio_client.exceptions.AppError) as caught:
+        client.predict(sent(sounds / name), [sent(sounds / "target.wav")], api_name="/convert")
+    assert problem in str(caught.value)
+    assert "/" not in str(caught.value).replace(problem, "")  # where files lie is nobody's business
+
+
+def test_what_is_missing_is_said(client, sounds):
+    with pytest.raises(gradio_client.exceptions.AppError, match="Give a voice first"):
+        client.predict(sent(sounds / "source.wav"), None, api_name="/convert")
+    with pytest.raises(gradio_client.exceptions.AppError, match="Give a recording to convert first"):
+        client.predict(None, [sent(sounds / "target.wav")], api_name="/convert")
+    (sounds / "bad.voice").write_bytes((sounds / "target.wav").read_bytes()[:1000])
+    with pytest.raises(gradio_client.exceptions.AppError, match=r"bad\.voice is no voice that this version reads"):
+        client.predict(sent(sounds / "source.wav"), None, saved=sent(sounds / "bad.voice"), api_name="/convert")
+
+
+def test_no_path_is_opened(server, sounds):
+    """A request that names a file of the server is refused, whatever that file is."""
+    outside = sounds / "source.wav"
+    for path in (str(outside), "/etc/passwd", "../../etc/passwd"):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        body = json.dumps({"data": [file, [file], None, None, None, 0.5, 1, 0, "auto", "keep", 0, 1]}).encode()
+        request = urllib.request.Request(
+            f"{server}/gradio_api/call/convert", body, {"Content-Type": "application/json"}
+        )
+        try:
+            event = json.load(urllib.request.urlopen(request, timeout=30))["event_id"]
+            told = urllib.request.urlopen(f"{server}/gradio_api/call/convert/{event}", timeout=60).read().decode()
+        except urllib.error.HTTPError as error:
+            told = f"event: error {error.code}"
+        assert "event: error" in told and "event: complete" not in told
+
+
+def test_units(client, sounds):
+    sizes = []
+    for level in (1, 5):
+        wav, _, told, file = client.predict(
+            sent(sounds / "source.wav"), level, "whoever spoke", None, api_name="/units"
+        )
+        assert soundfile.info(wav).duration == pytest.approx(3, abs=0.02)
+        coded = ssl_vc.Units.load(file)
+        assert coded.samples == 3 * RATE
+        sizes.append(int(re.search(r"\*\*(\d+) bits a second", told)[1]))
+    assert 100 < sizes[0] < 300 < sizes[1]
+
+
+def test_speech(client, sounds):
+    wav, _, told = client.predict("Hello, world. This is it.", [sent(sounds / "target.wav")], api_name="/speak")
+    assert 1 < soundfile.info(wav).duration < 6 and "by target" in told
+    for text, problem in (
+        ("", "Write what is to be said"),
+        ("...", "there is nothing to say"),
+        ("привет", "not English"),
+    ):
+        with pytest.raises(gradio_client.exceptions.AppError, match=problem):
+            client.predict(text, None, api_name="/speak")
+
+
+def test_many_at_once(client, sounds):
+    """A bad recording never stops the others."""
+    whole, table, told = client.predict(
+        [sent(sounds / name) for name in ("source.wav", "empty.wav")],
+        [sent(sounds / "target.wav"), sent(sounds / "source.wav")],
+        api_name="/batch",
+    )
+    assert told == "2 of 4 conversions are done."
+    with zipfile.ZipFile(whole) as file:
+        rows = list(csv.DictReader(io.TextIOWrapper(file.open("report.csv"), "utf-8")))
+        assert sorted(file.namelist()) == sorted(["report.csv", *(row["output"] for row in rows if row["output"])])
+        for row in rows:
+            if row["state"] == "done":
+                wav, rate = soundfile.read(io.BytesIO(file.read(row["output"])))
+                assert len(wav) / rate == pytest.approx(3, abs=0.02)
+    assert [row["state"] for row in rows] == ["failed", "done", "done"]
+    assert "empty.wav is empty" in rows[0]["error"].replace("'", "")
+    assert len(table["data"]) == 3
+
+
+def test_sessions_are_apart(server, client, sounds):
+    """What one has enrolled is not another's voice."""
+    client.predict(sent(sounds / "source.wav"), [sent(sounds / "target.wav")], api_name="/convert")
+    stranger = gradio_client.Client(server, verbose=False)
+    with pytest.raises(gradio_client.exceptions.AppError, match="Give a voice first"):
+        stranger.predict(sent(sounds / "source.wav"), None, api_name="/convert")
+
+
+def test_the_readme_of_the_demo(server):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "demos" / "README.md").read_text(), re.DOTALL)
+    found = {}
+    code = block.replace("http://127.0.0.1:7860", server).replace("demos/samples", str(SAMPLES))
+    exec(compile(code, "README.md", "exec"), found)
+    assert soundfile.info(found["wav"]).duration == pytest.approx(6.9, abs=0.2)
