@@ -4,7 +4,6 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
@@ -122,18 +121,18 @@ def start_and_stop(
 def told(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     """Make messages of errors: a sentence of ours as it is, without our folders; of others no detail.
 
-    Where the first argument is a `Brake`, the work ends at its next step once that is pulled.
+    Where the first argument is a `Brake`, the work ends at its next step once that is pulled, and says so last.
     """
 
     @wraps(function)
     def run(*arguments: Any, **named: Any) -> Iterator[Any]:
         try:
             brake = arguments[0] if arguments and isinstance(arguments[0], Brake) else Brake()
-            with closing(function(*arguments, **named)) as steps:
-                for step in steps:
-                    if brake.pulled:
-                        return
-                    yield step
+            for step in function(*arguments, **named):
+                if brake.pulled:
+                    yield (*(gr.skip() for _ in step[1:]), "stopped")
+                    return
+                yield step
         except gr.Error:
             raise
         except (ValueError, OSError) as error:

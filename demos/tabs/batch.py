@@ -14,6 +14,7 @@ from demos.studio import MARK, Brake, Folder, Held, Studio, start_and_stop, told
 from demos.uploads import FILES, MINUTES, check_sounds, given
 
 MOST = 100  # conversions at a time
+WIDTHS = ["17%", "13%", "22%", "9%", "11%", "28%"]
 COLUMNS = ["source", "voice", "output", "state", "seconds", "error"]
 
 
@@ -36,7 +37,7 @@ def batch(studio: Studio) -> None:
         stop = gr.Button("Stop", elem_id="batch-stop")
     status = gr.Markdown(elem_id="batch-status")
     made = gr.File(label="All of them, zipped", interactive=False, elem_id="batch-zip")
-    table = gr.Dataframe(headers=COLUMNS, interactive=False, label="Report", wrap=True)
+    table = gr.Dataframe(headers=COLUMNS, interactive=False, label="Report", wrap=True, column_widths=WIDTHS)
 
     @told
     def run(

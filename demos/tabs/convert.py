@@ -91,8 +91,8 @@ def convert(studio: Studio, panel: Panel) -> None:
         heard = studio.converter.encode(path)
         progress(0.6, "converting")
         moved = semitones if pitch == "moved" else pitch
-        options = {"blend": blend, "k": int(k) or None, "matcher": matcher, "pitch": moved, "speed": speed}
-        done = studio.converter.converted(heard, voice, **options)
+        how: dict[str, Any] = {"blend": blend, "k": int(k) or None, "matcher": matcher, "pitch": moved, "speed": speed}
+        done = studio.converter.converted(heard, voice, **how)
         taken = time.perf_counter() - begun
         with Folder() as folder:
             yield (

@@ -11,8 +11,9 @@ from demos.studio import WORK, Folder, Held, Studio, told, write
 from demos.uploads import MINUTES, SAMPLES, check_sounds, given
 from ssl_vc.page import Row, figure
 from ssl_vc.units.codec import bitrate
+from ssl_vc.units.file import Layout
 
-LEVELS = [
+LEVELS: list[tuple[Layout, str, str]] = [
     ("ids", "none", "the units alone: lengths and melody are guessed"),
     ("ids", "codes", "units and a coarse melody: lengths are guessed"),
     ("runs", "codes", "units, lengths and a coarse melody"),

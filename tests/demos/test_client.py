@@ -67,7 +67,7 @@ def test_what_it_gives_is_what_the_converter_gives(client, sounds):
 def test_a_saved_voice_converts_alike(client, sounds):
     voice = client.predict([sent(sounds / "target.wav")], api_name="/save_voice")
     voice = voice["value"]  # the button also makes it seen
-    assert voice.endswith("target.voice") and ssl_vc.Voice.load(voice).seconds == pytest.approx(8, abs=0.1)
+    assert voice.endswith("target.voice") and ssl_vc.Voice.load(voice).seconds == pytest.approx(8, abs=0.3)
     from_voice, *_ = client.predict(sent(sounds / "source.wav"), None, saved=sent(voice), api_name="/convert")
     from_clips, *_ = client.predict(sent(sounds / "source.wav"), [sent(sounds / "target.wav")], api_name="/convert")
     assert np.abs(soundfile.read(from_voice)[0] - soundfile.read(from_clips)[0]).max() < 0.02
