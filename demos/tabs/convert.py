@@ -136,6 +136,8 @@ def _told(done: Any, taken: float) -> str:
         f"{seconds:.1f} s of sound, made in {taken:.1f} s ({taken / max(seconds, 0.01):.2f} of its length); "
         f"matcher {done.matcher}: {done.why}"
     )
+    if done.coverage is not None:
+        first += f" The voice covers {1 - done.coverage:.0%} of the recording."
     return "\n\n".join([first, *(f"- {warning}" for warning in done.warnings)])
 
 

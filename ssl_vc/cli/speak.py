@@ -37,6 +37,7 @@ def speak(
     speed: Annotated[float, typer.Option(min=0.25, max=4, help="How many times as fast.")] = 1.0,
     speaker: Annotated[str, typer.Option(help="Whose way to speak, by number or name.")] = "0",
     warmth: Annotated[float, typer.Option(min=0, max=1, help="How varied it speaks.")] = 0.7,
+    melody: Annotated[float, typer.Option(min=0, max=3, help="How many times as wide the pitch moves.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of what is random.")] = 0,
     model: Annotated[str, typer.Option(help=MODEL)] = "tiny",
     text_model: Annotated[
@@ -72,6 +73,7 @@ def speak(
         speed=speed,
         speaker=int(speaker) if speaker.isdecimal() else speaker,
         warmth=warmth,
+        melody=melody,
         seed=seed,
     )
     ssl_vc.write(output, wav, speaks.sample_rate)

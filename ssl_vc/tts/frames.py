@@ -54,6 +54,11 @@ class Said:
         return self.matched if self.parts is None else self.matched + 3 + self._envelope
 
     @property
+    def height(self) -> slice:
+        """Where a row has its log F0; nowhere if it has none."""
+        return slice(self.matched, self.matched + (self.parts is not None))
+
+    @property
     def _envelope(self) -> int:
         assert self.parts is not None
         return self.parts.envelope.stop - self.parts.envelope.start

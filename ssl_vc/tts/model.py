@@ -57,18 +57,23 @@ class TextModel:
         """Give the symbols of a sentence as `ssl_vc.tts.text.spoken` writes it."""
         return sentence_of(spoken, self.letters.read)
 
-    def say(self, sentence: Sentence, speaker: int = 0, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def say(
+        self, sentence: Sentence, speaker: int = 0, *, melody: float = 1.0, **options: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Give what is matched, what the vocoder reads of the speaker himself, and the frames of each symbol.
 
         Args:
             sentence: its symbols.
             speaker: who says it, by number.
+            melody: how many times as wide its pitch goes up and down.
             **options: of `Acoustic.say`.
         """
         device = self.acoustic.embed.weight.device
         symbols, begins = (torch.tensor(part, device=device) for part in sentence[:2])
         rows, lengths = self.acoustic.say(symbols, begins, speaker, **options)
-        matched, spoken = self.said.unpack(rows.cpu() * self.deviation + self.mean, self.speakers[speaker])
+        rows = rows.cpu() * self.deviation + self.mean
+        rows[:, self.said.height] *= melody
+        matched, spoken = self.said.unpack(rows, self.speakers[speaker])
         return matched, spoken, lengths.cpu()
 
     def save(self, folder: str | Path) -> None:

@@ -17,6 +17,7 @@ from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, normalize_loudness
 from ssl_vc.convert import VoiceConverter
 from ssl_vc.encoded import Encoded
 from ssl_vc.features import synthesize
+from ssl_vc.flow import check_range
 from ssl_vc.presets import BUNDLED
 from ssl_vc.tts.marks import Line, lines
 from ssl_vc.tts.model import TextModel
@@ -89,6 +90,7 @@ class TextToSpeech:
         speaker: int | str = 0,
         steps: int = 4,
         warmth: float = 0.7,
+        melody: float = 1.0,
         seed: int = 0,
     ) -> Iterator[Tensor]:
         """Give the sound sentence by sentence, so that the first is heard while the others are made.
@@ -104,17 +106,18 @@ class TextToSpeech:
             speaker: whose way to speak, by number or name.
             steps: of the text model's flow.
             warmth: how varied it speaks, from 0 to 1.
+            melody: how many times as wide the pitch goes up and down, from 0 (monotonous) to 3.
             seed: of its noise.
         """
-        if not 0.25 <= speed <= 4:
-            raise ValueError(f"speed is {speed}; possible are numbers from 0.25 to 4.")
+        for name, value, low, high in (("speed", speed, 0.25, 4), ("warmth", warmth, 0, 1), ("melody", melody, 0, 3)):
+            check_range(name, value, low, high)
         number = self._number(speaker)
         usual, each = (1.0, blend) if isinstance(blend, Sequence) else (blend, ())
         parts = lines(text, each)
         generator = torch.Generator().manual_seed(seed)
         for index, part in enumerate(parts):
-            said = {"speed": speed, "steps": steps, "warmth": warmth, "generator": generator}
-            heard, words = self.said(part.spoken, number, **said)
+            how = {"speed": speed, "steps": steps, "warmth": warmth, "melody": melody, "generator": generator}
+            heard, words = self.said(part.spoken, number, **how)
             if voice is None:
                 wav = synthesize(self.converter.vocoder, heard.spoken(), len(heard.wav) / SAMPLE_RATE)
             else:

@@ -29,12 +29,12 @@ def server(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("demo") / "log"
+    log, kept = tmp_path_factory.mktemp("demo") / "log", tmp_path_factory.mktemp("kept")
     command = [sys.executable, "-m", "ssl_vc", "demo", "--port", str(port), "--offline", "--device", "cpu"]
     with (
         log.open("w") as told,
         subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=told, stderr=told
+            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(kept)}, stdout=told, stderr=told
         ) as process,
     ):
         address = f"http://127.0.0.1:{port}"
@@ -48,6 +48,7 @@ def server(tmp_path_factory):
         yield address
         process.terminate()
         process.wait(20)
+    assert list(kept.rglob("*.wav")) + list(kept.rglob("*.voice")) == [], "what users sent is still there"
 
 
 @pytest.fixture(scope="session")

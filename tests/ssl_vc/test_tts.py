@@ -151,6 +151,17 @@ def test_a_text_in_a_voice(tts, speech):
     torch.testing.assert_close(none, tts.speak("Hello, world! 5 words.", loudness=None), atol=1e-5, rtol=1e-4)
 
 
+def test_the_melody_is_as_wide_as_asked(tts):
+    parts, tracks = parts_of(tts.converter.vocoder.reads), []
+    for melody in (1.0, 0.0, 2.0):
+        generator = torch.Generator().manual_seed(0)
+        heard, _ = tts.said("hello and hello world.", melody=melody, generator=generator)
+        tracks.append(torch.cat(list(heard.spoken()))[:, parts.pitch][:, 0])
+    middle = torch.tensor(tts.model.speakers[0].level).log()
+    torch.testing.assert_close(tracks[1], middle.expand(len(tracks[1])))
+    torch.testing.assert_close(tracks[2] - middle, 2 * (tracks[0] - middle), atol=1e-4, rtol=1e-3)
+
+
 def test_words_have_a_blend_of_their_own(tts, speech, monkeypatch):
     """A marked word has the frames that it has where all is said with its blend."""
     anna = tts.converter.enroll((speech(6, text=9, pitch=210.0, size=1.2), RATE), "anna")
@@ -198,6 +209,7 @@ def test_sentence_by_sentence(tts):
 def test_what_does_not_fit_is_refused(tts, tmp_path):
     for options, problem in (
         ({"speed": 9}, "speed is 9"),
+        ({"melody": -1}, "melody is -1; possible are numbers from 0 to 3"),
         ({"speaker": "bert"}, "there is no speaker 'bert'; possible are man, woman"),
         ({"speaker": 2}, "there is no speaker 2"),
     ):
