@@ -21,10 +21,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pretrain.pronounce import PHONES
 from ssl_vc.files import replacing
+from ssl_vc.tts.packed import pack, unpack
 
 log = logging.getLogger(__name__)
 
-FORMAT = "ssl-vc letters 1"
+FORMAT = "ssl-vc letters 2"
 LETTERS = "'abcdefghijklmnopqrstuvwxyz"
 PLACES = 2  # for phones, of each letter
 HIGHEST = 1e-3  # learning rate
@@ -70,10 +71,9 @@ class Letters(nn.Module):
         return [[phone for _ in several for phone in next(said)] for several in parts]
 
     def save(self, path: str | Path) -> None:
-        """Write the weights, as float16, to a .safetensors file."""
+        """Write the weights, packed, to a .safetensors file."""
         with replacing(Path(path)) as part:
-            weights = {name: value.half() for name, value in self.state_dict().items()}
-            save_file(weights, part, {"format": FORMAT, "shape": json.dumps(self.shape)})
+            save_file(pack(self.state_dict()), part, {"format": FORMAT, "shape": json.dumps(self.shape)})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -84,7 +84,7 @@ class Letters(nn.Module):
                 if metadata.get("format") != FORMAT:
                     raise ValueError(f"its format is {metadata.get('format')!r}")
                 letters = cls(**json.loads(metadata["shape"]))
-                letters.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+                letters.load_state_dict(unpack({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} does not say how letters are read ({str(error).splitlines()[0]}).") from None
         return letters.eval().requires_grad_(False)

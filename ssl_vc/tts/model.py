@@ -1,7 +1,7 @@
 """Text model: what reads words, what says them, and whose speech it was learned from, as one folder.
 
 config.json          shape, speakers, and what made the frames
-model.safetensors    weights (float16), means and deviations of the rows, timbres
+model.safetensors    weights (see `ssl_vc.tts.packed`), means and deviations of the rows, timbres
 letters.safetensors  how words are read
 """
 
@@ -21,9 +21,10 @@ from ssl_vc.files import replacing
 from ssl_vc.tts.acoustic import Acoustic, AcousticConfig
 from ssl_vc.tts.frames import Said, Speaker
 from ssl_vc.tts.letters import Letters
+from ssl_vc.tts.packed import pack, unpack
 from ssl_vc.tts.symbols import Sentence, sentence_of
 
-FORMAT = "ssl-vc text model 1"
+FORMAT = "ssl-vc text model 2"
 
 
 class TextModel:
@@ -87,11 +88,10 @@ class TextModel:
             "spec": asdict(self.spec),
             "reads": self.reads,
         }
-        weights = {name: value.half().contiguous() for name, value in self.acoustic.state_dict().items()}
         timbres = torch.stack([each.timbre for each in self.speakers])
         numbers = {"rows.mean": self.mean, "rows.deviation": self.deviation, "rows.timbres": timbres}
         with replacing(folder / "model.safetensors") as part:
-            save_file(weights | numbers, part)
+            save_file(pack(self.acoustic.state_dict()) | numbers, part)
         self.letters.save(folder / "letters.safetensors")
         with replacing(folder / "config.json") as part:
             part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -104,7 +104,7 @@ class TextModel:
             facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             if facts["format"] != FORMAT:
                 raise ValueError(f"its format is {facts['format']!r}")
-            tensors = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+            tensors = unpack(load_file(folder / "model.safetensors"))
             mean, deviation, timbres = (tensors.pop(f"rows.{name}") for name in ("mean", "deviation", "timbres"))
             acoustic = Acoustic(AcousticConfig(**facts["acoustic"]))
             acoustic.load_state_dict(tensors)
