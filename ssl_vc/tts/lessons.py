@@ -56,6 +56,8 @@ def learn_letters(config: TTSConfig, folder: Path) -> Iterator[float]:
         yield loss
     words, phones = judge(letters, parted(dictionary, 0.02, config.seed)[1])
     log.info("of other words %.1f %% are read wrongly, %.1f %% of their phones", 100 * words, 100 * phones)
+    letters.remember(parted(dictionary, 0, config.seed)[0])
+    log.info("%d words of the dictionary are read otherwise, and kept", len(letters.exceptions))
     letters.save(file)
 
 

@@ -1,12 +1,14 @@
 """Letters to phones: how an English word is said, guessed from how it is written.
 
 A small transformer gives each letter two places for phones, and CTC (`pretrain.objectives.ctc`) leaves open which of
-them are used. What it learns from is a pronouncing dictionary (`pretrain.pronounce.Phonemes`), which it then replaces.
+them are used. What it learns from is a pronouncing dictionary (`pretrain.pronounce.Phonemes`), which it then replaces:
+the words of it that it reads otherwise are kept beside it.
 """
 
 import json
 import logging
 import random
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,11 +27,13 @@ from ssl_vc.tts.packed import pack, unpack
 
 log = logging.getLogger(__name__)
 
-FORMAT = "ssl-vc letters 2"
+FORMAT = "ssl-vc letters 3"
 LETTERS = "'abcdefghijklmnopqrstuvwxyz"
 PLACES = 2  # for phones, of each letter
 HIGHEST = 1e-3  # learning rate
+GUESSED = 1000  # words at a time
 LONGEST = 40  # letters of a word; what is longer is said in parts
+BROKEN = OSError, zlib.error, SafetensorError, KeyError, TypeError, ValueError, RuntimeError  # what a bad file raises
 NUMBER = {letter: number for number, letter in enumerate(LETTERS, 1)}
 
 
@@ -49,6 +53,7 @@ class Letters(nn.Module):
         layer = nn.TransformerEncoderLayer(dim, 4, 3 * dim, 0.1, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(dim), enable_nested_tensor=False)
         self.out = nn.Linear(dim, PLACES * (len(PHONES) + 1))
+        self.exceptions: dict[str, list[str]] = {}  # words that are not read by rule
 
     def forward(self, words: Tensor) -> Tensor:
         """Map letters (batch, letters), 0 behind a word's end, to log-probabilities (batch, 2 letters, phones + 1)."""
@@ -61,9 +66,24 @@ class Letters(nn.Module):
         lengths = torch.tensor([len(each) for each in said])
         return ctc_loss(scores, torch.cat(list(said)), counts, lengths, zero_infinity=True)
 
-    @torch.no_grad()
     def read(self, words: Sequence[str]) -> list[list[str]]:
         """Give the phones of words of letters and apostrophes."""
+        guessed = iter(self.guess([word for word in words if word not in self.exceptions]))
+        return [self.exceptions[word] if word in self.exceptions else next(guessed) for word in words]
+
+    def remember(self, dictionary: Mapping[str, Sequence[str]]) -> None:
+        """Keep the words that are guessed otherwise than a dictionary has them."""
+        words, said = list(dictionary), self.guess(list(dictionary))
+        self.exceptions = {
+            word: list(dictionary[word]) for word, ours in zip(words, said, strict=True) if ours != [*dictionary[word]]
+        }
+
+    def guess(self, words: Sequence[str]) -> list[list[str]]:
+        """Give the phones of words by how they are written alone."""
+        return [said for at in range(0, len(words), GUESSED) for said in self._guess(words[at : at + GUESSED])]
+
+    @torch.no_grad()
+    def _guess(self, words: Sequence[str]) -> list[list[str]]:
         parts = [[word[at : at + LONGEST] for at in range(0, len(word), LONGEST)] for word in words]
         rows = [torch.tensor([NUMBER[letter] for letter in part]) for several in parts for part in several]
         best = self(pad_sequence(rows, batch_first=True)).argmax(-1) if rows else []
@@ -73,7 +93,10 @@ class Letters(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write the weights, packed, to a .safetensors file."""
         with replacing(Path(path)) as part:
-            save_file(pack(self.state_dict()), part, {"format": FORMAT, "shape": json.dumps(self.shape)})
+            lines = "\n".join(f"{word} {' '.join(said)}" for word, said in self.exceptions.items())
+            kept = torch.frombuffer(bytearray(zlib.compress(lines.encode(), 9)), dtype=torch.uint8)
+            facts = {"format": FORMAT, "shape": json.dumps(self.shape)}
+            save_file(pack(self.state_dict()) | {"exceptions": kept}, part, facts)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -84,8 +107,11 @@ class Letters(nn.Module):
                 if metadata.get("format") != FORMAT:
                     raise ValueError(f"its format is {metadata.get('format')!r}")
                 letters = cls(**json.loads(metadata["shape"]))
-                letters.load_state_dict(unpack({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                lines = zlib.decompress(tensors.pop("exceptions").numpy().tobytes()).decode().splitlines()
+                letters.exceptions = {word: said for word, *said in map(str.split, lines)}
+                letters.load_state_dict(unpack(tensors))
+        except BROKEN as error:
             raise ValueError(f"{path} does not say how letters are read ({str(error).splitlines()[0]}).") from None
         return letters.eval().requires_grad_(False)
 
@@ -153,9 +179,9 @@ def parted(
 
 
 def judge(letters: Letters, dictionary: Mapping[str, Sequence[str]]) -> Report:
-    """Judge what is said of words by their phones."""
+    """Judge what is guessed of words by their phones."""
     words = list(dictionary)
-    said = [phones for at in range(0, len(words), 1000) for phones in letters.eval().read(words[at : at + 1000])]
+    said = letters.eval().guess(words)
     errors = [_distance(tuple(ours), tuple(dictionary[word])) for word, ours in zip(words, said, strict=True)]
     total = sum(len(dictionary[word]) for word in words)
     return Report(sum(error > 0 for error in errors) / max(len(words), 1), sum(errors) / max(total, 1))

@@ -79,6 +79,17 @@ def test_letters_learn_a_spelling():
     assert letters.read([]) == []
 
 
+def test_what_a_dictionary_has_otherwise_is_remembered(tmp_path):
+    letters = Letters(16, 1).eval()
+    words = {"anna": ["AE", "N", "AH"], "bob": letters.guess(["bob"])[0], "it's": ["IH", "T", "S"]}
+    letters.remember(words)
+    assert letters.exceptions.keys() == {"anna", "it's"}
+    letters.save(tmp_path / "letters.safetensors")
+    again = Letters.load(tmp_path / "letters.safetensors")
+    assert again.read(["it's", "bob", "anna"]) == [words["it's"], words["bob"], words["anna"]]
+    assert again.guess(["anna"]) == letters.guess(["anna"]) != [words["anna"]]
+
+
 def test_letters_on_disk(tmp_path):
     letters = Letters(16, 1).eval()
     letters.save(tmp_path / "letters.safetensors")
