@@ -249,7 +249,7 @@ def _beside(
     for name in names:
         if name == MEL:
             yield mel_knn(device, memory)
-        elif name in (UNITS, UNIT_FRAMES):
+        elif name.partition(":")[0] in (UNITS, UNIT_FRAMES):
             yield ByUnits(name, codec(), converter(), made)
         elif name.partition(":")[0] == SPEAK:
             yield Speech(name, speaks(), made)

@@ -15,7 +15,8 @@ from ssl_vc.evaluate.memory import Memory
 from ssl_vc.evaluate.pairs import Pair
 from ssl_vc.files import printable
 from ssl_vc.tts.speak import TextToSpeech
-from ssl_vc.units.codec import UnitCodec
+from ssl_vc.units.codec import PITCHES, UnitCodec
+from ssl_vc.units.file import LAYOUTS, Layout
 from ssl_vc.voice import Voice
 from vocoder.world import World
 
@@ -196,7 +197,8 @@ class ByUnits(Enrolling):
     """Sources in the target's voice by discrete units, see `ssl_vc.units`.
 
     Args:
-        name: `units` (the units' own vocoder speaks), or `units-frames` (the target's frames of the same units).
+        name: `units` (their own vocoder speaks), or `units-frames` (the target's frames of the same units), perhaps
+            with what is kept behind colons, a layout or a kind of pitch: `units:ids`, `units:frames:bytes`.
         codec: what makes the units.
         converter: makes voices, and speaks their frames; with the same encoder.
         made: see `Enrolling`.
@@ -205,16 +207,23 @@ class ByUnits(Enrolling):
     def __init__(self, name: str, codec: UnitCodec, converter: VoiceConverter, made: Voices | None = None) -> None:
         super().__init__(converter, made)
         self.name, self.codec = name, codec
-        self.what = (
-            f"{codec.book.clusters} units, {'their own vocoder' if name == UNITS else 'the frames of the target'}"
-        )
-        self.speaker = codec.vocoder if name == UNITS else converter.vocoder
+        kind, *kept = name.split(":")
+        strange = [each for each in kept if each not in (*LAYOUTS, *PITCHES)]
+        if strange:
+            raise ValueError(f"{name!r} keeps {strange[0]!r}; possible are {', '.join((*LAYOUTS, *PITCHES))}.")
+        self.layout: Layout = next((each for each in LAYOUTS if each in kept), "runs")
+        self.pitch = next((each for each in PITCHES if each in kept), "codes")
+        self.own = kind == UNITS
+        who = "their own vocoder" if self.own else "the frames of the target"
+        self.what = f"{codec.book.clusters} units as {self.layout}, pitch {self.pitch}, {who}"
+        self.speaker = codec.vocoder if self.own else converter.vocoder
         self.size_mb = weights_mb(codec.speech.extractor.encoder, self.speaker)
 
     def __call__(self, pair: Pair) -> Sound:
         """Make units of the source, and the target's sound of them."""
-        units, voice = self.codec.encode(pair.source, voice=False), self.voices[pair.target]
-        if self.name == UNITS:
+        voice = self.voices[pair.target]
+        units = self.codec.encode(pair.source, layout=self.layout, pitch=self.pitch, voice=False)
+        if self.own:
             return Sound(self.codec.decode(units, voice), self.speaker.sample_rate)
         return Sound(self.codec.select(units, voice, self.speaker), self.speaker.sample_rate)
 

@@ -226,7 +226,7 @@ def test_the_voices_own_frames_are_chosen(codec, vc, anna, source, monkeypatch):
     assert float(frames[voiced, parts.pitch].median().exp()) == pytest.approx(anna.pitch.median, rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["units", "units-frames"])
+@pytest.mark.parametrize("name", ["units", "units-frames", "units:ids:none"])
 def test_an_evaluation_by_units(codec, vc, speech, tmp_path, name):
     soundfile.write(tmp_path / "clip.wav", speech(2, text=2).numpy(), RATE)
     system = ByUnits(name, codec, vc)
@@ -234,6 +234,11 @@ def test_an_evaluation_by_units(codec, vc, speech, tmp_path, name):
     sound = system(Pair("one", tmp_path / "clip.wav", "anna"))
     assert len(sound.wav) == 2 * RATE and sound.sample_rate == RATE
     assert "12 units" in system.what and system.size_mb > 0
+    units = codec.encode(tmp_path / "clip.wav", **({"layout": "ids", "pitch": "none"} if ":" in name else {}))
+    if name != "units-frames":
+        torch.testing.assert_close(sound.wav, codec.decode(units, system.voices["anna"]))
+    with pytest.raises(ValueError, match="'units:song' keeps 'song'; possible are frames, runs, ids, codes"):
+        ByUnits("units:song", codec, vc)
 
 
 def test_what_does_not_fit_is_refused(codec, vc, anna, source, extractor, book, tmp_path):
