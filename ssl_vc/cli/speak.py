@@ -44,6 +44,7 @@ def speak(
         Path | None,
         typer.Option(help="A folder that `ssl-vc train-tts` made; the bundled one if left out.", readable=False),
     ] = None,
+    reader: Annotated[str, typer.Option(help="How words are read: letters, or espeak, if installed.")] = "letters",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
@@ -62,7 +63,7 @@ def speak(
     count = len(lines(wanted))  # says what is wrong before a model is loaded for nothing
     from ssl_vc.tts.speak import TextToSpeech
 
-    speaks = TextToSpeech.from_pretrained(model, model=text_model, device=device, offline=offline)
+    speaks = TextToSpeech.from_pretrained(model, model=text_model, reader=reader, device=device, offline=offline)
     who = ssl_vc.Voice.load(voice) if voice else speaks.converter.enroll(list(target)) if target else None
     wav = speaks.speak(
         wanted,

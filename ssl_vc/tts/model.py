@@ -22,7 +22,7 @@ from ssl_vc.tts.acoustic import Acoustic, AcousticConfig
 from ssl_vc.tts.frames import Said, Speaker
 from ssl_vc.tts.letters import Letters
 from ssl_vc.tts.packed import pack, unpack
-from ssl_vc.tts.symbols import Sentence, sentence_of
+from ssl_vc.tts.symbols import Reader, Sentence, sentence_of
 
 FORMAT = "ssl-vc text model 2"
 
@@ -53,10 +53,11 @@ class TextModel:
         self.acoustic, self.letters, self.speakers = acoustic.eval(), letters, list(speakers)
         self.mean, self.deviation, self.spec, self.reads = mean, deviation, spec, reads
         self.said = Said(spec, reads)
+        self.reader: Reader = letters.read
 
     def read(self, spoken: str) -> Sentence:
         """Give the symbols of a sentence as `ssl_vc.tts.text.spoken` writes it."""
-        return sentence_of(spoken, self.letters.read)
+        return sentence_of(spoken, self.reader)
 
     def say(
         self, sentence: Sentence, speaker: int = 0, *, melody: float = 1.0, **options: Any

@@ -19,12 +19,14 @@ from ssl_vc.encoded import Encoded
 from ssl_vc.features import synthesize
 from ssl_vc.flow import check_range
 from ssl_vc.presets import BUNDLED
+from ssl_vc.tts.espeak import Espeak
 from ssl_vc.tts.marks import Line, lines
 from ssl_vc.tts.model import TextModel
 from ssl_vc.voice import Voice
 
 PAUSE = 0.15  # seconds between sentences
 MATCHER, NEIGHBOURS = "knn", 4
+READERS = ("letters", "espeak")
 
 
 class TextToSpeech:
@@ -48,6 +50,7 @@ class TextToSpeech:
         name: str = "tiny",
         *,
         model: str | PathLike[str] | None = None,
+        reader: str = "letters",
         device: str = "auto",
         offline: bool = False,
     ) -> Self:
@@ -56,10 +59,11 @@ class TextToSpeech:
         Args:
             name: encoder and vocoder, see `VoiceConverter.from_pretrained`.
             model: a folder that `ssl-vc train-tts` made; the bundled one if None.
+            reader: how words are read: by the model's own `letters`, or by `espeak`, where that program is installed.
             device: auto, cpu, cuda, cuda:1 ... or mps.
             offline: fetch nothing.
         """
-        return cls(load_text_model(model), VoiceConverter.from_pretrained(name, device=device, offline=offline))
+        return cls(load_text_model(model, reader), VoiceConverter.from_pretrained(name, device=device, offline=offline))
 
     @property
     def sample_rate(self) -> int:
@@ -147,9 +151,14 @@ class TextToSpeech:
         raise ValueError(f"there is no speaker {speaker!r}; possible are {', '.join(self.speakers)}.")
 
 
-def load_text_model(folder: str | PathLike[str] | None = None) -> TextModel:
+def load_text_model(folder: str | PathLike[str] | None = None, reader: str = "letters") -> TextModel:
     """Load a text model that `ssl-vc train-tts` made; the bundled one if None."""
-    return TextModel.load(BUNDLED / "tiny" / "tts" if folder is None else Path(folder))
+    if reader not in READERS:
+        raise ValueError(f"there is no reader {reader!r}; possible are {', '.join(READERS)}.")
+    model = TextModel.load(BUNDLED / "tiny" / "tts" if folder is None else Path(folder))
+    if reader == "espeak":
+        model.reader = Espeak().read
+    return model
 
 
 def _of_frames(line: Line, words: Tensor, usual: float) -> float | Tensor:

@@ -21,7 +21,8 @@ from ssl_vc.tts.lessons import lessons_of, make_said
 from ssl_vc.tts.letters import Letters, judge, learn, parted
 from ssl_vc.tts.model import TextModel
 from ssl_vc.tts.recipe import TTSConfig
-from ssl_vc.tts.speak import TextToSpeech
+from ssl_vc.tts.speak import TextToSpeech, load_text_model
+from ssl_vc.tts.symbols import SYMBOLS
 from ssl_vc.tts.training import Trainer
 from vocoder.vocos import Vocos, VocosConfig
 
@@ -160,6 +161,16 @@ def test_a_text_in_a_voice(tts, speech):
     assert not torch.equal(tts.speak("Hello, world! 5 words.", anna, seed=1), hers)
     none = tts.speak("Hello, world! 5 words.", anna, blend=0, loudness=None)
     torch.testing.assert_close(none, tts.speak("Hello, world! 5 words.", loudness=None), atol=1e-5, rtol=1e-4)
+
+
+def test_words_can_be_read_by_espeak(trained, monkeypatch):
+    folder, _ = trained
+    with pytest.raises(ValueError, match="there is no reader 'eyes'; possible are letters, espeak"):
+        load_text_model(folder / "run" / "model", "eyes")
+    monkeypatch.setattr("ssl_vc.tts.espeak.shutil.which", lambda name: name)
+    monkeypatch.setattr("ssl_vc.tts.espeak.Espeak.read", lambda self, words: [["Z"]] * len(words))
+    read = load_text_model(folder / "run" / "model", "espeak").read("hello world.")
+    assert [SYMBOLS[number] for number in read.symbols] == ["<begin>", "Z", "Z", "."]
 
 
 def test_the_melody_is_as_wide_as_asked(tts):
