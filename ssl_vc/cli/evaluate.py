@@ -1,24 +1,21 @@
 """`ssl-vc evaluate`: how good a voice is."""
 
-import itertools
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm import tqdm
 
-import ssl_vc
 from ssl_vc.cli.convert import MODEL, VOCODER, check_matcher, number_or, refuse_inputs
+from ssl_vc.cli.judged import baselines, conversions, elsewhere, named
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from ssl_vc.evaluate.judging import Judges
-    from ssl_vc.evaluate.memory import Memory
     from ssl_vc.evaluate.pairs import Task
     from ssl_vc.evaluate.protocol import Protocol
     from ssl_vc.evaluate.systems import System
@@ -112,7 +109,7 @@ def evaluate(
     chosen = _changed(_chosen(pairs, protocol, clips, split, made), lengths, first, recogniser, verifier)
     _refuse_existing(output, [SOUNDS, PROTOCOL, *FILES], pairs, converted or [], force)
     task = chosen if isinstance(chosen, Task) else chosen.task()
-    systems: list[System] = [Natural(), *_elsewhere(converted, task)]
+    systems: list[System] = [Natural(), *elsewhere(converted, task)]
     own = None if model is None and (beside or len(systems) > 1) else model or "tiny"
     grid: dict[str, Any] = {"layer": layer, "matcher": matcher, "k": k, "blend": blend}
     grid["pitch"] = [number_or(each, "keep", "match") for each in pitch] if pitch else None
@@ -122,9 +119,9 @@ def evaluate(
     for each in matcher or ():
         check_matcher(each)
     memory = Memory()
-    systems += _beside(beside or [], weights, own or "tiny", layer[0] if layer else None, device, memory)
+    systems += baselines(beside or [], weights, own or "tiny", layer[0] if layer else None, device, memory)
     if own is not None:
-        systems += _conversions(own, {"vocoder": vocoder, "device": device, "offline": offline}, grid, memory)
+        systems += conversions(own, {"vocoder": vocoder, "device": device, "offline": offline}, grid, memory)
     judges, versions, notes = _judges(task, dnsmos, device, offline)
     output.mkdir(parents=True, exist_ok=True)
     results = judge(task, systems, judges, output, _watch, notes)
@@ -151,17 +148,11 @@ def _refuse_existing(
     refuse_inputs([output / name for name in names], [pairs] if pairs else [])
     sounds = (output / SOUNDS).resolve()
     for each in converted:
-        if _named(each)[1].resolve().is_relative_to(sounds):
+        if named(each)[1].resolve().is_relative_to(sounds):
             raise ValueError(f"{each} lies where the sounds are written; write elsewhere than to {output}.")
     existing = [output / name for name in names if (output / name).exists()]
     if existing and not force:
         raise ValueError(f"{existing[0]} exists; --force overwrites it.")
-
-
-def _named(text: str) -> tuple[str, Path]:
-    """Read [NAME=]FOLDER."""
-    name, equals, folder = text.partition("=")
-    return (Path(text).name, Path(text)) if not equals or Path(text).is_dir() else (name, Path(folder))
 
 
 def _chosen(
@@ -206,77 +197,6 @@ def _changed(
         random.Random(0).shuffle(order)  # so that fewer pairs are among more
         changes["pairs"] = tuple(chosen.pairs[index] for index in sorted(order[:first]))
     return replace(chosen, **{name: value for name, value in changes.items() if value is not None})
-
-
-def _elsewhere(converted: Sequence[str] | None, task: "Task") -> "Iterator[System]":
-    """Give the sounds that were made elsewhere, by the list of pairs or in folders."""
-    from ssl_vc.evaluate.systems import Files
-
-    if any(pair.converted for pair in task.pairs):
-        yield Files("converted")
-    yield from (Files(*_named(each)) for each in converted or ())
-
-
-def _beside(
-    names: Sequence[str],
-    weights: Sequence[str] | None,
-    encoder: str,
-    layer: int | None,
-    device: str,
-    memory: "Memory",
-) -> "Iterator[System]":
-    from ssl_vc.copysynth import Routes
-    from ssl_vc.evaluate.systems import MEL, SPEAK, UNIT_FRAMES, UNITS, ByUnits, CopySynthesis, Speech, mel_knn
-    from ssl_vc.tts.model import is_text_model
-    from ssl_vc.tts.speak import TextToSpeech, load_text_model
-    from ssl_vc.units.codec import UnitCodec, is_codec
-
-    @cache
-    def converter() -> ssl_vc.VoiceConverter:
-        return ssl_vc.VoiceConverter.from_pretrained(encoder, device=device)
-
-    @cache
-    def codec() -> UnitCodec:
-        return UnitCodec.from_pretrained(next(filter(is_codec, others), "tiny"), encoder=encoder, device=device)
-
-    @cache
-    def speaks() -> TextToSpeech:
-        return TextToSpeech(load_text_model(next(filter(is_text_model, weights or ()), None)), converter())
-
-    others = [each for each in weights or () if not is_text_model(each)]
-    routes = Routes(others or None, encoder, layer, device)
-    made: dict[Any, Any] = {}
-    for name in names:
-        if name == MEL:
-            yield mel_knn(device, memory)
-        elif name.partition(":")[0] in (UNITS, UNIT_FRAMES):
-            yield ByUnits(name, codec(), converter(), made)
-        elif name.partition(":")[0] == SPEAK:
-            yield Speech(name, speaks(), made)
-        elif "/" in name:
-            yield CopySynthesis(name, routes)
-        else:
-            possible = f"{MEL}, {UNITS}, {UNIT_FRAMES}, {SPEAK}:BLEND and FEATURES/VOCODER"
-            raise typer.BadParameter(f"there is no {name!r} to judge beside; possible are {possible}")
-
-
-def _conversions(
-    model: str, models: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], memory: "Memory"
-) -> "Iterator[System]":
-    """Give a system for each combination of settings, named by what differs."""
-    from ssl_vc.evaluate.systems import Conversion
-
-    layers = grid.get("layer", [None])
-    others = {name: values for name, values in grid.items() if name != "layer"}
-    for layer in layers:
-        converter = ssl_vc.VoiceConverter.from_pretrained(model, layer=layer, **models)
-        voices: dict[Any, Any] = {}
-        for values in itertools.product(*others.values()):
-            options = dict(zip(others, values, strict=True))
-            said = {"layer": layer, **options} if "layer" in grid else options
-            several = [f"{name} {value}" for name, value in said.items() if len(grid[name]) > 1]
-            what = ", ".join([f"conversion by {model}", *(f"{name} {value}" for name, value in said.items())])
-            yield Conversion(", ".join([Path(model).name, *several]), what, converter, options, voices, memory)
 
 
 def _judges(

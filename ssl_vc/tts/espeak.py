@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 PROGRAMS = ("espeak-ng", "espeak")
 SPELLED = """
-    tʃ CH, dʒ JH, aɪɚ AY ER, aɪə AY AH, aʊɚ AW ER, aɪ AY, aʊ AW, eɪ EY, oʊ OW, ɔɪ OY, iə IY AH, ɜ ER, ɚ ER, ɝ ER, i IY, ɪ IH,
-    ᵻ IH, ɛ EH, e EY, æ AE, a AA, ɑ AA, ʌ AH, ə AH, ɐ AH, ɔ AO, o AO, ʊ UH, u UW, p P, b B, t T, d D, k K, ɡ G, g G, f F, v V,
-    θ TH, ð DH, s S, z Z, ʃ SH, ʒ ZH, h HH, m M, n̩ AH N, n N, ŋ NG, l̩ AH L, l L, ɬ L, ɹ R, r R, j Y, w W, ɾ T, ʔ T, x K
+    tʃ CH, dʒ JH, aɪɚ AY ER, aɪə AY AH, aʊɚ AW ER, aɪ AY, aʊ AW, eɪ EY, oʊ OW, ɔɪ OY, iə IY AH, ɜ ER, ɚ ER, ɝ ER,
+    i IY, ɪ IH, ᵻ IH, ɛ EH, e EY, æ AE, a AA, ɑ AA, ʌ AH, ə AH, ɐ AH, ɔ AO, o AO, ʊ UH, u UW, p P, b B, t T, d D,
+    k K, ɡ G, g G, f F, v V, θ TH, ð DH, s S, z Z, ʃ SH, ʒ ZH, h HH, m M, n̩ AH N, n N, ŋ NG, l̩ AH L, l L, ɬ L,
+    ɹ R, r R, j Y, w W, ɾ T, ʔ T, x K
 """
 PHONES = {ipa: said for ipa, *said in (each.split() for each in SPELLED.split(","))}
 SIGN = re.compile("|".join(sorted(map(re.escape, PHONES), key=len, reverse=True)))
