@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from demos.tabs.units import units
 from demos.uploads import LARGEST, MINUTES
 
 WAITING = 16  # users in the queue; the next one is told to come again
+SESSIONS = 200  # whose voices are remembered
 CLEANED = 600, 3600  # seconds: how often files are looked through, and how old they become
 CONSENT = (
     "Use voices of people who agreed to it, and tell listeners that what they hear is synthetic: every sound from here "
     "says so in its file. What you upload is deleted within an hour or two, and nobody else sees it. "
-    f"Files have {LARGEST} at most, recordings {MINUTES} minutes; one request is worked on at a time."
+    f"Files have {LARGEST >> 20} MB at most, recordings {MINUTES} minutes; one request is worked on at a time."
 )
 STYLE = """
 .sounds {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); gap: 1rem}
@@ -60,8 +63,28 @@ def create(studio: Studio) -> gr.Blocks:
                 batch(studio)
             with gr.Tab("Explore"):
                 explore(studio, voice)
-    app.queue(max_size=WAITING)
+    for block in app.blocks.values():
+        _fetch_nothing(block)
+    app.queue(max_size=WAITING, api_open=False)  # else requests could pass by the queue
     return app
+
+
+def _fetch_nothing(block: Any) -> None:
+    """Let a widget take what was uploaded, but no address, which gradio would fetch, however large it is."""
+    move = block.async_move_resource_to_block_cache
+
+    async def moved(path: Any) -> Any:
+        if str(path).lower().startswith(("http:", "https:")):
+            raise gr.Error("Upload the file; addresses are not fetched.", print_exception=False)
+        return await move(path)
+
+    block.async_move_resource_to_block_cache = moved
+
+
+def _forget_now_and_then(studio: Studio) -> None:
+    while True:
+        time.sleep(CLEANED[0])
+        studio.forget()
 
 
 def _theme() -> Any:
@@ -86,12 +109,14 @@ def launch(studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, 
     """
     with tempfile.TemporaryDirectory(prefix="ssl-vc-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "sent")
+        threading.Thread(target=_forget_now_and_then, args=(studio,), daemon=True).start()
         studio.converter  # noqa: B018 - so that the first user need not wait for it
         return create(studio).launch(
             server_name=host,
             server_port=port,
             max_file_size=LARGEST,
             theme=_theme(),
+            state_session_capacity=SESSIONS,
             css=STYLE,
             footer_links=["api"],
             ssr_mode=False,

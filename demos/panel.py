@@ -26,7 +26,7 @@ class Panel(NamedTuple):
 def panel(studio: Studio) -> Panel:
     """Make the panel."""
     gr.Markdown("## 1. Whose voice\nGive recordings of one person, a minute or more, or a voice that you saved.")
-    held = gr.State({}, time_to_live=3600)
+    held = gr.State(Held())
     with gr.Row():
         with gr.Column(min_width=300):
             files = gr.File(

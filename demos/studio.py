@@ -3,10 +3,12 @@
 import logging
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import gradio as gr
 import soundfile
@@ -22,7 +24,15 @@ MARK = "Synthetic speech, made with ssl-vc"
 KEPT = 3  # voices of a session
 PATH = re.compile(r"'(?:/[^/']+)+/([^/']+)'|(?:/[^/\s']+)+/([^/\s']+)")
 
-Held = dict[Any, "ssl_vc.Voice"]
+MINUTES_KEPT = 60  # of a session that does nothing
+
+
+class Held:
+    """The voices of a session."""
+
+    def __init__(self) -> None:
+        self.voices: dict[Any, ssl_vc.Voice] = {}
+        self.used = time.monotonic()
 
 
 class Studio:
@@ -36,6 +46,7 @@ class Studio:
 
     def __init__(self, model: str = "tiny", device: str = "auto", offline: bool = False) -> None:
         self.model, self.device, self.offline = model, device, offline
+        self._sessions: WeakSet[Held] = WeakSet()
 
     @cached_property
     def converter(self) -> "ssl_vc.VoiceConverter":
@@ -74,23 +85,34 @@ class Studio:
         second = self._one(held, given(other, "a second voice"))
         return second if share == 1 else ssl_vc.Voice.mix([(first, 1 - share), (second, share)])
 
+    def forget(self, minutes: float = MINUTES_KEPT) -> None:
+        """Forget the voices of sessions that did nothing for so long."""
+        for held in list(self._sessions):
+            if time.monotonic() - held.used > 60 * minutes:
+                held.voices.clear()
+
     def _one(self, held: Held, paths: Sequence[Path]) -> "ssl_vc.Voice":
-        key = tuple(map(str, paths))
-        if key not in held:
-            if paths[0].suffix == ".voice":
-                held[key] = ssl_vc.Voice.load(paths[0])
+        self._sessions.add(held)
+        held.used = time.monotonic()
+        key, voices = tuple(map(str, paths)), held.voices
+        if key not in voices:
+            saved = [path for path in paths if path.suffix.lower() == ".voice"]
+            if saved and len(paths) > 1:
+                raise ValueError("Give one .voice file, or recordings, not both.")
+            if saved:
+                voices[key] = ssl_vc.Voice.load(saved[0])
             else:
                 check_sounds(paths, REFERENCE_MINUTES)
-                held[key] = self.converter.enroll(list(paths), paths[0].stem)
-            while len(held) > KEPT:
-                del held[next(iter(held))]
-        return held[key]
+                voices[key] = self.converter.enroll(list(paths), paths[0].stem)
+            while len(voices) > KEPT:
+                del voices[next(iter(voices))]
+        return voices[key]
 
 
 class Brake:
     """What stops a user's work: his own, and seen by it between its steps."""
 
-    pulled = False
+    pulled = running = False
 
 
 def start_and_stop(
@@ -108,14 +130,17 @@ def start_and_stop(
     """
     brake = gr.State(Brake())
 
-    def pull(brake: Brake, pulled: bool) -> None:
-        brake.pulled = pulled
+    def renew(earlier: Brake) -> Brake:
+        earlier.pulled = True  # what was begun before ends
+        return Brake()
 
-    released = go.click(lambda brake: pull(brake, False), brake, None, queue=False, api_visibility="private")
+    def pull(brake: Brake) -> Any:
+        brake.pulled = True
+        return "stopping …" if brake.running else gr.skip()
+
+    released = go.click(renew, brake, brake, queue=False, api_visibility="private")
     released.then(work, [brake, *inputs], outputs, api_name=name, concurrency_limit=1, concurrency_id=WORK)
-    stop.click(lambda brake: pull(brake, True), brake, None, queue=False, api_visibility="private").then(
-        lambda: "stopped", None, outputs[-1], queue=False, api_visibility="private"
-    )
+    stop.click(pull, brake, outputs[-1], queue=False, api_visibility="private")
 
 
 def told(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
@@ -126,8 +151,9 @@ def told(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]
 
     @wraps(function)
     def run(*arguments: Any, **named: Any) -> Iterator[Any]:
+        brake = arguments[0] if arguments and isinstance(arguments[0], Brake) else Brake()
+        brake.running = True
         try:
-            brake = arguments[0] if arguments and isinstance(arguments[0], Brake) else Brake()
             for step in function(*arguments, **named):
                 if brake.pulled:
                     yield (*(gr.skip() for _ in step[1:]), "stopped")
@@ -140,6 +166,8 @@ def told(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]
         except Exception:
             log.exception("%s failed", function.__name__)
             raise gr.Error("Something failed that should not; the server's log tells what.") from None
+        finally:
+            brake.running = False
 
     return run
 
@@ -147,6 +175,11 @@ def told(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]
 def without_folders(message: str) -> str:
     """Give a message in which files have names, and no folders."""
     return PATH.sub(lambda found: found[1] or found[2], message)
+
+
+def short(name: str) -> str:
+    """Give a name that any file system takes, of what a user calls something."""
+    return "".join(sign if sign.isalnum() or sign in "-_ ." else "_" for sign in name)[:50].strip(". ") or "voice"
 
 
 class Folder(tempfile.TemporaryDirectory[str]):

@@ -10,7 +10,7 @@ import gradio as gr
 import soundfile
 
 from demos.panel import SUFFIXES
-from demos.studio import MARK, Brake, Folder, Held, Studio, start_and_stop, told, without_folders
+from demos.studio import MARK, Brake, Folder, Held, Studio, short, start_and_stop, told, without_folders
 from demos.uploads import FILES, MINUTES, check_sounds, given
 
 MOST = 100  # conversions at a time
@@ -31,7 +31,7 @@ def batch(studio: Studio) -> None:
         voices = gr.File(
             label="Voices", file_count="multiple", file_types=[*SUFFIXES, ".voice"], elem_id="batch-voices"
         )
-    held = gr.State({}, time_to_live=3600)
+    held = gr.State(Held())
     with gr.Row():
         go = gr.Button("Convert all", variant="primary", elem_id="batch")
         stop = gr.Button("Stop", elem_id="batch-stop")
@@ -60,7 +60,7 @@ def batch(studio: Studio) -> None:
         with Folder() as folder:
             good = [path for path in recordings if _good(path, rows)]
             jobs = [
-                (path, heard[target], f"{a:02d}-{path.stem}__{b:02d}-{target.stem}.wav")
+                (path, heard[target], f"{a:02d}-{short(path.stem)}__{b:02d}-{short(target.stem)}.wav")
                 for a, path in enumerate(good, 1)
                 for b, target in enumerate(targets, 1)
             ]

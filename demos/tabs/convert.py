@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import gradio as gr
 
 import ssl_vc
 from demos.panel import Panel
-from demos.studio import WORK, Brake, Folder, Held, Studio, start_and_stop, told, write
+from demos.studio import WORK, Brake, Folder, Held, Studio, short, start_and_stop, told, write
 from demos.uploads import MINUTES, SAMPLES, Sent, check_sounds, given
 from ssl_vc.page import Row, figure
 
@@ -96,7 +95,7 @@ def convert(studio: Studio, panel: Panel) -> None:
         taken = time.perf_counter() - begun
         with Folder() as folder:
             yield (
-                write(folder / f"{path.stem}-{_harmless(voice.name)}.wav", done.wav, done.sample_rate),
+                write(folder / f"{short(path.stem)}-{short(voice.name)}.wav", done.wav, done.sample_rate),
                 _pictures(path, files, done),
                 _told(done, taken),
             )
@@ -114,7 +113,7 @@ def convert(studio: Studio, panel: Panel) -> None:
         if voice is None:
             raise ValueError("Give a voice first; then it can be saved.")
         with Folder() as folder:
-            yield gr.File(str(voice.save(folder / f"{_harmless(voice.name)}.voice")), visible=True)
+            yield gr.File(str(voice.save(folder / f"{short(voice.name)}.voice")), visible=True)
 
     options = [blend, k, matcher, pitch, semitones, speed]
     start_and_stop(go, stop, run, [source, *panel, *options], [result, pictures, status], "convert")
@@ -139,7 +138,3 @@ def _told(done: Any, taken: float) -> str:
     if done.coverage is not None:
         first += f" The voice covers {1 - done.coverage:.0%} of the recording."
     return "\n\n".join([first, *(f"- {warning}" for warning in done.warnings)])
-
-
-def _harmless(name: str) -> str:
-    return "".join(sign if sign.isalnum() or sign in "-_ " else "_" for sign in escape(name))[:60] or "voice"

@@ -37,7 +37,7 @@ def explore(studio: Studio, panel: Panel) -> None:
             )
             gr.Examples([[str(SAMPLES / "source.flac")]], [source], label="Example", api_visibility="private")
         with gr.Column(min_width=300):
-            start = gr.Slider(0, 30, 0, step=0.1, label="The phrase begins at (s)")
+            start = gr.Slider(0, 60, 0, step=0.1, label="The phrase begins at (s)")
             length = gr.Slider(0.2, PHRASE, 1, step=0.1, label="and lasts (s)")
             colour = gr.Radio([SPEAKERS, UNITS, TIME], value=SPEAKERS, label="Colour by")
     with gr.Row():

@@ -61,6 +61,7 @@ def speak(studio: Studio, panel: Panel) -> None:
         seed: float = 0,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple[Any, Any, Any]]:
+        text = text or ""
         if not text.strip():
             raise ValueError("Write what is to be said first.")
         if len(text) > TEXT:

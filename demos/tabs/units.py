@@ -7,7 +7,7 @@ import gradio as gr
 
 import ssl_vc
 from demos.panel import Panel
-from demos.studio import WORK, Folder, Held, Studio, told, write
+from demos.studio import WORK, Folder, Held, Studio, short, told, write
 from demos.uploads import MINUTES, SAMPLES, check_sounds, given
 from ssl_vc.page import Row, figure
 from ssl_vc.units.codec import bitrate
@@ -76,10 +76,10 @@ def units(studio: Studio, panel: Panel) -> None:
         sound, rate = studio.codec.decode(coded, voice).cpu(), studio.codec.vocoder.sample_rate
         rates = bitrate(coded)
         with Folder() as folder:
-            file = coded.save(folder / f"{path.stem}.units")
+            file = coded.save(folder / f"{short(path.stem)}.units")
             size, seconds = file.stat().st_size, len(wav) / 16_000
             yield (
-                write(folder / f"{path.stem}-units.wav", sound, rate),
+                write(folder / f"{short(path.stem)}-units.wav", sound, rate),
                 f'<div class="sounds">{figure(Row("source", wav, 16_000))}{figure(Row("units", sound, rate))}</div>',
                 f"**{rates['content'] + rates['pitch']:.0f} bits a second** ({rates['content']:.0f} for what is said, "
                 f"{rates['pitch']:.0f} for its melody; {meaning}). The file has {size} bytes, who spoke and its head "

@@ -119,7 +119,8 @@ def evaluate(
     for each in matcher or ():
         check_matcher(each)
     memory = Memory()
-    systems += baselines(beside or [], weights, own or "tiny", layer[0] if layer else None, device, memory)
+    place: dict[str, Any] = {"device": device, "offline": offline}
+    systems += baselines(beside or [], weights, own or "tiny", layer[0] if layer else None, place, memory)
     if own is not None:
         systems += conversions(own, {"vocoder": vocoder, "device": device, "offline": offline}, grid, memory)
     judges, versions, notes = _judges(task, dnsmos, device, offline)

@@ -36,7 +36,7 @@ def baselines(
     weights: Sequence[str] | None,
     encoder: str,
     layer: int | None,
-    device: str,
+    place: Mapping[str, Any],
     memory: "Memory",
 ) -> "Iterator[System]":
     """Give what stands beside a conversion, loaded once for all names that need it."""
@@ -48,22 +48,22 @@ def baselines(
 
     @cache
     def converter() -> ssl_vc.VoiceConverter:
-        return ssl_vc.VoiceConverter.from_pretrained(encoder, device=device)
+        return ssl_vc.VoiceConverter.from_pretrained(encoder, **place)
 
     @cache
     def codec() -> UnitCodec:
-        return UnitCodec.from_pretrained(next(filter(is_codec, others), "tiny"), encoder=encoder, device=device)
+        return UnitCodec.from_pretrained(next(filter(is_codec, others), "tiny"), encoder=encoder, **place)
 
     @cache
     def speaks() -> TextToSpeech:
         return TextToSpeech(load_text_model(next(filter(is_text_model, weights or ()), None)), converter())
 
     others = [each for each in weights or () if not is_text_model(each)]
-    routes = Routes(others or None, encoder, layer, device)
+    routes = Routes(others or None, encoder, layer, place["device"])
     made: dict[Any, Any] = {}
     for name in names:
         if name == MEL:
-            yield mel_knn(device, memory)
+            yield mel_knn(place["device"], memory)
         elif name.partition(":")[0] in (UNITS, UNIT_FRAMES):
             yield ByUnits(name, codec(), converter(), made)
         elif name.partition(":")[0] == SPEAK:

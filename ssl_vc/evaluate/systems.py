@@ -211,6 +211,8 @@ class ByUnits(Enrolling):
         strange = [each for each in kept if each not in (*LAYOUTS, *PITCHES)]
         if strange:
             raise ValueError(f"{name!r} keeps {strange[0]!r}; possible are {', '.join((*LAYOUTS, *PITCHES))}.")
+        if any(len(set(kept) & set(kind_of)) > 1 for kind_of in (LAYOUTS, PITCHES)):
+            raise ValueError(f"{name!r} keeps two of a kind; give one layout, and one kind of pitch.")
         self.layout: Layout = next((each for each in LAYOUTS if each in kept), "runs")
         self.pitch = next((each for each in PITCHES if each in kept), "codes")
         self.own = kind == UNITS

@@ -4,12 +4,14 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pretrain.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
 from pretrain.pronounce import Phonemes
@@ -24,6 +26,8 @@ from ssl_vc.tts.symbols import Sentence, sentence_of
 from ssl_vc.tts.text import spoken
 
 log = logging.getLogger(__name__)
+
+KNOWN = 200  # clips that tell what a speaker is like
 
 
 class Lesson(NamedTuple):
@@ -77,32 +81,38 @@ def make_said(config: TTSConfig, folder: Path) -> Iterator[Clip]:
     by_speaker: dict[str, list[Clip]] = {}
     for clip in clips:
         by_speaker.setdefault(clip.speaker, []).append(clip)
-    for name, several in sorted(by_speaker.items()):
-        heard = {}
-        for clip in several:
-            if file_of(folder / "said", clip).is_file():
-                continue
-            try:
-                source = converter.encode(torch.from_numpy(decode(clip.path)))
-                heard[clip] = [torch.cat(list(part)).cpu() for part in (source.matched(), source.spoken())]
-            except BROKEN as error:  # one bad file never stops the rest
-                left_out.append(f"{clip.key} ({str(error).splitlines()[0]})")
-                continue
-            yield clip
-        note = folder / "said" / f"{harmless(name or 'somebody')}.json"
+    for number, (name, several) in enumerate(sorted(by_speaker.items())):
+        note, waiting = folder / "said" / f"{number:03d}-{harmless(name or 'somebody')}.json", []
+        heard = _heard(converter, [clip for clip in several if not file_of(folder / "said", clip).is_file()], left_out)
         if not note.is_file():
-            if not heard:
+            waiting = list(islice(heard, KNOWN))
+            if not waiting:
                 continue  # nothing of this speaker can be heard
-            found = said.speaker(name, [own for _, own in heard.values()])
+            found = said.speaker(name, [own for _, _, own in waiting])
             with replacing(note) as part:
                 part.write_text(json.dumps([found.name, found.level, found.timbre.tolist()]), encoding="utf-8")
         speaker = _speaker(note)
-        for clip, (matched, own) in heard.items():
+        for clip, matched, own in chain(waiting, heard):
             path = file_of(folder / "said", clip)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
                 save_file({"rows": said.pack(matched, own, speaker).half().contiguous()}, part)
+            yield clip
     name_left_out(left_out)
+
+
+def _heard(
+    converter: VoiceConverter, clips: Sequence[Clip], left_out: list[str]
+) -> Iterator[tuple[Clip, Tensor, Tensor]]:
+    """Give the frames of clips, those that are matched and those that are spoken; adds what cannot be heard."""
+    for clip in clips:
+        try:
+            source = converter.encode(torch.from_numpy(decode(clip.path)))
+            matched, own = (torch.cat(list(part)).cpu() for part in (source.matched(), source.spoken()))
+        except BROKEN as error:  # one bad file never stops the rest
+            left_out.append(f"{clip.key} ({str(error).splitlines()[0]})")
+            continue
+        yield clip, matched, own
 
 
 def _chosen(config: TTSConfig) -> list[Clip]:
@@ -133,7 +143,7 @@ def lessons_of(config: TTSConfig, folder: Path, letters: Letters) -> tuple[list[
         guessed = iter(letters.read([word for word in words if word not in dictionary]))
         return [list(dictionary[word]) if word in dictionary else next(guessed) for word in words]
 
-    notes = sorted(note for note in (folder / "said").glob("*.json") if note.name != "made_of.json")
+    notes = sorted((folder / "said").glob("[0-9]*-*.json"))
     speakers = [_speaker(note) for note in notes]
     numbers = {speaker.name: number for number, speaker in enumerate(speakers)}
     lessons = []

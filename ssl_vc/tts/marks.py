@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ssl_vc.flow import check_range
-from ssl_vc.tts.text import sentences, spoken
+from ssl_vc.tts.text import NothingToSayError, sentences, spoken
 
 MARK = re.compile(r"<voice\s+blend\s*=\s*[\"']?\s*(\d*\.?\d+)\s*[\"']?\s*>(.*?)</voice\s*>", re.DOTALL | re.IGNORECASE)
 ANY = re.compile(r"</?voice", re.IGNORECASE)
@@ -38,6 +38,9 @@ def lines(text: str, blends: Sequence[float] = ()) -> list[Line]:
     found = sentences(text)
     if len(parts) == 1:
         every = _given(blends, sum(len(_words(sentence)) for sentence in found))
+    words = sum(len(_words(sentence)) for sentence in found)
+    if words != len(every):  # a word was too long for a sentence, and cut
+        raise ValueError("the text has a word that is too long to be said; part it.")
     rest = iter(every)
     return [Line(sentence, [next(rest) for _ in _words(sentence)]) for sentence in found]
 
@@ -72,12 +75,20 @@ def _joined(parts: Sequence[tuple[str, float | None]]) -> tuple[str, list[float 
     whole, blends = "", []
     for part, blend in parts:
         for number, paragraph in enumerate(re.split(r"\n\s*\n", part)):
-            said = spoken(paragraph) if re.search(r"\w", paragraph) else ""
+            said = _said(paragraph)
             pause = re.match(r"\s*[,.?!;:]*", paragraph)
             before = pause[0].strip()[:1] if pause else ""
             whole += f"{'' if number == 0 else chr(10) * 2}{before if whole.strip() else ''} {said}"
             blends += [blend] * len(_words(said))
     return whole, blends
+
+
+def _said(part: str) -> str:
+    """Give a part as it is spoken: a sign may be a word, a comma is none."""
+    try:
+        return spoken(part)
+    except NothingToSayError:
+        return ""
 
 
 def _words(said: str) -> list[str]:

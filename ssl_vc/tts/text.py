@@ -35,6 +35,11 @@ TYPED = str.maketrans({"’": "'", "‘": "'", "`": "'", "“": '"', "”": '"',
 FOLDED = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"})
 FOLDED |= str.maketrans({"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i"})
 
+
+class NothingToSayError(ValueError):
+    """A text without words."""
+
+
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
 
@@ -50,7 +55,7 @@ def spoken(text: str) -> str:
             break
         plain = again
     if not re.search("[a-z]", plain):
-        raise ValueError(f"there is nothing to say in {text[:40]!r}; give words or numbers.")
+        raise NothingToSayError(f"there is nothing to say in {text[:40]!r}; give words or numbers.")
     return plain
 
 

@@ -52,9 +52,10 @@ class Trainer:
         shape = {**config.shape, "dim": rows.shape[1], "speakers": len(self.speakers)}
         self.accelerator = Accelerator(cpu=config.device == "cpu" or torch.accelerator.current_accelerator() is None)
         acoustic = Acoustic(AcousticConfig(**shape))
-        self.averaged = {name: value.detach().clone() for name, value in acoustic.state_dict().items()}
         self.optimizer = torch.optim.AdamW(acoustic.parameters(), config.learning_rate, betas=(0.9, 0.98))
         self.acoustic, self.optimizer = self.accelerator.prepare(acoustic, self.optimizer)
+        there = self.accelerator.unwrap_model(self.acoustic).state_dict()  # on the device by now
+        self.averaged = {name: value.detach().clone() for name, value in there.items()}
         self.step = 0
 
     def batch(self, step: int) -> Batch:

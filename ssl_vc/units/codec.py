@@ -54,7 +54,12 @@ class UnitCodec:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | PathLike[str] = "tiny", *, encoder: str | SpeechEncoder = "tiny", device: str = "auto"
+        cls,
+        name: str | PathLike[str] = "tiny",
+        *,
+        encoder: str | SpeechEncoder = "tiny",
+        device: str = "auto",
+        offline: bool = False,
     ) -> Self:
         """Load a codec.
 
@@ -62,12 +67,13 @@ class UnitCodec:
             name: `tiny` (bundled), or a folder that `ssl-vc train-units` made.
             encoder: whose content it was made of; see `ssl_vc.presets.load_encoder`.
             device: auto, cpu, cuda, cuda:1 ... or mps.
+            offline: fetch nothing.
         """
         folder = BUNDLED / "tiny" / "units" if name == "tiny" else Path(name)
         if not is_codec(folder):
             raise ValueError(f"there are no units at {str(name)!r}; take 'tiny', or what `ssl-vc train-units` made.")
         book, vocoder = Book.load(folder / "book.safetensors"), load(str(folder / "vocoder"))
-        heard = load_encoder(encoder) if isinstance(encoder, str) else encoder
+        heard = load_encoder(encoder, offline=offline) if isinstance(encoder, str) else encoder
         extractor = Extractor(heard, book.facts.get("layer"), device=device)
         speech = UnitSpeech(extractor, book, vocoder.reads.get("form", "shares"))
         return cls(speech, vocoder.to(extractor.device))

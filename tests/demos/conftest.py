@@ -45,10 +45,12 @@ def server(tmp_path_factory):
             except OSError:
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.5)
+        else:
+            pytest.fail(log.read_text())
         yield address
         process.terminate()
         process.wait(20)
-    assert list(kept.rglob("*.wav")) + list(kept.rglob("*.voice")) == [], "what users sent is still there"
+    assert [path for path in kept.rglob("*") if path.is_file()] == [], "what users sent is still there"
 
 
 @pytest.fixture(scope="session")

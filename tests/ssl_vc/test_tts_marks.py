@@ -27,6 +27,17 @@ def test_marked_words_keep_their_blend():
     assert told('<VOICE blend = "0">x</voice>!') == [("x!", [0.0])]
 
 
+def test_signs_between_marks_are_said():
+    assert told("I <voice blend=0>love</voice> & <voice blend=0>hate</voice> it") == [
+        ("i love and hate it", [None, 0.0, None, 0.0, None])
+    ]
+
+
+def test_a_word_without_end_is_refused():
+    with pytest.raises(ValueError, match="a word that is too long to be said; part it"):
+        lines(f"<voice blend=1>{'a' * 300}</voice>")
+
+
 def test_a_blend_for_each_word():
     assert told("7 cats. Run!", [0, 1, 0.5]) == [("seven cats.", [0, 1]), ("run!", [0.5])]
     with pytest.raises(ValueError, match="there are 2 blends for 3 words, as they are spoken; give one a word"):

@@ -239,6 +239,8 @@ def test_an_evaluation_by_units(codec, vc, speech, tmp_path, name):
         torch.testing.assert_close(sound.wav, codec.decode(units, system.voices["anna"]))
     with pytest.raises(ValueError, match="'units:song' keeps 'song'; possible are frames, runs, ids, codes"):
         ByUnits("units:song", codec, vc)
+    with pytest.raises(ValueError, match="'units:ids:runs' keeps two of a kind"):
+        ByUnits("units:ids:runs", codec, vc)
 
 
 def test_what_does_not_fit_is_refused(codec, vc, anna, source, extractor, book, tmp_path):

@@ -1,0 +1,127 @@
+"""What the demo's tabs share: a session's voices, what is taken from users, messages, and how work is stopped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+gr = pytest.importorskip("gradio")
+from demos import uploads  # noqa: E402
+from demos.studio import Brake, Held, Studio, short, told, without_folders  # noqa: E402
+from demos.uploads import SAMPLES, check_sounds, given  # noqa: E402
+
+
+@pytest.fixture
+def studio(monkeypatch):
+    """A studio that enrols without a model."""
+    studio = Studio("tiny")
+    made = []
+
+    class Converter:
+        def enroll(self, files, name):
+            made.append(name)
+            return f"voice of {name} {len(made)}"
+
+    monkeypatch.setitem(studio.__dict__, "converter", Converter())
+    studio.made = made
+    return studio
+
+
+def test_sessions_have_voices_of_their_own(studio):
+    mine, yours = Held(), Held()
+    target, source = str(SAMPLES / "target.flac"), str(SAMPLES / "source.flac")
+    assert studio.voice(mine, None) is None
+    first = studio.voice(mine, [target])
+    assert studio.voice(mine, [target]) is first and studio.made == ["target"]
+    assert yours.voices == {} and studio.voice(yours, None) is None
+    assert studio.voice(yours, [source]) != first
+    assert set(mine.voices) == {(target,)} and set(yours.voices) == {(source,)}
+
+
+def test_voices_are_forgotten(studio):
+    held = Held()
+    studio.voice(held, [str(SAMPLES / "target.flac")])
+    studio.forget(minutes=60)
+    assert len(held.voices) == 1
+    studio.forget(minutes=0)
+    assert held.voices == {}
+
+
+def test_only_uploads_are_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "get_upload_folder", lambda: str(tmp_path / "sent"))
+    (tmp_path / "sent").mkdir()
+    for name in ("sent/a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"x")
+    assert given(str(tmp_path / "sent" / "a.wav"), "a sound") == [tmp_path / "sent" / "a.wav"]
+    assert given([str(SAMPLES / "source.flac")], "a sound") == [SAMPLES / "source.flac"]
+    (tmp_path / "sent" / "link.wav").symlink_to(tmp_path / "b.wav")
+    for outside in ("b.wav", "sent/../b.wav", "sent/link.wav"):
+        with pytest.raises(ValueError, match="This file was not uploaded here"):
+            given(str(tmp_path / outside), "a sound")
+    with pytest.raises(ValueError, match=r"Give a sound first\."):
+        given(None, "a sound")
+    with pytest.raises(ValueError, match="These are 51 files; give 50 at most"):
+        given([str(SAMPLES / "source.flac")] * 51, "a sound")
+    monkeypatch.setattr(uploads, "LARGEST", 0)
+    with pytest.raises(ValueError, match="This file is larger than 0 MB"):
+        given(str(tmp_path / "sent" / "a.wav"), "a sound")
+
+
+def test_lengths_add_up(tmp_path):
+    for name, seconds in (("a", 20), ("b", 50)):
+        soundfile.write(tmp_path / f"{name}.flac", 0.1 * np.sin(np.arange(seconds * 16_000)), 16_000)
+    check_sounds([tmp_path / "a.flac", tmp_path / "a.flac"], 1)
+    with pytest.raises(ValueError, match="This is longer than 1 minutes"):
+        check_sounds([tmp_path / "a.flac", tmp_path / "b.flac"], 1)
+
+
+def test_messages_name_no_folder():
+    assert without_folders("'/tmp/a b/c d.wav' is empty; see /var/x/y.log.") == "c d.wav is empty; see y.log."
+    assert without_folders("1/2 and 3 / 4 stay") == "1/2 and 3 / 4 stay"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("'/tmp/x/a.wav' is empty."), "a.wav is empty."),
+        (KeyError("secret"), "Something failed that should not; the server's log tells what."),
+        (gr.Error("as it is"), "as it is"),
+    ],
+)
+def test_errors_become_messages(error, message):
+    @told
+    def work():
+        yield 1
+        raise error
+
+    steps = work()
+    assert next(steps) == 1
+    with pytest.raises(gr.Error) as caught:
+        next(steps)
+    assert caught.value.message == message and "secret" not in str(caught.value)
+
+
+def test_pulled_work_ends_at_its_next_step():
+    done = []
+
+    @told
+    def work(brake, count):
+        for number in range(count):
+            done.append(number)
+            yield number, "working"
+
+    brake, other = Brake(), Brake()
+    steps = work(brake, 9)
+    assert next(steps) == (0, "working") and brake.running
+    brake.pulled = True
+    assert next(steps)[-1] == "stopped" and list(steps) == []
+    assert done == [0, 1] and not brake.running
+    assert [step[1] for step in work(other, 2)] == ["working", "working"]  # another's brake is his own
+
+
+def test_names_for_files():
+    assert short("A & B/../c") == "A _ B_.._c"
+    assert short("///") == "___" and short("..") == "voice"
+    assert len(short("x" * 300)) == 50
+    assert Path(short("é日本")).name == "é日本"
