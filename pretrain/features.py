@@ -41,20 +41,29 @@ class LayerFeatures:
         encoder: any.
         layer: which of its layers.
         device: where to compute.
+        less_mean: give what is said without who says it: less the clip's mean, each frame of length 1.
     """
 
-    def __init__(self, encoder: SpeechEncoder, layer: int, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, encoder: SpeechEncoder, layer: int, device: str | torch.device = "cpu", *, less_mean: bool = False
+    ) -> None:
         config = encoder.config
         made_by = {"encoder": encoder.fingerprint(layer), "layer": layer, "normalized": config.normalized}
         self.facts: dict[str, Any] = {"kind": "ssl", **made_by, "dim": config.dim}
-        self.layer = layer
+        if less_mean:
+            self.facts["less_mean"] = True
+        self.layer, self.less_mean = layer, less_mean
         self.device = torch.device(device)
         self.context = max(CONTEXT, config.pos_kernel // 2 + 2)
         self.encoder = encoder.first_layers(layer).eval().requires_grad_(False).to(self.device)
 
-    @torch.no_grad()
     def __call__(self, wav: Tensor) -> Tensor:
         """Map (samples,) to (frames, dim); clips above half a minute piece by piece, as the encoder has no end."""
+        frames = self._frames(wav)
+        return torch.nn.functional.normalize(frames - frames.mean(0), dim=1) if self.less_mean else frames
+
+    @torch.no_grad()
+    def _frames(self, wav: Tensor) -> Tensor:
         wav = wav[None].to(self.device)
         total = self.encoder.num_frames(wav.shape[1])
         if total <= CORE + 2 * self.context:

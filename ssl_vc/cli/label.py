@@ -20,6 +20,9 @@ def label(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the labels.", show_default=False)],
     of: Annotated[str, typer.Option(help="mfcc, or an encoder: tiny, a folder, a .pt file or a hub id.")] = "mfcc",
     layer: Annotated[int | None, typer.Option(help="Of the encoder; its own choice if left out.")] = None,
+    less_mean: Annotated[
+        bool, typer.Option("--less-mean", help="Less each clip's mean, as `train-units labels=OUTPUT` takes them.")
+    ] = False,
     clusters: Annotated[int, typer.Option(help="How many different labels.", min=2, max=2**16)] = 100,
     hours: Annotated[float, typer.Option(help="How much of CLIPS to fit the clusters on.", min=0.001)] = 10.0,
     split: Annotated[str | None, typer.Option(help="Rows of the table to fit on and label.")] = None,
@@ -36,8 +39,8 @@ def label(
 
     Labels that are there already, of the same clips and made in the same way, are only judged anew.
     """
-    if of == "mfcc" and layer is not None:
-        raise typer.BadParameter("--layer goes with an encoder; say which with --of")
+    if of == "mfcc" and (layer is not None or less_mean):
+        raise typer.BadParameter("--layer and --less-mean go with an encoder; say which with --of")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; -o wants a folder")
     from pretrain.align import Phones
@@ -60,7 +63,7 @@ def label(
         made = make_labels(
             [*fit_on, *others],
             output,
-            _features(of, layer, device),
+            _features(of, layer, device, less_mean),
             clusters=clusters,
             seed=seed,
             fit_hours=hours,
@@ -74,7 +77,7 @@ def label(
     typer.echo(json.dumps({**result, "seconds": round(taken, 3)}) if as_json else _line(result, taken))
 
 
-def _features(of: str, layer: int | None, device: str) -> "Features":
+def _features(of: str, layer: int | None, device: str, less_mean: bool) -> "Features":
     from pretrain.features import LayerFeatures, MfccFeatures
     from ssl_vc.device import choose_device
     from ssl_vc.presets import load_encoder
@@ -85,7 +88,7 @@ def _features(of: str, layer: int | None, device: str) -> "Features":
     layer = encoder.config.matching_layer if layer is None else layer
     if layer is None:
         raise ValueError(f"no layer is recommended for this encoder; choose --layer 0 to {encoder.config.depth}.")
-    return LayerFeatures(encoder, layer, choose_device(device))
+    return LayerFeatures(encoder, layer, choose_device(device), less_mean=less_mean)
 
 
 def _line(result: dict[str, object], taken: float) -> str:

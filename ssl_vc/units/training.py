@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pretrain.kmeans import KMeans
+from pretrain.labels import Labels
 from pretrain.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
-from ssl_vc.extract import Extractor
+from ssl_vc.extract import Extractor, FrameSpec
 from ssl_vc.frame_folder import begin, file_of, write_frames, write_table
 from ssl_vc.spoken import MEL, Speech, through_unvoiced
 from ssl_vc.units.book import Book, runs_of
@@ -49,6 +50,7 @@ class UnitsConfig:
         encoder: whose content is clustered: tiny, a folder, a .pt file or a hub id.
         layer: of the encoder; its own choice if None.
         clusters: how many units.
+        labels: what `ssl-vc label --of ENCODER --less-mean` made, whose clusters are the units; fitted if empty.
         pitches: how many codes of pitch.
         fit_hours: of clips, by lot, that the centres are fitted on.
         soft: how many of the clips have soft units, 0 to 1, so that the vocoder understands them as well.
@@ -64,6 +66,7 @@ class UnitsConfig:
     encoder: str = "tiny"
     layer: int | None = None
     clusters: int = 100
+    labels: str = ""
     pitches: int = 20
     fit_hours: float = 3.0
     soft: float = 0.0
@@ -138,12 +141,24 @@ def _fit(config: UnitsConfig, clips: Sequence[Clip], extractor: Extractor) -> Bo
     log.info("fitting %d units on %.2f h", config.clusters, len(content) / 180_000)
     spec = extractor.spec
     return Book(
-        KMeans.fit(content, config.clusters, config.seed),
+        _labelled(config, spec) if config.labels else KMeans.fit(content, config.clusters, config.seed),
         KMeans.fit(melodies, config.pitches, config.seed),
         Prosody(config.clusters),
         torch.stack([each.timbre for each in heard]).mean(0),
         {"encoder": spec.encoder, "layer": spec.layer, "normalized": spec.normalized},
     )
+
+
+def _labelled(config: UnitsConfig, spec: FrameSpec) -> KMeans:
+    """Give the clusters of labels, which must be of the same content."""
+    labels = Labels.open(config.labels)
+    wanted = {"encoder": spec.encoder, "layer": spec.layer, "less_mean": True}
+    made = {name: labels.facts.get(name) for name in wanted}
+    if made != wanted or labels.clusters != config.clusters:
+        raise ValueError(
+            f"{config.labels} has {labels.clusters} clusters of {made}; these units take {config.clusters} of {wanted}."
+        )
+    return labels.kmeans
 
 
 def learn_prosody(config: UnitsConfig, folder: Path) -> Iterator[float]:

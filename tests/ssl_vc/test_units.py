@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from pretrain import EncoderConfig, SpeechEncoder
 from pretrain.kmeans import KMeans
+from pretrain.labels import Labels
 from ssl_vc.convert import VoiceConverter
 from ssl_vc.copysynth import copy_synthesis
 from ssl_vc.evaluate.pairs import Pair
@@ -355,6 +356,26 @@ def test_a_unit_hifigan_is_trained_on_numbers(trained, run, source):
     assert len(codec.decode(units)) == len(source)
     shares = UnitCodec.from_pretrained(folder / "run" / "codec", encoder=str(folder / "encoder"))
     assert torch.equal(shares.book.content.centres, codec.book.content.centres)
+
+
+def test_units_may_be_those_of_labels(trained, run, source):
+    """`ssl-vc label` clusters the same content: its numbers are the codec's ids, but where it hears more than a clip."""
+    folder, settings = trained
+    clips, encoder = folder / "clips" / "man", str(folder / "encoder")
+    settings = [f"clips={clips}", f"encoder={encoder}"]
+    label = ("label", clips, "--of", encoder, "--layer", 2, "--clusters", 8, "--hours", 1, "-o")
+    assert run(*label, folder / "labels", "--less-mean")[0] == 0
+    order = ("train-units", folder / "units.yaml", "-o", folder / "labelled", *settings, f"labels={folder / 'labels'}")
+    assert run(*order)[0] == 0
+    codec = UnitCodec.from_pretrained(folder / "labelled" / "codec", encoder=encoder)
+    labels = Labels.open(folder / "labels")
+    assert torch.equal(codec.book.content.centres, labels.kmeans.centres)
+    key = labels.keys[0]
+    ids = codec.encode(clips / key, layout="frames").ids[: len(labels[key])]
+    assert float((ids == torch.from_numpy(labels[key])).float().mean()) > 0.9
+    assert run(*label, folder / "raw")[0] == 0  # with the clips' mean
+    status, _, err = run(*order[:3], folder / "other", *settings, f"labels={folder / 'raw'}")
+    assert status == 1 and "these units take 8 of" in err
 
 
 def test_copy_synthesis_by_units(trained, source):
