@@ -38,7 +38,7 @@ def speak(studio: Studio, panel: Panel) -> None:
     with gr.Row():
         blend = gr.Slider(0, 1.5, 1, step=0.05, label="λ: how much of the voice", info="0 is the text model's speaker")
         speed = gr.Slider(0.5, 2, 1, step=0.05, label="Speed", info="2 is twice as fast")
-        warmth = gr.Slider(0, 1, 0.7, step=0.05, label="How varied", info="0 says it the likeliest way")
+        warmth = gr.Slider(0, 1, 0.3, step=0.05, label="How varied", info="0 says it the likeliest way")
         seed = gr.Slider(0, 20, 0, step=1, label="Another try", info="each number says it a little otherwise")
     with gr.Row():
         go = gr.Button("Speak", variant="primary", elem_id="speak")
@@ -57,7 +57,7 @@ def speak(studio: Studio, panel: Panel) -> None:
         share: float = 0.5,
         blend: float = 1.0,
         speed: float = 1.0,
-        warmth: float = 0.7,
+        warmth: float = 0.3,
         seed: float = 0,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple[Any, Any, Any]]:

@@ -36,7 +36,7 @@ def speak(
     pitch: Annotated[str, typer.Option(help="keep, match, or semitones.")] = "keep",
     speed: Annotated[float, typer.Option(min=0.25, max=4, help="How many times as fast.")] = 1.0,
     speaker: Annotated[str, typer.Option(help="Whose way to speak, by number or name.")] = "0",
-    warmth: Annotated[float, typer.Option(min=0, max=1, help="How varied it speaks.")] = 0.7,
+    warmth: Annotated[float, typer.Option(min=0, max=1, help="How varied it speaks.")] = 0.3,
     melody: Annotated[float, typer.Option(min=0, max=3, help="How many times as wide the pitch moves.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of what is random.")] = 0,
     model: Annotated[str, typer.Option(help=MODEL)] = "tiny",

@@ -137,7 +137,7 @@ class Acoustic(nn.Module):
         *,
         speed: float = 1.0,
         steps: int = 4,
-        warmth: float = 0.7,
+        warmth: float = 0.3,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Give the frames (frames, dim) of a sentence (symbols,), and how many are of each symbol.

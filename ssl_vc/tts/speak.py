@@ -93,7 +93,7 @@ class TextToSpeech:
         k: int = NEIGHBOURS,
         speaker: int | str = 0,
         steps: int = 4,
-        warmth: float = 0.7,
+        warmth: float = 0.3,
         melody: float = 1.0,
         seed: int = 0,
     ) -> Iterator[Tensor]:

@@ -359,7 +359,7 @@ def test_a_unit_hifigan_is_trained_on_numbers(trained, run, source):
 
 
 def test_units_may_be_those_of_labels(trained, run, source):
-    """`ssl-vc label` clusters the same content: its numbers are the codec's ids, but where it hears more than a clip."""
+    """`ssl-vc label` clusters the same content, so its numbers are the codec's ids, but at the very ends."""
     folder, settings = trained
     clips, encoder = folder / "clips" / "man", str(folder / "encoder")
     settings = [f"clips={clips}", f"encoder={encoder}"]
