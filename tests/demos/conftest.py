@@ -10,7 +10,11 @@ import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+
+import ssl_vc
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -21,6 +25,21 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if Path(__file__).parent in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason="gradio or plotly is not installed (extra demo)"))
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory):
+    """Two short clips, and sounds that are none."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for name, seconds in (("source", 3), ("target", 8)):
+        whole = ssl_vc.read(ROOT / "demos" / "samples" / f"{name}.flac")
+        ssl_vc.write(folder / f"{name}.wav", whole[: seconds * 16_000], 16_000)
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is no sound")
+    soundfile.write(folder / "silent.wav", np.zeros(16_000), 16_000)
+    soundfile.write(folder / "long.flac", np.zeros(11 * 60 * 16_000), 16_000)
+    soundfile.write(folder / "nan.wav", np.full(16_000, np.nan), 16_000, "FLOAT")
+    return folder
 
 
 @pytest.fixture(scope="session")

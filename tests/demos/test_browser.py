@@ -8,26 +8,11 @@ import re
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-
-import ssl_vc
 
 SAMPLES = Path(__file__).parents[2] / "demos" / "samples"
 SHOTS = os.environ.get("SSL_VC_SHOTS")
 RATE, SLOW = 16_000, 120_000  # milliseconds
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clips")
-    for name, seconds in (("source", 3), ("target", 8)):
-        ssl_vc.write(folder / f"{name}.wav", ssl_vc.read(SAMPLES / f"{name}.flac")[: seconds * RATE], RATE)
-    (folder / "empty.wav").write_bytes(b"")
-    (folder / "text.wav").write_text("this is no sound")
-    soundfile.write(folder / "silent.wav", np.zeros(RATE), RATE)
-    return folder
 
 
 @pytest.fixture
@@ -69,10 +54,10 @@ def seconds_of(page, where):
     return 60 * int(minutes) + int(seconds)
 
 
-def test_convert(page, clips):
-    give_voice(page, clips / "target.wav")
+def test_convert(page, sounds):
+    give_voice(page, sounds / "target.wav")
     assert "8 s of speech in one recording" in page.locator("#report").inner_text()
-    give(page, "source", clips / "source.wav")
+    give(page, "source", sounds / "source.wav")
     page.locator("#source").get_by_text("0:03").first.wait_for()
     page.locator("#convert").click()
     page.locator("#convert-status").get_by_text("made in").wait_for()
@@ -96,8 +81,8 @@ def test_the_example_with_one_click_each(page):
 @pytest.mark.parametrize(
     ("name", "problem"), [("empty", "is empty"), ("text", "is not a sound file"), ("silent", "is silent throughout")]
 )
-def test_bad_uploads_are_answered(page, clips, name, problem):
-    give(page, "references", clips / f"{name}.wav")
+def test_bad_uploads_are_answered(page, sounds, name, problem):
+    give(page, "references", sounds / f"{name}.wav")
     page.locator(".toast-body").get_by_text(problem).wait_for()
     shown = page.locator(".toast-body").first.inner_text()
     assert f"{name}.wav" in shown and "/" not in shown
@@ -107,8 +92,8 @@ def test_bad_uploads_are_answered(page, clips, name, problem):
         shoot(page, "bad-upload")
 
 
-def test_speak(page, clips):
-    give_voice(page, clips / "target.wav")
+def test_speak(page, sounds):
+    give_voice(page, sounds / "target.wav")
     open_tab(page, "Speak")
     page.locator("#text textarea").fill("Hello, world. This is it.")
     page.locator("#speak").click()
@@ -117,9 +102,9 @@ def test_speak(page, clips):
     shoot(page, "speak")
 
 
-def test_copies(page, clips):
+def test_copies(page, sounds):
     open_tab(page, "Copies")
-    give(page, "copy-source", clips / "source.wav")
+    give(page, "copy-source", sounds / "source.wav")
     page.locator("#copy").click()
     page.locator("#copy-status").get_by_text(re.compile(r"^\d+ copies\.$")).wait_for()
     frame = page.frame_locator("#copies iframe")
@@ -128,9 +113,9 @@ def test_copies(page, clips):
     shoot(page, "copies")
 
 
-def test_units(page, clips):
+def test_units(page, sounds):
     open_tab(page, "Units")
-    give(page, "unit-source", clips / "source.wav")
+    give(page, "unit-source", sounds / "source.wav")
     page.locator("#units").click()
     page.locator("#unit-status").get_by_text("bits a second").first.wait_for()
     assert seconds_of(page, "unit-result") == 3
@@ -138,10 +123,10 @@ def test_units(page, clips):
     shoot(page, "units")
 
 
-def test_batch(page, clips):
+def test_batch(page, sounds):
     open_tab(page, "Batch")
-    give(page, "batch-sources", clips / "source.wav", clips / "empty.wav")
-    give(page, "batch-voices", clips / "target.wav")
+    give(page, "batch-sources", sounds / "source.wav", sounds / "empty.wav")
+    give(page, "batch-voices", sounds / "target.wav")
     page.locator("#batch-sources").get_by_text("empty").first.wait_for()
     page.locator("#batch-voices").get_by_text("target").first.wait_for()
     page.locator("#batch").click()
@@ -150,10 +135,10 @@ def test_batch(page, clips):
     shoot(page, "batch")
 
 
-def test_explore(page, clips):
-    give_voice(page, clips / "target.wav")
+def test_explore(page, sounds):
+    give_voice(page, sounds / "target.wav")
     open_tab(page, "Explore")
-    give(page, "frames-source", clips / "source.wav")
+    give(page, "frames-source", sounds / "source.wav")
     page.locator("#draw").click()
     page.locator("#frames-status").get_by_text("frames of 0.0 to 1.0 s").wait_for()
     page.locator("#frames-plot .js-plotly-plot").wait_for()
@@ -163,24 +148,24 @@ def test_explore(page, clips):
     shoot(page, "explore")
 
 
-def test_two_users_do_not_meet(page, browser, server, clips):
-    give_voice(page, clips / "target.wav")
+def test_two_users_do_not_meet(page, browser, server, sounds):
+    give_voice(page, sounds / "target.wav")
     other = browser.new_context()
     stranger = other.new_page()
     stranger.set_default_timeout(SLOW)
     stranger.goto(server)
     stranger.locator("#convert").wait_for()
     assert stranger.locator("#report").inner_text().strip() == "No voice yet."
-    give(stranger, "source", clips / "source.wav")
+    give(stranger, "source", sounds / "source.wav")
     stranger.locator("#source").get_by_text("0:03").first.wait_for()
     stranger.locator("#convert").click()
     stranger.locator(".toast-body").get_by_text("Give a voice first").wait_for()
     other.close()
 
 
-def test_work_can_be_stopped(page, clips):
+def test_work_can_be_stopped(page, sounds):
     open_tab(page, "Copies")
-    give(page, "copy-source", clips / "source.wav")
+    give(page, "copy-source", sounds / "source.wav")
     page.locator("#copy").click()
     page.locator("#copy-status").get_by_text("original done").wait_for()
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()

@@ -22,20 +22,6 @@ RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def sounds(tmp_path_factory):
-    """Two short clips, and sounds that are none."""
-    folder = tmp_path_factory.mktemp("sounds")
-    for name, seconds in (("source", 3), ("target", 8)):
-        ssl_vc.write(folder / f"{name}.wav", ssl_vc.read(SAMPLES / f"{name}.flac")[: seconds * RATE], RATE)
-    (folder / "empty.wav").write_bytes(b"")
-    (folder / "text.wav").write_text("this is no sound")
-    soundfile.write(folder / "silent.wav", np.zeros(RATE), RATE)
-    soundfile.write(folder / "long.flac", np.zeros(11 * 60 * RATE), RATE)
-    soundfile.write(folder / "nan.wav", np.full(RATE, np.nan), RATE, "FLOAT")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def client(server):
     return gradio_client.Client(server, verbose=False)
 
