@@ -48,8 +48,8 @@ def open_tab(page, name):
 
 def seconds_of(page, where):
     """Wait for a player's sound, and give how long it says that it lasts."""
-    duration = page.locator(f"#{where} #duration, #{where} time[id=duration]").first
-    duration.wait_for()
+    duration = page.locator(f"#{where} #duration, #{where} time[id=duration]").filter(has_not_text="0:00").first
+    duration.wait_for()  # until the sound is decoded, it says 0:00
     minutes, seconds = duration.inner_text().split(":")
     return 60 * int(minutes) + int(seconds)
 
