@@ -1,6 +1,8 @@
 """The tab that shows frames: two speakers' speech as points, and which frame takes the place of which."""
 
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
@@ -17,13 +19,15 @@ MOST = 1500  # points of each speaker
 PHRASE = 10.0  # seconds at most
 SPEAKERS, UNITS, TIME = "speaker", "unit", "time"
 BLUE, ORANGE = "#0072b2", "#d55e00"
+PCA, UMAP = "main components", "UMAP"
+WAYS = [PCA, *([UMAP] if find_spec("umap") else [])]  # UMAP where umap-learn is installed
 LAYERS_HEARD = 20  # seconds
 
 
 def explore(studio: Studio, panel: Panel) -> None:
     """Make the tab."""
     gr.Markdown(
-        "## Frames\nEvery point is 20 ms of speech, drawn by its three main components. Lines lead from the frames of "
+        "## Frames\nEvery point is 20 ms of speech, drawn in three dimensions. Lines lead from the frames of "
         "a phrase to the nearest frames of the voice from above, which take their place in a conversion."
     )
     with gr.Row():
@@ -39,6 +43,7 @@ def explore(studio: Studio, panel: Panel) -> None:
         with gr.Column(min_width=300):
             start = gr.Slider(0, 60, 0, step=0.1, label="The phrase begins at (s)")
             length = gr.Slider(0.2, PHRASE, 1, step=0.1, label="and lasts (s)")
+            way = gr.Radio(WAYS, value=PCA, label="Placed by", visible=len(WAYS) > 1)
             colour = gr.Radio([SPEAKERS, UNITS, TIME], value=SPEAKERS, label="Colour by")
     with gr.Row():
         draw = gr.Button("Draw", variant="primary", elem_id="draw")
@@ -49,7 +54,7 @@ def explore(studio: Studio, panel: Panel) -> None:
 
     @told
     def run(
-        source: str | None, start: float, length: float, colour: str, held: Held, *parts: Any
+        source: str | None, start: float, length: float, way: str, colour: str, held: Held, *parts: Any
     ) -> Iterator[tuple[Any, str]]:
         (path,) = given(source, "a recording")
         check_sounds([path], 1)
@@ -64,7 +69,7 @@ def explore(studio: Studio, panel: Panel) -> None:
         units = studio.codec.encode(wav, layout="frames").ids if colour == UNITS else None
         found = studio.converter.pool(voice).nearest(own[first:last].to(studio.converter.extractor.device), 1)
         yield (
-            frames_figure(own, theirs, first, found.index[:, 0].cpu(), colour, units, (path.stem, voice.name)),
+            frames_figure(own, theirs, first, found.index[:, 0].cpu(), colour, units, (path.stem, voice.name), way),
             f"{last - first} frames of {first / 50:.1f} to {last / 50:.1f} s; the nearest of {len(theirs)} frames are "
             f"{float(found.distance.mean()):.2f} away (1 - cosine, from 0 to 2).",
         )
@@ -88,12 +93,19 @@ def explore(studio: Studio, panel: Panel) -> None:
         )
 
     one: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": WORK, "api_visibility": "private"}
-    draw.click(run, [source, start, length, colour, *panel], [plot, status], **one)
+    draw.click(run, [source, start, length, way, colour, *panel], [plot, status], **one)
     layers.click(compare, [source, panel.files], [curve, status], **one)
 
 
 def frames_figure(
-    own: Tensor, theirs: Tensor, first: int, nearest: Tensor, colour: str, units: Tensor | None, names: tuple[str, str]
+    own: Tensor,
+    theirs: Tensor,
+    first: int,
+    nearest: Tensor,
+    colour: str,
+    units: Tensor | None,
+    names: tuple[str, str],
+    way: str = PCA,
 ) -> go.Figure:
     """Draw frames (frames, dim) of two speakers in three dimensions, and lines from those of a phrase to the nearest.
 
@@ -105,10 +117,9 @@ def frames_figure(
         colour: speaker, unit or time.
         units: of the source's frames, to colour by.
         names: of the source and the voice.
+        way: how they are placed.
     """
-    centre = torch.cat([own, theirs]).mean(0)
-    _, _, axes = torch.pca_lowrank(torch.cat([own, theirs]) - centre, q=3, niter=4)
-    points, others = ((part - centre) @ axes for part in (own, theirs))
+    points, others = placed(torch.cat([own, theirs]), way).split([len(own), len(theirs)])
     some = torch.arange(0, len(others), -(-len(others) // MOST))
     shown = torch.arange(0, len(points), -(-len(points) // MOST))
     paint: dict[str, Any] = {"size": 3, "color": BLUE}
@@ -131,6 +142,16 @@ def frames_figure(
     )
     figure.update_layout(height=560, margin={"l": 0, "r": 0, "t": 0, "b": 0}, legend={"orientation": "h"})
     return figure
+
+
+def placed(frames: Tensor, way: str = PCA) -> Tensor:
+    """Place frames (frames, dim) in three dimensions, by their main components or by their neighbours (UMAP)."""
+    if way == UMAP:
+        placer = import_module("umap").UMAP(n_components=3, random_state=0)
+        return torch.as_tensor(placer.fit_transform(frames.numpy()))
+    centred = frames - frames.mean(0)
+    _, _, axes = torch.pca_lowrank(centred, q=3, niter=4)
+    return centred @ axes
 
 
 def _cloud(points: Tensor, name: str, paint: dict[str, Any], told: list[str] | None) -> go.Scatter3d:
