@@ -1,7 +1,9 @@
 """Lists of clips: from a folder, a table, or a Kaldi-like folder; what cannot be used is named, never fatal."""
 
 import csv
+import hashlib
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +18,7 @@ import soxr
 log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000
+APART = 320  # samples by which a source may be longer or shorter than its clip: a frame
 SOUNDS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
 Samples = npt.NDArray[np.float32]
 BROKEN = (OSError, ValueError, TypeError, soundfile.SoundFileError)  # what reading a file that is no sound ends in
@@ -31,6 +34,8 @@ class Clip(NamedTuple):
         speaker: who speaks; empty if unknown.
         text: what is said; empty if unknown.
         language: of the text; empty if unknown.
+        source: what is heard where that is not the clip itself: the same words at the same times in another voice, as
+            long within 20 ms. Speaker, text and labels are the clip's own; None if the clip itself is heard.
     """
 
     key: str
@@ -39,16 +44,24 @@ class Clip(NamedTuple):
     speaker: str = ""
     text: str = ""
     language: str = ""
+    source: Path | None = None
+
+    @property
+    def heard(self) -> Path:
+        """The file that is heard."""
+        return self.path if self.source is None else self.source
 
 
 def read_manifest(source: str | Path, split: str | None = None, shortest: float = 0.1) -> list[Clip]:
     """List clips; those that are not there, unreadable, or too short are left out, and named in the log.
 
+    So are those whose source is not there, unreadable, or not as long as the clip.
+
     Args:
         source: a folder (every sound file in it, however deep; the folder that holds a file names its speaker), a
             folder with a Kaldi `wav.scp` (perhaps `utt2spk`, `text`, `utt2dur`), or a tab-separated table with the
-            column `path` and perhaps `seconds`, `speaker`, `text`, `language` and `split`; its paths start from its
-            own folder.
+            column `path` and perhaps `seconds`, `speaker`, `text`, `language`, `source` and `split`; its paths start
+            from its own folder.
         split: which rows of the table; all if None. Folders have no splits.
         shortest: clips of fewer seconds are left out.
     """
@@ -104,6 +117,23 @@ def decode(path: Path | BinaryIO) -> Samples:
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
+def decode_heard(clip: Clip) -> Samples:
+    """Returns what is heard of a clip (samples,), exactly as long as the clip itself, so that its labels fit."""
+    sound = decode(clip.heard)
+    return sound if clip.source is None else fitted(sound, len(decode(clip.path)))
+
+
+def fitted(sound: Samples, samples: int) -> Samples:
+    """Returns a sound cut, or filled up with silence, to so many samples."""
+    return np.pad(sound[:samples], (0, max(samples - len(sound), 0)))
+
+
+def sources_of(clips: Iterable[Clip]) -> str:
+    """Returns a fingerprint of the sources, and of whose they are; empty if no clip has one."""
+    named = sorted((clip.key, os.path.relpath(clip.source, clip.path.parent)) for clip in clips if clip.source)
+    return hashlib.blake2b(repr(named).encode(), digest_size=8).hexdigest() if named else ""
+
+
 def ahead(clips: list[Clip], read: Callable[[Clip], Samples], workers: int) -> Iterator[tuple[Clip, "Future[Samples]"]]:
     """Have clips read by threads, a few ahead of what is asked for."""
     waiting: deque[tuple[Clip, Future[Samples]]] = deque()
@@ -121,13 +151,32 @@ def _measured(clip: Clip) -> tuple[Clip, str | None]:
         return clip, "a row without a path"
     if not clip.path.is_file():
         return clip, "not there"
-    if clip.seconds:
+    if clip.seconds and clip.source is None:
         return clip, None
     try:
-        facts = soundfile.info(str(clip.path))
-        return clip._replace(seconds=facts.frames / facts.samplerate), None
+        seconds = _duration(clip.path)
     except (soundfile.SoundFileError, TypeError) as error:
         return clip, str(error).splitlines()[0]
+    problem = None if clip.source is None else _unlike(clip.source, seconds)
+    return clip if clip.seconds else clip._replace(seconds=seconds), problem
+
+
+def _unlike(source: Path, seconds: float) -> str | None:
+    """Returns why a source cannot stand for a clip of so many seconds; None if it can."""
+    if not source.is_file():
+        return "its source is not there"
+    try:
+        longer = _duration(source) - seconds
+    except (soundfile.SoundFileError, TypeError) as error:
+        return f"its source: {str(error).splitlines()[0]}"
+    if round(abs(longer) * SAMPLE_RATE) <= APART:
+        return None
+    return f"its source is {abs(longer):.3f} s {'longer' if longer > 0 else 'shorter'}"
+
+
+def _duration(path: Path) -> float:
+    facts = soundfile.info(str(path))
+    return facts.frames / facts.samplerate
 
 
 def _table(file: Path, split: str | None) -> Iterator[Clip]:
@@ -139,11 +188,13 @@ def _table(file: Path, split: str | None) -> Iterator[Clip]:
                     raise csv.Error("a quotation mark is opened and not closed, or there are too many columns")
                 if split is None or row.get("split") == split:
                     facts = {name: row.get(name) or "" for name in ("speaker", "text", "language")}
+                    source = row.get("source")
                     yield Clip(
                         row.get("path") or "",
                         file.parent / (row.get("path") or ""),
                         _number(row.get("seconds")),
                         **facts,
+                        source=file.parent / source if source else None,
                     )
         except csv.Error as error:
             raise ValueError(f"{file} cannot be read up to line {rows.line_num}: {error}.") from None

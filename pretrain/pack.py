@@ -1,5 +1,7 @@
 """The sound of a list of clips: decoded once into one flat file that is mapped, or decoded anew whenever it is read.
 
+Of a clip with a source, it is the source's sound that is heard, as long as the clip itself.
+
 A pack is a folder: `audio.i16` (all clips' samples at 16 kHz, end to end) and `index.json`. Any number of processes
 share one copy of it, and a crop costs one small read; an hour takes 115 MB.
 """
@@ -15,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from pretrain.encoder.frontend import FIELD
-from pretrain.manifest import BROKEN, SAMPLE_RATE, Clip, Samples, ahead, decode, name_left_out
+from pretrain.manifest import BROKEN, SAMPLE_RATE, Clip, Samples, ahead, decode_heard, name_left_out
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class Files:
         """Decode clip `index`; one that has become unreadable is a moment of silence, and said."""
         clip = self.clips[index]
         try:
-            return decode(clip.path)
+            return decode_heard(clip)
         except BROKEN as error:
             log.warning("%s cannot be read (%s); silence takes its place", clip.key, str(error).splitlines()[0])
             # a list may round its seconds: never more than there was
@@ -77,8 +79,7 @@ def make_pack(clips: list[Clip], folder: Path, *, workers: int = 2, keep: bool =
         workers: how many clips are decoded at the same time.
         keep: refuse to replace a pack, since a training has learned from it.
     """
-    listed = [(clip.key, str(clip.path), clip.path.stat().st_size) for clip in clips]
-    made_of = hashlib.blake2b(repr(listed).encode(), digest_size=8).hexdigest()
+    made_of = hashlib.blake2b(repr([_facts(clip) for clip in clips]).encode(), digest_size=8).hexdigest()
     if folder.exists():
         if (pack := Pack(folder, clips)).made_of == made_of:
             return pack
@@ -90,7 +91,7 @@ def make_pack(clips: list[Clip], folder: Path, *, workers: int = 2, keep: bool =
     partial.mkdir(parents=True)
     keys, lengths, left_out = [], [], []
     with (partial / "audio.i16").open("wb") as audio:
-        for clip, pending in ahead(clips, lambda clip: decode(clip.path), workers):
+        for clip, pending in ahead(clips, decode_heard, workers):
             try:
                 sound = pending.result()
             except BROKEN as error:
@@ -107,6 +108,12 @@ def make_pack(clips: list[Clip], folder: Path, *, workers: int = 2, keep: bool =
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return Pack(folder, clips)
+
+
+def _facts(clip: Clip) -> tuple[str | int, ...]:
+    """Returns what a pack is known by of a clip: its key, and the place and size of each of its files."""
+    files = [clip.path, *([clip.source] if clip.source else [])]
+    return (clip.key, *(fact for file in files for fact in (str(file), file.stat().st_size)))
 
 
 def some(sounds: Sounds, indices: list[int]) -> Sounds:

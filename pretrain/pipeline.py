@@ -35,7 +35,7 @@ from pretrain.export import export
 from pretrain.features import Features, LayerFeatures, MfccFeatures
 from pretrain.labels import Labels, make_labels
 from pretrain.loading import asked, streamed, usable
-from pretrain.manifest import Clip, read_manifest
+from pretrain.manifest import Clip, decode, read_manifest, sources_of
 from pretrain.mixing import Noises
 from pretrain.objectives import OBJECTIVES
 from pretrain.objectives.ctc import Ctc
@@ -138,6 +138,8 @@ class Pretraining:
         where = {clip.key: (part, index) for part in sounds for index, clip in enumerate(part.clips)}
 
         def read(clip: Clip) -> Any:
+            if clip.source is not None:  # which is the sound at hand, and labels are of the clip itself
+                return decode(clip.path)
             part, index = where[clip.key]
             return part.read(index)
 
@@ -180,6 +182,8 @@ class Pretraining:
         facts += [[of.made_of for of in labels], config.noise_clips, config.noise_split]
         shares = [of.weight for of in config.iterations[number - 1].labels]
         facts += [shares] if set(shares) != {1.0} else []
+        sources = sources_of(self.train.clips) if self.train else ""  # labels do not depend on them
+        facts += [sources] if sources else []
         return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def _iteration(self, number: int, labels: list[LabelSet], made_of: str, watch: Watch | None) -> None:

@@ -1,7 +1,8 @@
 """Clips in tar files: for corpora that are read from end to end, from slow disks or from afar.
 
-Shards are in the webdataset form: a sound file's own bytes, and a json of what is known of the clip. Every reader takes
-whole shards, in an order drawn anew each epoch, and shuffles what comes through a buffer:
+Shards are in the webdataset form: a sound file's own bytes (of a clip with a source, the source's), and a json of what
+is known of the clip. Every reader takes whole shards, in an order drawn anew each epoch, and shuffles what comes
+through a buffer:
 
     shards, in the epoch's order --> mine --> clips --> buffer --> skip --> decode
 """
@@ -23,7 +24,7 @@ from zlib import crc32
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from pretrain.manifest import BROKEN, SAMPLE_RATE, SOUNDS, Clip, Samples, decode, name_left_out
+from pretrain.manifest import BROKEN, SAMPLE_RATE, SOUNDS, Clip, Samples, decode, fitted, name_left_out
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,11 @@ FACTS = ("speaker", "text", "language")
 
 
 class Stored(NamedTuple):
-    """A clip and its file's bytes."""
+    """A clip, its file's bytes, and how many samples are to come of it; None if as many as there are."""
 
     clip: Clip
     data: bytes
+    length: int | None = None
 
 
 class Shards(IterableDataset[tuple[Clip, Samples]]):
@@ -88,12 +90,13 @@ class Shards(IterableDataset[tuple[Clip, Samples]]):
         enough = len(urls) >= readers
         clips = _clips(urls[reader::readers]) if enough else islice(_clips(urls), reader, None, readers)
         generator = np.random.default_rng((self.seed, epoch, 1 + reader))
-        for clip, data in islice(_shuffled(clips, self.buffer, generator), skip, None):
+        for clip, data, length in islice(_shuffled(clips, self.buffer, generator), skip, None):
             try:
                 samples = _decoded(data)
             except BROKEN as error:
                 _passed_over(error, str(clip.path))
             else:
+                samples = samples if length is None else fitted(samples, length)
                 yield clip._replace(seconds=len(samples) / SAMPLE_RATE), samples
 
 
@@ -105,7 +108,7 @@ def write_shards(
     Every file is decoded once, to see that it can be; those that cannot are left out, and named in the log.
 
     Args:
-        clips: what to copy; the files' bytes stay as they are.
+        clips: what to copy, each as it is heard; the files' bytes stay as they are.
         folder: where to; it must not be there yet, and is there only once it is whole.
         megabytes: of a shard, about; have several shards for every reader.
         seed: of the order.
@@ -143,7 +146,7 @@ def write_shards(
 def _dealt(clips: Sequence[Clip], size: float, rng: np.random.Generator) -> Iterator[list[Clip]]:
     """Divide clips, in random order, into groups of about the same number of bytes, about `size` at most."""
     order = [clips[at] for at in rng.permutation(len(clips))]
-    sizes = np.array([clip.path.stat().st_size if clip.path.is_file() else 0 for clip in order])
+    sizes = np.array([clip.heard.stat().st_size if clip.heard.is_file() else 0 for clip in order])
     total = max(int(sizes.sum()), 1)
     group = (sizes.cumsum() - sizes) * ceil(total / size) // total  # by where a clip's bytes would begin
     for _, some in groupby(zip(group, order, strict=True), key=itemgetter(0)):
@@ -163,8 +166,9 @@ def _written(
                 continue
             mark, name = crc32(data), f"{len(marks):09d}"
             facts = {"key": clip.key, "crc32": mark, **{fact: getattr(clip, fact) for fact in FACTS}}
+            facts |= {"cut_to": round(seconds * SAMPLE_RATE)} if clip.source else {}
             writer.write({"__key__": name, "json": json.dumps(facts | {"seconds": seconds}).encode()})
-            writer.write({"__key__": name, clip.path.suffix.lower()[1:]: data})  # last: half a clip has no sound
+            writer.write({"__key__": name, clip.heard.suffix.lower()[1:]: data})  # last: half a clip has no sound
             marks.append(f"{clip.key} {mark}\n")
             yield seconds
 
@@ -176,12 +180,14 @@ class _Taken(NamedTuple):
 
 
 def _taken(clip: Clip) -> _Taken:
-    """Read a clip's bytes, if it can be decoded."""
-    if clip.path.suffix.lower() not in SOUNDS:
+    """Read the bytes of what is heard of a clip, if it can be decoded; the seconds are the clip's own."""
+    if clip.heard.suffix.lower() not in SOUNDS:
         return _Taken(b"", 0.0, f"not named {', '.join(sorted(SOUNDS))}")
     try:
-        data = clip.path.read_bytes()
-        return _Taken(data, len(_decoded(data)) / SAMPLE_RATE, "")
+        data = clip.heard.read_bytes()
+        samples = len(_decoded(data))
+        samples = samples if clip.source is None else len(decode(clip.path))
+        return _Taken(data, samples / SAMPLE_RATE, "")
     except BROKEN as error:
         return _Taken(b"", 0.0, _reason(error))
 
@@ -257,7 +263,8 @@ def _stored(sample: dict[str, Any]) -> Stored:
         raise ValueError("it is not what was written")
     path = Path(sample["__url__"]) / f"{sample['__key__']}.{member}"
     known = {name: str(facts.get(name) or "") for name in FACTS}
-    return Stored(Clip(str(facts.get("key") or sample["__key__"]), path, 0.0, **known), data)
+    length = None if facts.get("cut_to") is None else int(facts["cut_to"])
+    return Stored(Clip(str(facts.get("key") or sample["__key__"]), path, 0.0, source=None, **known), data, length)
 
 
 def _shuffled(clips: Iterable[Stored], size: int, rng: np.random.Generator) -> Iterator[Stored]:

@@ -6,11 +6,17 @@ blurred as those of a conversion, and yet knows the true sound.
 
 Here the number of neighbours, the share of matched frames and the length of the reference differ from clip to clip, for
 users choose them too.
+
+A clip may have a source (see `pretrain.manifest.Clip`): the same words at the same times in another voice. Then it is
+the source that is converted into the voice of the clip's speaker, and the true sound is the clip:
+
+    source --> query, melody, content ---+--> what the vocoder reads        clip --> the sound that it should make
+    the speaker's other clips --> pool --+
 """
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pretrain.manifest import BROKEN, Clip, decode, name_left_out
+from pretrain.manifest import BROKEN, Clip, decode, decode_heard, name_left_out, sources_of
 from ssl_vc.extract import Extractor
 from ssl_vc.features import Analysis
 from ssl_vc.flow import Tally, mixed
@@ -27,12 +33,15 @@ from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
 from ssl_vc.melody import Melody, Parts
 
-LEAST = 5.0  # seconds of other clips, without which frames stay as they are
+LEAST = 5.0  # seconds of other clips, without which frames stay as they are, or a clip with a source is left out
 
 
 @dataclass(frozen=True)
 class PrematchConfig:
     """How clips are matched with their speakers' others. Ranges are from .. to, both included.
+
+    Clips with a source are always matched wholly: a mixture has a share of the source's voice, and the sound that is to
+    come of it has none.
 
     Attributes:
         neighbours: how many are averaged.
@@ -76,7 +85,8 @@ def prematch(
 ) -> Iterator[Clip]:
     """Write `folder/KEY.safetensors` of every clip, then `folder/clips.tsv`; gives each clip when it is done.
 
-    Clips without other speech of their speaker keep their own frames. What is there already is left as it is.
+    Clips without other speech of their speaker keep their own frames, but those with a source are left out. What is
+    there already is left as it is.
 
     Args:
         clips: of any speakers; those without a name are taken for a speaker each.
@@ -87,23 +97,27 @@ def prematch(
         config: see `PrematchConfig`.
     """
     folder, config = Path(folder), config or PrematchConfig()
-    kept, left_out = begin(folder, [dict(analysis.made_by), vars(config)]), []
+    sources = sources_of(clips)
+    kept = begin(folder, [dict(analysis.made_by), vars(config), *([sources] if sources else [])])
+    making = _Making(extractor, analysis, parts, config)
     done: list[Clip] = []
     for _, group in groupby(sorted(clips, key=_speaker), key=_speaker):
         several = list(group)
         if not (kept and all(file_of(folder, clip).is_file() for clip in several)):
-            heard, broken = _hear(several, extractor, analysis)
-            left_out += broken
-            several = [each.clip for each in heard]
-            for index, own in enumerate(heard):
+            heard, several = making.hear(several), []
+            for own in heard:
                 if not (kept and file_of(folder, own.clip).is_file()):
-                    frames = _matched(index, heard, parts, config, extractor)
+                    frames = making.frames(own, heard)
+                    if frames is None:
+                        continue
                     write_frames(file_of(folder, own.clip), frames, analysis.made_by)
+                several.append(own.clip)
         done += several
         yield from several
-    name_left_out(left_out)
+    name_left_out(making.left_out)
     if not done:
-        raise ValueError(f"none of {len(clips)} clips can be heard; the first: {(left_out or ['there are none'])[0]}.")
+        first = (making.left_out or ["there are none"])[0]
+        raise ValueError(f"none of {len(clips)} clips can be used; the first: {first}.")
     write_table(folder, done)
 
 
@@ -111,41 +125,59 @@ def _speaker(clip: Clip) -> tuple[str, str]:
     return clip.speaker, "" if clip.speaker else clip.key
 
 
-@torch.no_grad()
-def _hear(clips: Iterable[Clip], extractor: Extractor, analysis: Analysis) -> tuple[list[_Heard], list[str]]:
-    heard, left_out = [], []
-    for clip in clips:
-        try:
-            wav = torch.from_numpy(decode(clip.path))
-            matched = extractor(wav, every_hop=True)
-        except BROKEN as error:  # one bad file never stops the rest
-            left_out.append(f"{clip.key} ({str(error).splitlines()[0]})")
-            continue
-        heard.append(_Heard(clip, matched.cpu().half(), analysis.beside(wav, matched).half()))
-    return heard, left_out
+@dataclass
+class _Making:
+    """Makes the frames of clips, and remembers which ones have to be left out."""
 
+    extractor: Extractor
+    analysis: Analysis
+    parts: Parts | None
+    config: PrematchConfig
+    left_out: list[str] = field(default_factory=list)
 
-def _matched(
-    index: int, heard: Sequence[_Heard], parts: Parts | None, config: PrematchConfig, extractor: Extractor
-) -> Tensor:
-    """Give the frames of one clip as a conversion into its own speaker's voice would."""
-    own, chance = heard[index], random.Random(f"{config.seed} {heard[index].clip.key}")
-    others = [other for other in heard if other is not own]
-    chance.shuffle(others)
-    seconds, wanted = 0.0, chance.uniform(*config.reference)
-    chosen: list[_Heard] = []
-    for other in others:
-        if seconds < wanted:
-            chosen.append(other)
-            seconds += len(other.matched) / 50
-    k = chance.randint(*config.neighbours)
-    share = chance.uniform(*config.blend) if chance.random() < config.mixed else 1.0
-    spoken = own.spoken.float()
-    if seconds < LEAST or chance.random() < config.own:
-        return spoken
-    device = extractor.device
-    theirs = torch.cat([other.spoken for other in chosen]).to(device)
-    pool = Pool(torch.cat([other.matched for other in chosen]).to(device), theirs)
-    melody = None if parts is None else Melody(parts, None, theirs, 0.0)
-    matches = KNN(k)([own.matched.float().to(device)], pool)
-    return torch.cat([piece.cpu() for piece in mixed(matches, [spoken.to(device)], melody, share, Tally())])
+    @torch.no_grad()
+    def hear(self, clips: Iterable[Clip], *, sources: bool = False) -> list[_Heard]:
+        """Returns the frames of clips, or of their sources, as far as they can be heard."""
+        heard = []
+        for clip in clips:
+            try:
+                wav = torch.from_numpy(decode_heard(clip) if sources else decode(clip.path))
+                matched = self.extractor(wav, every_hop=True)
+            except BROKEN as error:  # one bad file never stops the rest
+                self.left_out.append(f"{clip.key} ({str(error).splitlines()[0]})")
+                continue
+            heard.append(_Heard(clip, matched.cpu().half(), self.analysis.beside(wav, matched).half()))
+        return heard
+
+    def frames(self, own: _Heard, heard: Sequence[_Heard]) -> Tensor | None:
+        """Returns the frames of one clip as a conversion into its own speaker's voice would; None if it is left out."""
+        config, chance = self.config, random.Random(f"{self.config.seed} {own.clip.key}")
+        others = [other for other in heard if other is not own]
+        chance.shuffle(others)
+        seconds, wanted = 0.0, chance.uniform(*config.reference)
+        chosen: list[_Heard] = []
+        for other in others:
+            if seconds < wanted:
+                chosen.append(other)
+                seconds += len(other.matched) / 50
+        k = chance.randint(*config.neighbours)
+        share = chance.uniform(*config.blend) if chance.random() < config.mixed else 1.0
+        if own.clip.source is None:
+            if seconds < LEAST or chance.random() < config.own:
+                return own.spoken.float()
+            return self._converted(own, chosen, k, share)
+        if seconds < LEAST:
+            self.left_out.append(f"{own.clip.key} (there are only {seconds:.1f} s of its speaker's other clips)")
+            return None
+        # only now, or the sources of all of a speaker's clips would lie in memory beside these
+        sources = self.hear([own.clip], sources=True)
+        return self._converted(sources[0], chosen, k, 1.0) if sources else None
+
+    def _converted(self, source: _Heard, chosen: Sequence[_Heard], k: int, share: float) -> Tensor:
+        device, spoken = self.extractor.device, source.spoken.float().to(self.extractor.device)
+        theirs = torch.cat([other.spoken for other in chosen]).to(device)
+        pool = Pool(torch.cat([other.matched for other in chosen]).to(device), theirs)
+        # the true sound has the source's F0, whoever speaks, so it is not moved to the speaker's median
+        melody = None if self.parts is None else Melody(self.parts, None, theirs, 0.0)
+        matches = KNN(k)([source.matched.float().to(device)], pool)
+        return torch.cat([piece.cpu() for piece in mixed(matches, [spoken], melody, share, Tally())])

@@ -13,15 +13,18 @@ import torch
 from safetensors.torch import load_file
 
 from pretrain import EncoderConfig, SpeechEncoder
-from pretrain.manifest import read_manifest
+from pretrain.manifest import decode_heard, read_manifest
 from ssl_vc.cli import main
+from ssl_vc.convert import VoiceConverter
 from ssl_vc.extract import Extractor
 from ssl_vc.features import spoken_frames, ssl_frames
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
 from ssl_vc.prematch import PrematchConfig, prematch
 from ssl_vc.spoken import parts_of
+from ssl_vc.voice import Voice
 from vocoder.data import find_clips, made_by, make_pack
+from vocoder.vocos import Vocos, VocosConfig
 
 SMALL = {"conv_dim": 16, "dim": 32, "depth": 2, "heads": 4, "ffn_dim": 64, "matching_layer": 2}
 PLAIN = PrematchConfig(neighbours=(3, 3), mixed=0.0, reference=(60.0, 60.0))
@@ -173,8 +176,113 @@ def test_a_broken_clip_is_named(recordings, extractor, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         done = list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
     assert len(done) == 7 and "man/bad.wav" in caplog.text
-    with pytest.raises(ValueError, match=r"none of 1 clips can be heard; the first: man/bad\.wav"):
+    with pytest.raises(ValueError, match=r"none of 1 clips can be used; the first: man/bad\.wav"):
         list(prematch(clips[-1:], tmp_path / "none", extractor, ssl_frames(extractor), config=PLAIN))
+
+
+@pytest.fixture(scope="module", params=[-300, 0, 300], ids=lambda more: f"{more} samples more")
+def parallel(request, recordings, tmp_path_factory, speech):
+    """The recordings; the woman's first clip and the child's are heard said by the man, perhaps longer or shorter."""
+    heard = tmp_path_factory.mktemp("heard") / "man.wav"
+    soundfile.write(heard, speech(4 + request.param / 16_000, text=0).numpy(), 16_000)
+    said = ("woman/0.wav", "child/0.wav")
+    return [clip._replace(source=heard) if clip.key in said else clip for clip in read_manifest(recordings)]
+
+
+def handed_to_a_vocoder(extractor, analysis, clip, others, monkeypatch):
+    """Convert a clip's source to the voice of other clips, and catch what the vocoder gets."""
+    vocos = Vocos(VocosConfig(dim=analysis.made_by["dim"], width=16, ffn_dim=32, depth=1, reads=analysis.made_by))
+    converter, wavs = VoiceConverter(extractor, KNN(3), vocos.eval()), [sound(other) for other in others]
+    matched = [extractor(wav, every_hop=True) for wav in wavs]
+    spoken = torch.cat([analysis.beside(*both) for both in zip(wavs, matched, strict=True)])
+    voice = Voice(
+        torch.cat(matched).half(),
+        extractor.spec,
+        synthesis=spoken.half(),
+        made_by=dict(analysis.made_by),
+    )
+    given = []
+    monkeypatch.setattr(
+        "ssl_vc.convert.synthesize", lambda _, pieces, __: given.extend(pieces) or torch.zeros(len(wavs[0]))
+    )
+    converter.convert(torch.from_numpy(decode_heard(clip)), voice, loudness=None, pitch=0.0)
+    return torch.cat(given)
+
+
+def test_a_source_is_converted_as_a_converter_does(parallel, extractor, tmp_path, monkeypatch):
+    analysis = spoken_frames(extractor)
+    parts = parts_of(analysis.made_by)
+    list(prematch(parallel, tmp_path / "pre", extractor, analysis, parts, PLAIN))
+    clip = next(clip for clip in parallel if clip.key == "woman/0.wav")
+    made = frames_of(tmp_path / "pre", clip)
+    near = [other for other in parallel if other.speaker == "woman" and other is not clip]
+    given = handed_to_a_vocoder(extractor, analysis, clip, near, monkeypatch)
+    assert made.shape == given.shape == (200, analysis.made_by["dim"])
+    right = torch.isclose(made, given, atol=2e-2, rtol=1e-3).all(1)  # a tie may be decided by rounding
+    assert float(right.float().mean()) > 0.95
+
+
+def test_a_sources_melody_comes_with_the_others_voice(parallel, extractor, tmp_path):
+    analysis = spoken_frames(extractor)
+    parts = parts_of(analysis.made_by)
+    list(prematch(parallel, tmp_path / "pre", extractor, analysis, parts, PLAIN))
+    clip = next(clip for clip in parallel if clip.key == "woman/0.wav")
+    made = frames_of(tmp_path / "pre", clip)
+    wavs = sound(clip), torch.from_numpy(decode_heard(clip))
+    said, heard = (torch.cat(list(analysis.frames(wav))) for wav in wavs)
+    for columns in (parts.pitch, parts.voicing, parts.loudness, parts.content):
+        torch.testing.assert_close(made[:, columns], heard[:, columns], atol=2e-2, rtol=1e-3)
+        assert float((made[:, columns] - said[:, columns]).abs().max()) > 0.1
+    timbre = slice(parts.envelope.stop, None)
+    pool = others(clip, parallel, lambda other: torch.cat(list(analysis.frames(sound(other)))))
+    near, far = (float((made - of.mean(0))[:, timbre].mean(0).norm()) for of in (pool, heard))
+    assert near < 0.3 * far
+
+
+def test_a_source_is_always_matched_wholly(parallel, extractor, tmp_path):
+    analysis = ssl_frames(extractor)
+    configs = {"plain": PLAIN, "own": replace(PLAIN, own=1.0), "mixed": replace(PLAIN, mixed=1.0, blend=(0.0, 0.0))}
+    for name, config in configs.items():
+        list(prematch(parallel, tmp_path / name, extractor, analysis, config=config))
+    for clip in parallel[1:]:
+        plain, own, mixed = (frames_of(tmp_path / name, clip) for name in configs)
+        assert torch.equal(own, mixed)
+        assert torch.equal(plain, own) == (clip.source is not None)
+
+
+def test_the_clip_is_what_comes_of_its_source(parallel, extractor, tmp_path):
+    done = list(prematch(parallel, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    with (tmp_path / "pre" / "clips.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    listed = [(tmp_path / "pre" / row["path"]).resolve() for row in rows]
+    assert listed == [clip.path for clip in done] and len(listed) == 6
+    plain = [clip._replace(source=None) for clip in parallel]
+    list(prematch(plain, tmp_path / "plain", extractor, ssl_frames(extractor), config=PLAIN))
+    for clip in done:  # and all the others are heard as they are
+        same = torch.equal(*(frames_of(tmp_path / name, clip) for name in ("pre", "plain")))
+        assert same == (clip.source is None)
+
+
+def test_a_source_without_other_clips_or_that_is_broken_is_named(parallel, extractor, tmp_path, caplog):
+    child = [clip for clip in parallel if clip.speaker == "child"]
+    reason = r"child/0\.wav \(there are only 0\.0 s of its speaker's other clips\)"
+    with pytest.raises(ValueError, match=f"none of 1 clips can be used; the first: {reason}"):
+        list(prematch(child, tmp_path / "none", extractor, ssl_frames(extractor), config=PLAIN))
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    broken = [clip._replace(source=tmp_path / "bad.wav") if clip.key == "man/0.wav" else clip for clip in parallel]
+    caplog.clear()
+    done = list(prematch(broken, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    assert len(done) == 5 and "2 clips left out: child/0.wav (there" in caplog.text
+    assert "man/0.wav (Error opening" in caplog.text
+
+
+def test_frames_of_other_sources_are_not_gone_on_with(parallel, extractor, tmp_path):
+    analysis, plain = ssl_frames(extractor), [clip._replace(source=None) for clip in parallel]
+    list(prematch(plain, tmp_path / "pre", extractor, analysis, config=PLAIN))
+    made_of = json.loads((tmp_path / "pre" / "made_of.json").read_text(encoding="utf-8"))
+    assert made_of == json.loads(json.dumps([dict(analysis.made_by), vars(PLAIN)]))  # as before there were any
+    with pytest.raises(ValueError, match="was made otherwise; remove it, or take another"):
+        list(prematch(parallel, tmp_path / "pre", extractor, analysis, config=PLAIN))
 
 
 @pytest.mark.parametrize(
