@@ -55,7 +55,7 @@ def panel(studio: Studio) -> Panel:
     for widget in (files, spoken, saved, other):
         widget.change(look, list(widgets), shown, concurrency_limit=1, concurrency_id=WORK, api_visibility="private")
     share.release(look, list(widgets), shown, concurrency_limit=1, concurrency_id=WORK, api_visibility="private")
-    example.click(lambda: [str(SAMPLES / "target.flac")], None, files, api_visibility="private")
+    example.click(lambda: [str(SAMPLES / "emma.opus")], None, files, api_visibility="private")
     return widgets
 
 

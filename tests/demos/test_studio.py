@@ -30,7 +30,7 @@ def studio(monkeypatch):
 
 def test_sessions_have_voices_of_their_own(studio):
     mine, yours = Held(), Held()
-    target, source = str(SAMPLES / "target.flac"), str(SAMPLES / "source.flac")
+    target, source = str(SAMPLES / "emma.opus"), str(SAMPLES / "source.flac")
     assert studio.voice(mine, None) is None
     first = studio.voice(mine, [target])
     assert studio.voice(mine, [target]) is first and studio.made == ["target"]
@@ -41,7 +41,7 @@ def test_sessions_have_voices_of_their_own(studio):
 
 def test_voices_are_forgotten(studio):
     held = Held()
-    studio.voice(held, [str(SAMPLES / "target.flac")])
+    studio.voice(held, [str(SAMPLES / "emma.opus")])
     studio.forget(minutes=60)
     assert len(held.voices) == 1
     studio.forget(minutes=0)
