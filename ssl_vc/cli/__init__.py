@@ -18,6 +18,7 @@ from ssl_vc.cli.demo import demo
 from ssl_vc.cli.evaluate import evaluate
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.label import label
+from ssl_vc.cli.make_parallel import make_parallel
 from ssl_vc.cli.many import TakesMany
 from ssl_vc.cli.messages import say, say_what_is_logged
 from ssl_vc.cli.models import models
@@ -44,6 +45,7 @@ app.command(cls=TakesMany)(demo)
 app.command(cls=TakesMany)(evaluate)
 app.command()(extract)
 app.command()(label)
+app.command(cls=TakesMany)(make_parallel)
 app.command()(prematch)
 app.command()(pretrain)
 app.command()(probe)

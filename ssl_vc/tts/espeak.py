@@ -31,19 +31,23 @@ class Espeak:
 
     def read(self, words: Sequence[str]) -> list[list[str]]:
         """Give the phones of words of letters and apostrophes."""
-        if not words:
+        return [WEAK.get(word) or phones_of(line) for word, line in zip(words, self.ipa(words), strict=True)]
+
+    def ipa(self, phrases: Sequence[str]) -> list[str]:
+        """Returns each phrase in IPA; a phrase has no punctuation."""
+        if not phrases:
             return []
         # each a sentence of its own, so that it gets a line of its own
         command = [self._program, "-q", "--ipa", "-v", "en-us", "--stdin"]
-        text = "".join(f"{word}.\n\n" for word in words)
+        text = "".join(f"{phrase}.\n\n" for phrase in phrases)
         done = subprocess.run(command, input=text, capture_output=True, text=True, encoding="utf-8", check=False)
         lines = [line for line in done.stdout.splitlines() if line.strip()]
-        if done.returncode or len(lines) != len(words):
+        if done.returncode or len(lines) != len(phrases):
             told = done.stderr.strip().splitlines()
             raise ValueError(
-                f"eSpeak NG gave {len(lines)} lines for {len(words)} words ({told[-1] if told else 'ok'})."
+                f"eSpeak NG gave {len(lines)} lines for {len(phrases)} phrases ({told[-1] if told else 'ok'})."
             )
-        return [WEAK.get(word) or phones_of(line) for word, line in zip(words, lines, strict=True)]
+        return lines
 
 
 def phones_of(ipa: str) -> list[str]:

@@ -13,7 +13,7 @@ NAMES_ADDED = {"AudioError", "FrameSpec", "Units", "read", "read_frames"}
 VOCODERS = {"HiFiGAN", "Vocos", "BigVGAN", "GriffinLim", "World", "UnitHiFiGAN"}
 COMMANDS = {
     *("convert", "voice", "batch", "speak", "copy-synth", "units", "extract", "pretrain", "label", "prematch"),
-    *("train-vocoder", "train-units", "train-tts", "probe", "evaluate", "models", "demo"),
+    *("train-vocoder", "train-units", "train-tts", "probe", "evaluate", "models", "demo", "make-parallel"),
 }
 
 

@@ -1,5 +1,6 @@
 """Words by eSpeak NG: IPA becomes phones, and where the program is, it agrees with the dictionary on plain words."""
 
+import os
 import shutil
 
 import pytest
@@ -27,6 +28,37 @@ def test_every_sign_becomes_phones_of_the_dictionary():
 )
 def test_ipa(ipa, phones):
     assert phones_of(ipa) == phones.split()
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Put a shell script in eSpeak's place."""
+
+    def write(script):
+        (tmp_path / "espeak-ng").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "espeak-ng").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    return write
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shell scripts")
+def test_each_phrase_gets_a_line(program):
+    program("tr -d .")
+    assert Espeak().ipa(["hello world", "so"]) == ["hello world", "so"]
+    program("cat; echo so >&2")
+    assert Espeak().read(["a", "k"]) == [["AH"], ["K"]]
+    program("tr a '\\n'; echo strange >&2")
+    with pytest.raises(ValueError, match=r"eSpeak NG gave 2 lines for 1 phrases \(strange\)"):
+        Espeak().ipa(["bat"])
+    program("cat; exit 3")
+    with pytest.raises(ValueError, match=r"eSpeak NG gave 1 lines for 1 phrases \(ok\)"):
+        Espeak().ipa(["bat"])
+
+
+@needs_espeak
+def test_phrases():
+    assert Espeak().ipa(["hello world", "the church"]) == ["həlˈoʊ wˈɜːld", "ðə tʃˈɜːtʃ"]
 
 
 @needs_espeak
