@@ -15,13 +15,17 @@ from ssl_vc.cli.convert import MODEL, VOCODER, check_matcher, number_or, refuse_
 from ssl_vc.cli.judged import baselines, conversions, elsewhere, named
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
-    from ssl_vc.evaluate.judging import Judges
     from ssl_vc.evaluate.pairs import Task
     from ssl_vc.evaluate.protocol import Protocol
     from ssl_vc.evaluate.systems import System
 
 PROTOCOL = "protocol.yaml"
-NONE = "none"
+
+
+class Mos(StrEnum):
+    """Predictors of mean opinion scores that need no file."""
+
+    distill = "distill"
 
 
 class ProtocolName(StrEnum):
@@ -82,13 +86,26 @@ def evaluate(
     k: Annotated[list[int] | None, typer.Option(min=1, help="How many neighbours; several are compared.")] = None,
     blend: Annotated[list[float] | None, typer.Option(help="1: matched frames, 0: the source's own; several.")] = None,
     pitch: Annotated[list[str] | None, typer.Option(help="keep, match, or semitones; several are compared.")] = None,
-    recogniser: Annotated[
-        str | None, typer.Option(help="pocketsphinx, pocketsphinx:general, a transformers id or folder, or none.")
+    judges: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of judges: whisper/, campplus.onnx, sig_bak_ovr.onnx.", envvar="SSL_VC_JUDGES", readable=False
+        ),
     ] = None,
+    recogniser: Annotated[
+        str | None,
+        typer.Option(
+            help="whisper:FOLDER_OR_HUB_ID, pocketsphinx (closed vocabulary), pocketsphinx:general, a transformers id "
+            "or folder, or none."
+        ),
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="What is spoken, for whisper.", show_default="en")] = None,
     verifier: Annotated[
-        str | None, typer.Option(help="resemblyzer, a transformers x-vector id or folder, or none.")
+        str | None,
+        typer.Option(help="FILE.onnx of WeSpeaker or 3D-Speaker, resemblyzer, a transformers x-vector model, or none."),
     ] = None,
     dnsmos: Annotated[Path | None, typer.Option(help="sig_bak_ovr.onnx of DNSMOS.", readable=False)] = None,
+    mos: Annotated[Mos | None, typer.Option(help="distill: DistillMOS.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
@@ -99,6 +116,7 @@ def evaluate(
     from ssl_vc.evaluate.memory import Memory
     from ssl_vc.evaluate.outputs import FILES, as_text, summary_facts, write_results
     from ssl_vc.evaluate.pairs import Task
+    from ssl_vc.evaluate.panel import load_panel
     from ssl_vc.evaluate.protocol import write_protocol
     from ssl_vc.evaluate.run import evaluate as judge
     from ssl_vc.evaluate.systems import Natural
@@ -106,7 +124,8 @@ def evaluate(
     lengths = [None if each == "all" else float(number_or(each, "all")) for each in reference_seconds or []]
     made: dict[str, Any] = {"utterances": utterances, "targets_per_source": targets, "reference_seconds": lengths}
     made = {name: each for name, each in made.items() if each not in (None, [])}
-    chosen = _changed(_chosen(pairs, protocol, clips, split, made), lengths, first, recogniser, verifier)
+    who = {"recogniser": recogniser, "verifier": verifier, "language": language}
+    chosen = _changed(_chosen(pairs, protocol, clips, split, made), lengths, first, who)
     _refuse_existing(output, [SOUNDS, PROTOCOL, *FILES], pairs, converted or [], force)
     task = chosen if isinstance(chosen, Task) else chosen.task()
     systems: list[System] = [Natural(), *elsewhere(converted, task)]
@@ -123,12 +142,13 @@ def evaluate(
     systems += baselines(beside or [], weights, own or "tiny", layer[0] if layer else None, place, memory)
     if own is not None:
         systems += conversions(own, {"vocoder": vocoder, "device": device, "offline": offline}, grid, memory)
-    judges, versions, notes = _judges(task, dnsmos, device, offline)
+    panel = load_panel(task, judges, dnsmos=dnsmos, distill_mos=mos is not None, device=device, offline=offline)
     output.mkdir(parents=True, exist_ok=True)
-    results = judge(task, systems, judges, output, _watch, notes)
+    results = judge(task, systems, panel.judges, output, _watch, panel.notes)
     write_results(results, task, output)
     if not isinstance(chosen, Task):
-        write_protocol(replace(chosen, versions=versions), output / PROTOCOL)
+        called = {name: getattr(panel.task, name) for name in ("recogniser", "verifier", "versions")}
+        write_protocol(replace(chosen, **called), output / PROTOCOL)
     if as_json:
         for row in results.summaries:
             typer.echo(json.dumps(summary_facts(row) | {"judges": list(results.judges)}))
@@ -183,13 +203,12 @@ def _changed(
     chosen: "Protocol | Task",
     lengths: Sequence[float | None],
     first: int | None,
-    recogniser: str | None,
-    verifier: str | None,
+    who: dict[str, str | None],
 ) -> "Protocol | Task":
     """Change what the command line says."""
     from ssl_vc.evaluate.pairs import Task
 
-    changes: dict[str, Any] = {"recogniser": recogniser, "verifier": verifier}
+    changes: dict[str, Any] = dict(who)
     if lengths:
         every = None if isinstance(chosen, Task) else "all"
         changes["reference_seconds"] = tuple(every if length is None else length for length in lengths)
@@ -198,34 +217,6 @@ def _changed(
         random.Random(0).shuffle(order)  # so that fewer pairs are among more
         changes["pairs"] = tuple(chosen.pairs[index] for index in sorted(order[:first]))
     return replace(chosen, **{name: value for name, value in changes.items() if value is not None})
-
-
-def _judges(
-    task: "Task", dnsmos: Path | None, device: str, offline: bool
-) -> "tuple[Judges, dict[str, str], list[str]]":
-    """Call the judges; give also their versions, and notes where these are not those that the protocol names."""
-    from ssl_vc.evaluate.judging import Judges
-    from ssl_vc.evaluate.people import People
-    from ssl_vc.evaluate.quality import Dnsmos
-    from ssl_vc.evaluate.recogniser import load_recogniser
-    from ssl_vc.evaluate.verifier import load_verifier
-    from ssl_vc.evaluate.words import counter
-
-    place: dict[str, Any] = {"device": device, "offline": offline}
-    texts = [pair.text for pair in task.pairs if pair.text]
-    recogniser = None
-    if task.recogniser != NONE and texts:
-        counter()  # says what is missing before anything is made
-        recogniser = load_recogniser(task.recogniser, texts, **place)
-    verifier = load_verifier(task.verifier, **place) if task.verifier != NONE else None
-    versions = {name: version for judge in (recogniser, verifier) if judge for name, version in judge.versions.items()}
-    notes = [
-        f"The protocol was made with {name} {version}; {versions[name]} may give other figures."
-        for name, version in task.versions.items()
-        if versions.get(name, version) != version
-    ]
-    heard = None if dnsmos is None else Dnsmos(dnsmos)
-    return Judges(recogniser, None if verifier is None else People(task, verifier), heard), versions, notes
 
 
 def _watch(things: Sequence[Any], label: str) -> Iterable[Any]:

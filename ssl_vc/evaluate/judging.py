@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ssl_vc.audio import read
+from ssl_vc.audio import normalize_loudness, read
 from ssl_vc.evaluate.continuity import jumpiness
+from ssl_vc.evaluate.distill_mos import DistillMos
 from ssl_vc.evaluate.making import Watch, reason
 from ssl_vc.evaluate.pairs import Pair, Task
 from ssl_vc.evaluate.people import People
@@ -15,9 +16,9 @@ from ssl_vc.evaluate.pitch import pitch_error
 from ssl_vc.evaluate.quality import Dnsmos, pesq, stoi
 from ssl_vc.evaluate.recogniser import Recogniser
 from ssl_vc.evaluate.results import Outcome
-from ssl_vc.evaluate.spectral import aligned_distortion, mel_cepstral_distortion
+from ssl_vc.evaluate.spectral import aligned_distortion, mel_cepstral_distortion, mel_distance
 from ssl_vc.evaluate.systems import System
-from ssl_vc.evaluate.words import Errors, letter_errors, word_errors
+from ssl_vc.evaluate.words import letter_errors, word_errors
 
 Values = dict[str, float | None]
 
@@ -29,12 +30,13 @@ class Judges:
     recogniser: Recogniser | None = None
     people: People | None = None
     dnsmos: Dnsmos | None = None
+    distill_mos: DistillMos | None = None
 
-
-def opinion(dnsmos: Dnsmos, wav: Tensor) -> Values:
-    """Give DNSMOS' scores by the names of their measures; none where there is nothing to judge."""
-    found = dnsmos(wav)
-    return {} if found is None else {f"dnsmos_{name}": value for name, value in found._asdict().items()}
+    def naturalness(self, wav: Tensor) -> Values:
+        """Returns the scores of naturalness by the names of their measures; none of silence."""
+        scores = None if self.dnsmos is None else self.dnsmos(wav)
+        values: Values = {} if scores is None else {f"dnsmos_{name}": value for name, value in scores._asdict().items()}
+        return values if self.distill_mos is None else values | {"distill_mos": self.distill_mos(wav)}
 
 
 class Judged:
@@ -61,7 +63,7 @@ class Judged:
         label: str,
     ) -> None:
         self.system, self.judges, self.folder = system, judges, folder
-        self.pairs = {pair.name: pair for pair in task.pairs}
+        self.pairs, self.parallel = {pair.name: pair for pair in task.pairs}, task.parallel
         self.vectors: dict[str, tuple[str, Tensor]] = {}
         heard = self._heard(made, watch, f"{label}: words")
         self.outcomes = [self._judged(outcome, heard) for outcome in watch(made, f"{label}: sounds")]
@@ -89,7 +91,7 @@ class Judged:
             ("words", lambda: self._words(outcome)),
             ("voice", lambda: self._voice(wav, pair)),
             ("melody and spectrum", lambda: self._beside_source(wav, pair)),
-            ("naturalness", lambda: {} if self.judges.dnsmos is None else opinion(self.judges.dnsmos, wav)),
+            ("naturalness", lambda: self.judges.naturalness(wav)),
         )
         for what, judge in judges:
             try:
@@ -102,12 +104,9 @@ class Judged:
         if outcome.heard is None:
             return {}
         values: Values = {}
-        measures: dict[str, tuple[str, Callable[[str, str], Errors]]] = {
-            "wer": ("words", word_errors),
-            "cer": ("letters", letter_errors),
-        }
-        for name, (units, errors) in measures.items():
-            wrong, of = errors(outcome.said, outcome.heard)
+        assert self.judges.recogniser is not None
+        for name, units, errors in (("wer", "words", word_errors), ("cer", "letters", letter_errors)):
+            wrong, of = errors(outcome.said, outcome.heard, self.judges.recogniser.normalize)
             values |= {units: of, f"{units}_wrong": wrong, name: 100 * wrong / of if of else None}
         return values
 
@@ -117,7 +116,10 @@ class Judged:
         like = self.judges.people.compare(wav, pair, natural=self.system.natural)
         self.vectors[pair.name] = pair.target, like.vector
         nearer = None if like.source is None else 100.0 * (like.target > like.source)
-        return {"similarity": like.target, "source_similarity": like.source, "nearer": nearer}
+        values: Values = {"similarity": like.target, "source_similarity": like.source, "nearer": nearer}
+        if self.system.copies:
+            values["identity"] = self.judges.people.identity(like.vector, pair)
+        return values
 
     def _beside_source(self, wav: Tensor, pair: Pair) -> Values:
         if self.system.natural:
@@ -130,8 +132,20 @@ class Judged:
             values |= {"pesq": pesq(source, wav), "stoi": stoi(source, wav)}
             values["copy_mcd_db"] = mel_cepstral_distortion(source, wav)
         elif pair.reading is not None:
-            values["mcd_db"] = aligned_distortion(read(pair.reading), wav)
+            reading = read(pair.reading)
+            values["mcd_db"] = aligned_distortion(reading, wav)
+            if self.parallel:
+                values |= _beside_truth(reading, wav)
         return values
 
     def _sound(self, outcome: Outcome) -> Tensor:
         return read(self.folder / outcome.file if outcome.file else self.pairs[outcome.pair].source)
+
+
+def _beside_truth(truth: Tensor, wav: Tensor) -> Values:
+    """Returns the distances of a conversion to the same words, at the same time, by the target."""
+    return {
+        "true_mcd_db": mel_cepstral_distortion(truth, wav),
+        "true_mel": mel_distance(*(normalize_loudness(each) for each in (truth, wav))),
+        "true_f0_cents": pitch_error(truth, wav).cents,
+    }

@@ -68,8 +68,10 @@ class Task:
         pairs: what is converted.
         targets: who is converted to, by name.
         reference_seconds: how much of a target's references is used, one evaluation for each; None is all there is.
-        recogniser: who judges the words, see `ssl_vc.evaluate.recogniser`.
-        verifier: who judges the voices, see `ssl_vc.evaluate.verifier`.
+        recogniser: judges the words, see `ssl_vc.evaluate.recogniser`; the best at hand if empty.
+        verifier: judges the voices, see `ssl_vc.evaluate.verifier`; the best at hand if empty.
+        language: what is spoken.
+        parallel: whether readings are parallel to their sources, frame by frame.
         versions: of the judges, where only those give the same numbers.
     """
 
@@ -77,8 +79,10 @@ class Task:
     pairs: tuple[Pair, ...]
     targets: Mapping[str, Target]
     reference_seconds: tuple[float | None, ...] = (None,)
-    recogniser: str = "pocketsphinx"
-    verifier: str = "resemblyzer"
+    recogniser: str = ""
+    verifier: str = ""
+    language: str = "en"
+    parallel: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

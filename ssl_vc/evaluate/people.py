@@ -88,6 +88,11 @@ class People:
         own = float(vector @ centre(torch.stack(known))) if known else None
         return Likeness(vector, float(vector @ centre(self.trials[pair.target])), own)
 
+    def identity(self, vector: Tensor, pair: Pair) -> float | None:
+        """Returns the cosine of a copy's vector to that of the very clip it copies."""
+        own = self.sources.get(pair.source)
+        return None if own is None else float(vector @ own)
+
     def same(self) -> list[float]:
         """Give the cosine of each natural clip of a target to the centre of the target's others."""
         return [

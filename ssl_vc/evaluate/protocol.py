@@ -49,8 +49,10 @@ class Protocol:
         clips: see `pretrain.manifest.read_manifest`; starts where you are.
         split: of the clips; all if empty.
         reference_seconds: how much reference is used, one evaluation for each; `all` is all there is.
-        recogniser: who judges the words.
-        verifier: who judges the voices.
+        recogniser: judges the words; the best at hand if empty.
+        verifier: judges the voices; the best at hand if empty.
+        language: what is spoken.
+        parallel: whether what targets say of the same words is parallel to the sources, frame by frame.
         versions: of the judges, where only those give the same numbers.
         targets: what there is of each speaker.
         pairs: the key of a clip and the speaker that it is converted to, each.
@@ -60,8 +62,10 @@ class Protocol:
     clips: str = ""
     split: str = ""
     reference_seconds: list[Any] = field(default_factory=lambda: ["all"])
-    recogniser: str = "pocketsphinx"
-    verifier: str = "resemblyzer"
+    recogniser: str = ""
+    verifier: str = ""
+    language: str = "en"
+    parallel: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     targets: dict[str, Recordings] = field(default_factory=dict)
     pairs: list[list[str]] = field(default_factory=list)
@@ -101,7 +105,8 @@ class Protocol:
             reading = readings.get((target, *words(clip.text)))
             pairs.append(Pair(name, clip.path, target, clip.text, clip.speaker, reading))
         lengths = tuple(_length(given) for given in self.reference_seconds)
-        return Task(self.name, tuple(pairs), targets, lengths, self.recogniser, self.verifier, dict(self.versions))
+        judged = {name: getattr(self, name) for name in ("recogniser", "verifier", "language", "parallel")}
+        return Task(self.name, tuple(pairs), targets, lengths, versions=dict(self.versions), **judged)
 
     def _check_keys(self, clips: Mapping[str, Clip]) -> None:
         of_targets = (key for each in self.targets.values() for key in (*each.references, *each.trials))
@@ -137,8 +142,10 @@ def read_protocol(path: str | os.PathLike[str]) -> Protocol:
 def _protocol(said: object) -> Protocol:
     """Make a protocol of what a file says, if it is one."""
     facts = _mapping(said, "the file", [each.name for each in fields(Protocol)])
-    for name in ("name", "clips", "split", "recogniser", "verifier"):
+    for name in ("name", "clips", "split", "recogniser", "verifier", "language"):
         _texts([facts.get(name, "")], name)
+    if not isinstance(facts.get("parallel", False), bool):
+        raise ValueError(f"parallel is {facts['parallel']!r:.40}; give true or false.")
     facts["reference_seconds"] = _list(facts.get("reference_seconds", ["all"]), "reference_seconds")
     facts["versions"] = _mapping(facts.get("versions", {}), "versions")
     _texts([*facts["versions"].values()], "versions")

@@ -1,8 +1,8 @@
-"""Judges of what is said: a wav becomes the words that are heard in it.
+"""Judges of what is said: a wav becomes the words that are recognised in it.
 
-A small recogniser with a model of the whole language is a poor judge. The default one knows which sentences can be said
-(`language_model`): then pocketsphinx (Huggins-Daines et al., 2006, "Pocketsphinx: A Free, Real-Time Continuous Speech
-Recognition System for Hand-Held Devices", ICASSP) hears natural speech well, and speech in noise badly, as it should.
+`whisper` recognises any words, as listeners do, and is the strict judge. `pocketsphinx` (Huggins-Daines et al., 2006,
+"Pocketsphinx: A Free, Real-Time Continuous Speech Recognition System for Hand-Held Devices", ICASSP) is the small one
+that works everywhere: it knows which sentences can be said (`language_model`), so its word error rates flatter.
 """
 
 import hashlib
@@ -23,16 +23,17 @@ import torch
 from torch import Tensor
 
 from pretrain.pronounce import Phonemes
-from ssl_vc.audio import SAMPLE_RATE, SILENCE
+from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.device import choose_device
 from ssl_vc.download import is_offline
+from ssl_vc.evaluate.audible import is_audible
 from ssl_vc.evaluate.sphinx import Ear, Knowledge, hear
 from ssl_vc.evaluate.weights import fingerprint, here
+from ssl_vc.evaluate.whisper import Whisper
 from ssl_vc.evaluate.words import normalized
 
 log = logging.getLogger(__name__)
 
-SHORTEST = SAMPLE_RATE // 10
 CHUNK = 8  # sounds for which a process loads its model once
 TRAINING_ONLY = ("masked_spec_embed",)  # what a recogniser's words do not come from
 
@@ -48,6 +49,9 @@ class Recogniser(Protocol):
     description: str
     versions: Mapping[str, str]
 
+    def normalize(self, text: str, /) -> str:
+        """Returns a text in the form in which words are compared."""
+
     def __call__(self, wavs: Iterable[Tensor]) -> Iterator[str]:
         """Give what is heard in each wav, in order, none depending on the others; "" in silence.
 
@@ -57,30 +61,43 @@ class Recogniser(Protocol):
 
 
 def load_recogniser(
-    name: str, texts: Sequence[str], *, device: str = "auto", workers: int | None = None, offline: bool = False
+    name: str,
+    texts: Sequence[str],
+    *,
+    language: str = "en",
+    device: str = "auto",
+    workers: int | None = None,
+    offline: bool = False,
 ) -> Recogniser:
     """Load a judge of words.
 
     Args:
-        name: `pocketsphinx`, which expects to hear some of `texts`; `pocketsphinx:general`, which expects English; or
-            the folder or hub id of a transformers model for speech recognition (CTC or sequence to sequence).
+        name: `whisper:` and the folder or hub id of a Whisper model of CTranslate2; `pocketsphinx`, which expects one
+            of `texts`; `pocketsphinx:general`, which expects English; or the folder or hub id of a transformers model
+            for speech recognition (CTC or sequence to sequence).
         texts: all that may be said.
+        language: what is spoken; for whisper.
         device: auto, cpu, cuda, cuda:1 ... or mps; for transformers.
         workers: how many processes hear, for pocketsphinx; as many as there are cores if None. More than 1 need a
             calling script that can be imported (`if __name__ == "__main__"`).
         offline: fetch nothing.
     """
+    kind, _, place = name.partition(":")
+    if kind == "whisper" and place:
+        return Whisper(place, language, offline=is_offline(offline))
     if name in ("pocketsphinx", "pocketsphinx:general"):
         return _Pocketsphinx(texts if name == "pocketsphinx" else None, workers or os.cpu_count() or 1)
     if not Path(name).is_dir() and (name.count("/") != 1 or Path(name).exists()):
         raise ValueError(
-            f"there is no recogniser {name!r}; possible are pocketsphinx, pocketsphinx:general, and the folder or hub "
-            "id of a transformers model for speech recognition."
+            f"there is no recogniser {name!r}; possible are whisper:FOLDER_OR_HUB_ID, pocketsphinx, "
+            "pocketsphinx:general, and the folder or hub id of a transformers model for speech recognition."
         )
     return _Transformers(name, choose_device(device), is_offline(offline))
 
 
 class _Pocketsphinx:
+    normalize = staticmethod(normalized)
+
     def __init__(self, texts: Sequence[str] | None, workers: int) -> None:
         try:
             import_module("pocketsphinx")
@@ -92,7 +109,9 @@ class _Pocketsphinx:
         if texts is not None:
             facts = "\n".join([*self._knowledge.sentences, self._knowledge.dictionary])
             fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:8]
-            told = f"closed bigram model of these {len(self._knowledge.sentences)} sentences ({fingerprint})"
+            told = (
+                f"closed vocabulary: a bigram model of these {len(self._knowledge.sentences)} sentences ({fingerprint})"
+            )
             told += f", of which {unknown} words are unknown to it and always count as wrong" if unknown else ""
         self.description = f"pocketsphinx {self.versions['pocketsphinx']}, en-us, {told}"
         self._workers, self._ear = workers, Ear(self._knowledge)
@@ -148,17 +167,15 @@ def _knowledge(texts: Sequence[str]) -> tuple[Knowledge, int]:
 
 def _pcm(wav: Tensor) -> bytes:
     """Give a wav (samples,) as 16 bit, lowered if it would clip; nothing, if nothing can be said in it."""
-    if not _audible(wav):
+    if not is_audible(wav):
         return b""
     whole = wav.float().cpu() * (32768 / max(1.0, float(wav.abs().max())))
     return whole.round().clamp(-32768, 32767).to(torch.int16).numpy().tobytes()
 
 
-def _audible(wav: Tensor) -> bool:
-    return len(wav) >= SHORTEST and float(wav.abs().max()) >= SILENCE
-
-
 class _Transformers:
+    normalize = staticmethod(normalized)
+
     def __init__(self, name: str, device: torch.device, offline: bool) -> None:
         transformers: Any = import_module("transformers")
         where = {"local_files_only": offline, "trust_remote_code": False}
@@ -180,7 +197,7 @@ class _Transformers:
 
     def __call__(self, wavs: Iterable[Tensor]) -> Iterator[str]:
         for wav in wavs:
-            yield self._heard(wav) if _audible(wav) else ""
+            yield self._heard(wav) if is_audible(wav) else ""
 
     def _heard(self, wav: Tensor) -> str:
         long = self._hear.type == "seq2seq_whisper" and len(wav) > self._hear.feature_extractor.n_samples

@@ -9,7 +9,7 @@ from pathlib import Path
 from ssl_vc.audio import read
 from ssl_vc.batch_jobs import harmless
 from ssl_vc.evaluate.cost import Cost
-from ssl_vc.evaluate.judging import Judged, Judges, opinion
+from ssl_vc.evaluate.judging import Judged, Judges
 from ssl_vc.evaluate.making import Watch, label_of, make
 from ssl_vc.evaluate.pairs import Task
 from ssl_vc.evaluate.results import MEASURES, Results, Summary
@@ -87,9 +87,9 @@ def _targets(judges: Judges) -> Iterator[Summary]:
         return
     same = judges.people.same()
     values = {"similarity": mean(same)}
-    if judges.dnsmos is not None:
-        opinions = [opinion(judges.dnsmos, read(path)) for path in judges.people.clips]
-        values |= {name: mean([each.get(name) for each in opinions]) for name in PLAIN if name.startswith("dnsmos")}
+    scores = [judges.naturalness(read(path)) for path in judges.people.clips]
+    names = {name for each in scores for name in each}  # a clip that nobody could judge has none
+    values |= {name: mean([each.get(name) for each in scores]) for name in names}
     yield Summary(TARGETS, "other clips of the targets", True, None, len(same), 0, values)
 
 
@@ -100,6 +100,8 @@ def _judges(judges: Judges) -> Iterator[str]:
         yield f"voices: {judges.people.description}"
     if judges.dnsmos is not None:
         yield f"naturalness: {judges.dnsmos.description}"
+    if judges.distill_mos is not None:
+        yield f"naturalness: {judges.distill_mos.description}"
 
 
 def _notes(task: Task, judges: Judges, summaries: Sequence[Summary]) -> Iterator[str]:

@@ -16,13 +16,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ssl_vc.audio import SAMPLE_RATE, SILENCE
+from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.device import choose_device
 from ssl_vc.download import is_offline
+from ssl_vc.evaluate.audible import SPEAKER, refuse_silence
+from ssl_vc.evaluate.onnx_verifier import OnnxVerifier
 from ssl_vc.evaluate.similarity import centre
 from ssl_vc.evaluate.weights import fingerprint, here
 
-SHORTEST = SAMPLE_RATE // 2
 LONGEST = 30 * SAMPLE_RATE  # heard at a time by x-vector models, whose attention grows with its square
 TRAINING_ONLY = ("objective.", "classifier.")  # what an x-vector model's vectors do not come from
 
@@ -50,17 +51,20 @@ def load_verifier(name: str, *, device: str = "auto", offline: bool = False) -> 
     """Load a judge of speakers.
 
     Args:
-        name: `resemblyzer` (bundled with its package), or the folder or hub id of a transformers x-vector model.
+        name: a file `.onnx`, as WeSpeaker and 3D-Speaker publish theirs; `resemblyzer` (bundled with its package); or
+            the folder or hub id of a transformers x-vector model.
         device: auto, cpu, cuda, cuda:1 ... or mps.
         offline: fetch nothing.
     """
     place = choose_device(device)
     if name == "resemblyzer":
         return _Resemblyzer(place)
+    if name.endswith(".onnx"):
+        return OnnxVerifier(name)
     if not name or (not Path(name).is_dir() and (name.count("/") != 1 or Path(name).exists())):
         raise ValueError(
-            f"there is no verifier {name!r}; possible are resemblyzer, and the folder or hub id of a transformers "
-            "x-vector model."
+            f"there is no verifier {name!r}; possible are a file that ends in .onnx, resemblyzer, and the folder or "
+            "hub id of a transformers x-vector model."
         )
     return _XVector(name, place, is_offline(offline))
 
@@ -81,14 +85,14 @@ class _Resemblyzer:
         self.description = f"{told}, all sounds brought to {self._level} dBFS"
 
     def __call__(self, wav: Tensor) -> Tensor:
-        _refuse_silence(wav)
+        refuse_silence(wav)
         # it hears how loud a sound is, so all are brought to one level
         even = self._audio.normalize_volume(wav.numpy(force=True), self._level)
         speech = self._audio.trim_long_silences(even.clip(-1, 1))  # louder would wrap around in its 16 bits
-        if len(speech) < SHORTEST:
+        if len(speech) < SPEAKER:
             raise ValueError(
                 f"of {len(wav) / SAMPLE_RATE:.1f} s, {len(speech) / SAMPLE_RATE:.1f} s are speech; "
-                f"a speaker is told by {SHORTEST / SAMPLE_RATE} s or more."
+                f"a speaker is told by {SPEAKER / SAMPLE_RATE} s or more."
             )
         return torch.from_numpy(self._encoder.embed_utterance(speech)).float()
 
@@ -124,7 +128,7 @@ class _XVector:
 
     @torch.inference_mode()
     def __call__(self, wav: Tensor) -> Tensor:
-        _refuse_silence(wav)
+        refuse_silence(wav)
         pieces = wav.tensor_split(-(-len(wav) // LONGEST))
         return centre(torch.stack([self._vector(piece) for piece in pieces]))
 
@@ -132,9 +136,3 @@ class _XVector:
         heard: Any = self._listen(wav.numpy(force=True), sampling_rate=SAMPLE_RATE, return_tensors="pt")
         vector = self._model(**heard.to(self._device)).embeddings[0]
         return torch.nn.functional.normalize(vector.float().cpu(), dim=0)
-
-
-def _refuse_silence(wav: Tensor) -> None:
-    if len(wav) < SHORTEST or float(wav.abs().max()) < SILENCE:
-        what = "is silent" if len(wav) >= SHORTEST else f"lasts {len(wav) / SAMPLE_RATE:.2f} s"
-        raise ValueError(f"the sound {what}; a speaker is told by {SHORTEST / SAMPLE_RATE} s of speech or more.")

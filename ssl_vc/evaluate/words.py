@@ -1,5 +1,6 @@
 """What was said and what was heard: made comparable, and compared."""
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -20,14 +21,16 @@ def normalized(text: str) -> str:
     return " ".join(words(text.translate(PLAIN)))
 
 
-def word_errors(said: str, heard: str) -> Errors:
-    """Count what must be changed in the words heard to make them those said; both are normalised."""
-    return _errors("process_words", normalized(said), normalized(heard), len(normalized(heard).split()))
+def word_errors(said: str, heard: str, normalize: Callable[[str], str] = normalized) -> Errors:
+    """Returns the word errors of what was recognised, both texts normalised."""
+    said, heard = normalize(said), normalize(heard)
+    return _errors("process_words", said, heard, len(heard.split()))
 
 
-def letter_errors(said: str, heard: str) -> Errors:
-    """Count what must be changed in the letters heard, the spaces between words included; both are normalised."""
-    return _errors("process_characters", normalized(said), normalized(heard), len(normalized(heard)))
+def letter_errors(said: str, heard: str, normalize: Callable[[str], str] = normalized) -> Errors:
+    """Returns the character errors of what was recognised, spaces between words included, both texts normalised."""
+    said, heard = normalize(said), normalize(heard)
+    return _errors("process_characters", said, heard, len(heard))
 
 
 def _errors(count: str, said: str, heard: str, put_in: int) -> Errors:

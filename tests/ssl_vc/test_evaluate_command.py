@@ -23,6 +23,11 @@ def corpus(tmp_path_factory, speech):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_judges_of_this_machine(monkeypatch):
+    monkeypatch.delenv("SSL_VC_JUDGES", raising=False)
+
+
 @pytest.fixture
 def pairs(corpus, tmp_path):
     """Write a table of pairs."""
@@ -110,6 +115,8 @@ def test_a_protocol_is_made_and_gives_the_same_again(run, corpus, tmp_path):
         (["pairs.csv", "--beside", "mel/griffin-lim", "--k", "3"], 2, "needs a --model"),
         (["pairs.csv", "--k", "0"], 2, "--k"),
         (["pairs.csv", "--beside", "mel/griffin-lim", "--dnsmos", "nowhere.onnx"], 1, "onnx"),
+        (["pairs.csv", "--beside", "mel/griffin-lim", "--judges", "nowhere"], 1, "no folder 'nowhere' of judges"),
+        (["pairs.csv", "--mos", "utmos"], 2, "--mos"),
     ],
 )
 def test_wrong_usage(run, pairs, corpus, tmp_path, monkeypatch, arguments, status, said):

@@ -52,7 +52,11 @@ def test_texts_and_speakers_come_from_the_table(corpus, tmp_path):
     task = small(corpus(), reference_seconds=[15, "all"], versions={"judge": "5.1"}).task()
     assert task.reference_seconds == (15.0, None)
     assert small(corpus(), reference_seconds=[None, "3"]).task().reference_seconds == (None, 3.0)
-    assert (task.recogniser, task.verifier, task.versions) == ("pocketsphinx", "resemblyzer", {"judge": "5.1"})
+    assert (task.recogniser, task.verifier, task.language, task.parallel) == ("", "", "en", False)
+    assert task.versions == {"judge": "5.1"}
+    judged = {"recogniser": "whisper:base", "verifier": "x.onnx", "language": "de", "parallel": True}
+    other = small(corpus(), **judged).task()
+    assert {name: getattr(other, name) for name in judged} == judged
     assert [(pair.source.relative_to(tmp_path).as_posix(), pair.target) for pair in task.pairs] == [
         ("bert/1.wav", "anna"),
         ("carl/1.wav", "anna"),
@@ -111,6 +115,9 @@ def test_what_is_wrong_in_a_protocol_is_said(corpus, changes, message):
         ("judge: me", "the file has the key 'judge'; possible are name, clips, split, reference_seconds"),
         ("reference_seconds: 60", "reference_seconds is 60; give a list"),
         ("split: 12", "split: 12 is no text; put it in quotes"),
+        ("language: no", "language: False is no text; put it in quotes"),  # Norwegian, to its author
+        ("parallel: maybe", "parallel is 'maybe'; give true or false"),
+        ("parallel: 1", "parallel is 1; give true or false"),
         ("versions: {pocketsphinx: 5.1}", "versions: 5.1 is no text; put it in quotes"),
         ("versions: 3", "versions is 3; give keys with values"),
         ("pairs: [a]", "pairs is 'a'; give a list"),
@@ -146,7 +153,7 @@ def test_a_protocol_needs_a_file(tmp_path):
 def test_what_is_written_is_read(corpus, tmp_path):
     speakers = ("0811", "1e5", "no", "12:30", "ünal", "1_000", "367")  # that YAML's readers may take for something else
     made = knn_vc(corpus(speakers), "test", utterances=3, reference_seconds=(10, None, 3.5))
-    made = dataclasses.replace(made, versions={"judge": "5.10"}, name="no")
+    made = dataclasses.replace(made, versions={"judge": "5.10"}, name="no", language="no", parallel=True)
     write_protocol(made, tmp_path / "made.yaml")
     assert read_protocol(tmp_path / "made.yaml") == made
     backwards = dataclasses.replace(made, targets=dict(reversed(made.targets.items())))
@@ -248,6 +255,20 @@ def test_the_dev_protocol_is_balanced():
     for recordings in said["targets"].values():
         assert len(recordings["trials"]) == 3
         assert not {*recordings["trials"]} & {*recordings["references"]}
+
+
+def test_the_final_protocol_has_sentences_that_nothing_was_tuned_on():
+    dev, final = (
+        yaml.safe_load((DEV.parent / name).read_text(encoding="utf-8")) for name in ("dev.yaml", "final.yaml")
+    )
+    readers = Counter(source.rpartition("/")[0] for source, _ in final["pairs"])
+    assert readers == {
+        **dict.fromkeys((f"librispeech-6khz/{reader}" for reader in (1462, 1988, 2277, 2412)), 21),
+        **dict.fromkeys((f"librispeech/{reader}" for reader in (1998, 2609, 3080, 367)), 4),
+    }
+    assert not {source for source, _ in final["pairs"]} & {source for source, _ in dev["pairs"]}
+    assert {*Counter(target for _, target in final["pairs"]).values()} == {7, 8, 9}
+    assert final["targets"] == dev["targets"]
 
 
 @pytest.mark.skipif(not MANIFEST.is_file(), reason="needs the speech in ../shared")

@@ -76,7 +76,8 @@ def test_texts_in_any_order_and_number_are_the_same_judge(pocketsphinx):
         for texts in (["Wake up.", "Good morning"], ["good morning", "wake up", "Wake up!"], ["Wake up."])
     )
     assert first == again != other
-    assert "closed bigram model of these 2 sentences (" in first and "pocketsphinx 5" in first and "en-us" in first
+    assert "closed vocabulary: a bigram model of these 2 sentences (" in first
+    assert "pocketsphinx 5" in first and "en-us" in first
     general = load_recogniser("pocketsphinx:general", [])
     assert "general model" in general.description and list(general.versions) == ["pocketsphinx"]
 
@@ -89,7 +90,9 @@ def test_without_an_english_word_there_is_nothing_to_hear(pocketsphinx, texts):
 
 @pytest.mark.parametrize("name", ["sphinx", "pocketsphinx:german", "a/b/c", __file__])
 def test_an_unknown_recogniser_is_refused_with_those_that_are_known(name):
-    with pytest.raises(ValueError, match=r"no recogniser .*pocketsphinx, pocketsphinx:general, and the folder or hub"):
+    with pytest.raises(
+        ValueError, match=r"no recogniser .*ID, pocketsphinx, pocketsphinx:general, and the folder or hub"
+    ):
         load_recogniser(name, TEXTS, offline=True)
 
 

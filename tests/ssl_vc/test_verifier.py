@@ -250,7 +250,9 @@ def test_a_name_that_is_none_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "file").touch()
     for name in ("resemblizer", "", "a/b/c", "a/file"):
-        with pytest.raises(ValueError, match=r"^there is no verifier .*; possible are resemblyzer, and the fold"):
+        with pytest.raises(
+            ValueError, match=r"^there is no verifier .*; possible are a file .*onnx, resemblyzer, and the fold"
+        ):
             load_verifier(name)
 
 
