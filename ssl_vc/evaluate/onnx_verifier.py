@@ -52,7 +52,9 @@ class OnnxVerifier:
             )
         digest = sha256(weights).hexdigest()[:12]
         self.versions: Mapping[str, str] = {Path(path).name: digest}
-        self.description = f"{Path(path).stem} ({digest}), {BANDS} filter banks less their mean, all sounds brought to one peak"
+        self.description = (
+            f"{Path(path).stem} ({digest}), {BANDS} filter banks less their mean, one peak for all sounds"
+        )
 
     def __call__(self, wav: Tensor) -> Tensor:
         """Returns the unit vector (dim,) of a wav's speaker, (samples,) at 16 kHz."""
