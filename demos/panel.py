@@ -7,7 +7,7 @@ import gradio as gr
 
 from demos.studio import WORK, Held, Studio, told
 from demos.uploads import SAMPLES
-from ssl_vc import report
+from ssl_vc.voice import quality as report
 
 SUFFIXES = [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".m4a", ".webm"]
 

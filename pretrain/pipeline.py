@@ -1,9 +1,9 @@
 """A whole pretraining in a folder: labels, a training, labels of that training's encoder, the next training, ...
 
-    pack/, pack-valid/      the sound (see `pretrain.pack`)
-    phones/                 what is said in it (see `pretrain.align`), if any iteration guesses that
-    1/labels-0/             what iteration 1 guesses (see `pretrain.labels`)
-    1/                      its training (see `pretrain.train`); `done.json` once it is over
+    pack/, pack-valid/      the sound (see `pretrain.data.pack`)
+    phones/                 what is said in it (see `pretrain.labels.align`), if any iteration guesses that
+    1/labels-0/             what iteration 1 guesses (see `pretrain.labels.labels`)
+    1/                      its training (see `pretrain.training.train`); `done.json` once it is over
     2/ ...
     encoder/                the last iteration's encoder, for `SpeechEncoder.from_pretrained`
     transformers/           the same for transformers, where its shape exists there
@@ -26,25 +26,25 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from pretrain.align import Aligned, Phones, align
-from pretrain.batch import LabelSet, Maker
-from pretrain.data import Clips
+from pretrain.data.batch import LabelSet, Maker
+from pretrain.data.dataset import Clips
+from pretrain.data.manifest import Clip, decode, read_manifest, sources_of
+from pretrain.data.mixing import Noises
+from pretrain.data.pack import Files, Sounds, make_pack
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.foreign import is_foreign
-from pretrain.export import export
-from pretrain.features import Features, LayerFeatures, MfccFeatures
-from pretrain.labels import Labels, make_labels
-from pretrain.loading import asked, streamed, usable
-from pretrain.manifest import Clip, decode, read_manifest, sources_of
-from pretrain.mixing import Noises
+from pretrain.labels.align import Aligned, Phones, align
+from pretrain.labels.features import Features, LayerFeatures, MfccFeatures
+from pretrain.labels.labels import Labels, make_labels
+from pretrain.labels.pronounce import Characters, Phonemes, Spelled
+from pretrain.labels.speakers import Speakers
+from pretrain.labels.trim import trimmed
 from pretrain.objectives import OBJECTIVES
 from pretrain.objectives.ctc import Ctc
-from pretrain.pack import Files, Sounds, make_pack
-from pretrain.pronounce import Characters, Phonemes, Spelled
 from pretrain.recipe import MAY_CHANGE, LabelConfig, PretrainConfig, TrainConfig
-from pretrain.speakers import Speakers
-from pretrain.train import Trainer
-from pretrain.trim import trimmed
+from pretrain.training.export import export
+from pretrain.training.loading import asked, streamed, usable
+from pretrain.training.train import Trainer
 
 log = logging.getLogger(__name__)
 

@@ -65,8 +65,8 @@ class TrainConfig:
         longest: seconds of a crop.
         shortest: clips of fewer seconds are left out.
         speeds: clips are played faster, at random between so many times and so many: more voices from few speakers.
-        trimmed: without the silence at the ends of clips whose phones are guessed (see `pretrain.trim`).
-        channel: share of the clips that are heard through another channel (see `pretrain.channel`).
+        trimmed: without the silence at the ends of clips whose phones are guessed (see `pretrain.labels.trim`).
+        channel: share of the clips that are heard through another channel (see `pretrain.data.channel`).
         accumulate: batches that make a step.
         steps: how many.
         minutes: end after so long, with the learning rate then at 0; 0 for no limit.
@@ -149,7 +149,8 @@ class LabelConfig:
 
     Attributes:
         of: `mfcc`, `previous` (the iteration before), an encoder's folder or hub id, a folder of labels, or `phones`:
-            what is said, by `pretrain.align`; frames of clips without a text are not guessed then; or `speakers`.
+            what is said, by `pretrain.labels.align`; frames of clips without a text are not guessed then; or
+            `speakers`.
         states: into how many parts, one after the other, each of those phones is divided.
         weight: what the encoder's gradients from it are multiplied by; below 0 it learns to hide it, as one may want of
             speakers.
@@ -197,7 +198,7 @@ class PretrainConfig:
     Attributes:
         encoder: a shape by name: a method of `EncoderConfig`.
         shape: what differs from it.
-        clips: a folder, a Kaldi-like folder, or a table (see `pretrain.manifest.read_manifest`).
+        clips: a folder, a Kaldi-like folder, or a table (see `pretrain.data.manifest.read_manifest`).
         split: which rows of the table.
         valid_clips: the same, to validate on; none if empty.
         valid_split: which rows of that table.
@@ -207,7 +208,8 @@ class PretrainConfig:
             files, read from end to end).
         phones: a folder of phone alignments, to judge the labels by; none if empty.
         matching_layer: of the exported encoder.
-        centred: whether that layer is given the mean 0 (see `pretrain.centre`), and the blocks above it left out.
+        centred: whether that layer is given the mean 0 (see `pretrain.training.centre`), and the blocks above it left
+            out.
         cepstra: weight of the sound's own cepstra beside that layer's frames when they are matched; 0: none.
         half: whether its weights are rounded to float16, which halves the file.
         seed: of everything random.

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssl_vc.audio import AudioError, read, write
-    from ssl_vc.convert import VoiceConverter
+    from ssl_vc.conversion.converter import VoiceConverter
     from ssl_vc.copysynth import copy_synthesis
-    from ssl_vc.extract import Extractor, FrameSpec, read_frames
+    from ssl_vc.features.extractor import Extractor, FrameSpec, read_frames
     from ssl_vc.tts.speak import TextToSpeech
     from ssl_vc.units.codec import UnitCodec
     from ssl_vc.units.file import Units
-    from ssl_vc.voice import Voice
+    from ssl_vc.voice.voice import Voice
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AudioError": "audio",
-    "Extractor": "extract",
-    "FrameSpec": "extract",
+    "Extractor": "features.extractor",
+    "FrameSpec": "features.extractor",
     "TextToSpeech": "tts.speak",
     "UnitCodec": "units.codec",
     "Units": "units.file",
-    "Voice": "voice",
-    "VoiceConverter": "convert",
+    "Voice": "voice.voice",
+    "VoiceConverter": "conversion.converter",
     "copy_synthesis": "copysynth",
     "read": "audio",
-    "read_frames": "extract",
+    "read_frames": "features.extractor",
     "write": "audio",
 }
 __all__ = [

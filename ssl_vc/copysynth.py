@@ -19,9 +19,9 @@ from torch.nn.functional import pad
 from pretrain import SpeechEncoder
 from ssl_vc.audio import SAMPLE_RATE, Source, read
 from ssl_vc.device import choose_device
-from ssl_vc.extract import Extractor
-from ssl_vc.features import Analysis, spectral_frames, spoken_frames, ssl_frames, synthesize, world_frames
-from ssl_vc.presets import bundled_beside, load_encoder, load_vocoder
+from ssl_vc.features.analysis import Analysis, spectral_frames, spoken_frames, ssl_frames, synthesize, world_frames
+from ssl_vc.features.extractor import Extractor
+from ssl_vc.hub.registry import bundled_beside, load_encoder, load_vocoder
 from ssl_vc.units.codec import UnitCodec, is_codec
 from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load

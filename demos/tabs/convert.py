@@ -11,7 +11,7 @@ import ssl_vc
 from demos.panel import Panel
 from demos.studio import WORK, Brake, Folder, Held, Studio, short, start_and_stop, told, write
 from demos.uploads import MINUTES, SAMPLES, Sent, check_sounds, given
-from ssl_vc.page import Row, figure
+from ssl_vc.html.page import Row, figure
 
 EXCERPT = 10  # seconds of the target that are shown
 MATCHERS = [

@@ -10,7 +10,7 @@ import ssl_vc
 from demos.studio import Brake, Studio, start_and_stop, told
 from demos.uploads import MINUTES, SAMPLES, check_sounds, given
 from ssl_vc.copysynth import PAIRS
-from ssl_vc.grid import grid, page
+from ssl_vc.evaluate.copy_grid import grid, page
 
 EXCERPT = 10  # seconds that are copied
 

@@ -10,7 +10,7 @@ import torch
 from demos.panel import Panel
 from demos.studio import Brake, Folder, Held, Studio, start_and_stop, told, write
 from demos.uploads import TEXT
-from ssl_vc.page import Row, figure
+from ssl_vc.html.page import Row, figure
 from ssl_vc.tts.marks import lines
 
 EXAMPLES = [

@@ -9,7 +9,7 @@ import ssl_vc
 from demos.panel import Panel
 from demos.studio import WORK, Folder, Held, Studio, short, told, write
 from demos.uploads import MINUTES, SAMPLES, check_sounds, given
-from ssl_vc.page import Row, figure
+from ssl_vc.html.page import Row, figure
 from ssl_vc.units.codec import bitrate
 from ssl_vc.units.file import Layout
 

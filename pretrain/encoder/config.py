@@ -31,7 +31,8 @@ class EncoderConfig:
         activation_dropout: inside the feed-forward part (training).
         layer_drop: probability that a block is skipped (training).
         matching_layer: the layer whose frames are meant for matching; None where nobody has measured it.
-        cepstra: weight of the sound's own cepstra beside those frames when they are matched, see `ssl_vc.cepstra`.
+        cepstra: weight of the sound's own cepstra beside those frames when they are matched, see
+            `ssl_vc.features.cepstra`.
     """
 
     frontend: Literal["conv", "log_mel"] = "conv"

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.batch import Batch, Mask
+from pretrain.data.batch import Batch, Mask
+from pretrain.data.manifest import Samples
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import valid_frames
-from pretrain.manifest import Samples
-from pretrain.masking import span_mask
+from pretrain.objectives.masking import span_mask
 from pretrain.objectives.protocol import Objective, Outcome, Settings
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from pretrain.batch import Batch, Mask
+from pretrain.data.batch import Batch, Mask
+from pretrain.data.manifest import Samples
 from pretrain.encoder import SpeechEncoder
-from pretrain.manifest import Samples
 
 
 class Outcome(NamedTuple):

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pretrain.batch import Mask
-from pretrain.manifest import Samples
-from pretrain.mixing import mix
+from pretrain.data.batch import Mask
+from pretrain.data.manifest import Samples
+from pretrain.data.mixing import mix
 from pretrain.objectives.hubert import Hubert, HubertSettings
 
 __all__ = ["Hubert", "WavlmSettings"]

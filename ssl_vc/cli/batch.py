@@ -19,7 +19,7 @@ from ssl_vc.cli.convert import MODEL, VOCODER
 from ssl_vc.cli.messages import say
 
 if TYPE_CHECKING:  # this loads torch, which `ssl-vc --help` need not wait for
-    from ssl_vc.batch_jobs import Result
+    from ssl_vc.batch.jobs import Result
 
 
 class EngineName(StrEnum):
@@ -61,9 +61,9 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per result.")] = False,
 ) -> None:
     """Do every conversion that JOBS.csv lists; a report tells what became of each."""
-    from ssl_vc.batch import TABLE, Engine, Local, run_batch
-    from ssl_vc.batch_jobs import read_jobs
-    from ssl_vc.batch_ray import OnRay
+    from ssl_vc.batch.jobs import read_jobs
+    from ssl_vc.batch.ray_engine import OnRay
+    from ssl_vc.batch.run import TABLE, Engine, Local, run_batch
 
     if workers and engine is EngineName.local:
         raise typer.BadParameter("--workers needs --engine ray; the local engine is one process that uses every core")

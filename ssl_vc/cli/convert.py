@@ -14,8 +14,8 @@ from ssl_vc.cli.messages import say
 from ssl_vc.files import printable
 
 if TYPE_CHECKING:
-    from ssl_vc.convert import VoiceConverter
-    from ssl_vc.voice import Voice
+    from ssl_vc.conversion.converter import VoiceConverter
+    from ssl_vc.voice.voice import Voice
 
 MODEL = "tiny, knn-vc, untrained, a folder or a hub id; see `ssl-vc models list`."
 VOCODER = "world, griffin-lim, or weights: a folder, a file, a hub id. The model's own if left out."

@@ -16,8 +16,8 @@ import ssl_vc
 from ssl_vc.files import printable, replacing
 
 if TYPE_CHECKING:
-    from ssl_vc.grid import Copy
-    from ssl_vc.page import Column
+    from ssl_vc.evaluate.copy_grid import Copy
+    from ssl_vc.html.page import Column
 
 FILES = ("table.json", "table.csv", "index.html")
 
@@ -106,7 +106,7 @@ def _one(
 
 def _grid(source: Path, folder: Path, settings: dict[str, Any], force: bool, as_json: bool) -> None:
     from ssl_vc.copysynth import PAIRS
-    from ssl_vc.grid import COLUMNS, Copy, grid, page
+    from ssl_vc.evaluate.copy_grid import COLUMNS, Copy, grid, page
 
     if folder.exists() and not folder.is_dir():
         raise typer.BadParameter(f"{folder} is a file; with --grid, -o wants a folder")

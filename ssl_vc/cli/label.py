@@ -11,8 +11,8 @@ from tqdm import tqdm
 from ssl_vc.cli.messages import say_what_is_logged
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
-    from pretrain.features import Features
-    from pretrain.manifest import Clip, Samples
+    from pretrain.data.manifest import Clip, Samples
+    from pretrain.labels.features import Features
 
 
 def label(
@@ -43,9 +43,9 @@ def label(
         raise typer.BadParameter("--layer and --less-mean go with an encoder; say which with --of")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; -o wants a folder")
-    from pretrain.align import Phones
-    from pretrain.labels import Labels, make_labels
-    from pretrain.manifest import decode, read_manifest
+    from pretrain.data.manifest import decode, read_manifest
+    from pretrain.labels.align import Phones
+    from pretrain.labels.labels import Labels, make_labels
 
     say_what_is_logged("pretrain")
     kmeans = Labels.open(model).kmeans if model else None
@@ -78,9 +78,9 @@ def label(
 
 
 def _features(of: str, layer: int | None, device: str, less_mean: bool) -> "Features":
-    from pretrain.features import LayerFeatures, MfccFeatures
+    from pretrain.labels.features import LayerFeatures, MfccFeatures
     from ssl_vc.device import choose_device
-    from ssl_vc.presets import load_encoder
+    from ssl_vc.hub.registry import load_encoder
 
     if of == "mfcc":
         return MfccFeatures()

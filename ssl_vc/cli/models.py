@@ -11,8 +11,8 @@ from tqdm import tqdm
 from ssl_vc.cli.messages import say
 
 if TYPE_CHECKING:
-    from ssl_vc.download import Asset
-    from ssl_vc.presets import Model
+    from ssl_vc.hub.download import Asset
+    from ssl_vc.hub.registry import Model
 
 models = typer.Typer(help="Models by name: what exists, its licence, size and checksum.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, such as knn-vc.")]
@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line per re
 @models.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """List the models that have a name."""
-    from ssl_vc.presets import MODELS
+    from ssl_vc.hub.registry import MODELS
 
     rows = [("name", "rate", "licence", "size", "state")]
     for known in MODELS.values():
@@ -40,7 +40,7 @@ def list_models(as_json: AsJson = False) -> None:
 @models.command()
 def info(name: Name, as_json: AsJson = False) -> None:
     """Say all there is to know of a model."""
-    from ssl_vc.presets import model
+    from ssl_vc.hub.registry import model
 
     known = model(name)
     facts = _facts(known)
@@ -67,7 +67,7 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a model's files, or go on where it broke off, and verify every byte."""
-    from ssl_vc.presets import model
+    from ssl_vc.hub.registry import model
 
     if offline and force:
         raise typer.BadParameter("--offline fetches nothing, and --force fetches anew; give one of them")
@@ -109,7 +109,7 @@ def _facts(known: "Model") -> dict[str, Any]:
 
 def _facts_of(asset: "Asset") -> dict[str, Any]:
     """What is known of a file, and what is here of it."""
-    from ssl_vc.download import state
+    from ssl_vc.hub.download import state
 
     here = state(asset)
     return {

@@ -44,11 +44,11 @@ def prematch(
     """
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; -o wants a folder")
-    from pretrain.manifest import read_manifest
-    from ssl_vc.features import spoken_frames, ssl_frames
-    from ssl_vc.prematch import PrematchConfig
-    from ssl_vc.prematch import prematch as matched
-    from ssl_vc.spoken import parts_of
+    from pretrain.data.manifest import read_manifest
+    from ssl_vc.conversion.prematch import PrematchConfig
+    from ssl_vc.conversion.prematch import prematch as matched
+    from ssl_vc.features.analysis import spoken_frames, ssl_frames
+    from ssl_vc.features.disentangled import parts_of
 
     say_what_is_logged("pretrain")
     config = PrematchConfig(k, blend, mixed, own, reference, seed)

@@ -14,7 +14,7 @@ from ssl_vc.cli.settings import read_config
 from ssl_vc.files import replacing
 
 if TYPE_CHECKING:  # loads torch, which `ssl-vc --help` need not wait for
-    from pretrain.train import Trainer
+    from pretrain.training.train import Trainer
 
 
 def pretrain(
@@ -76,8 +76,8 @@ def pretrain(
 
 def _draw(folder: Path, iterations: int) -> Path:
     """Draw what was guessed right of clips that are not learned from; of those that are, where there are no others."""
-    from pretrain.record import history
-    from ssl_vc.plot import lines_svg
+    from pretrain.training.record import history
+    from ssl_vc.html.charts import lines_svg
 
     series: dict[str, list[tuple[float, float]]] = {}
     for number in range(1, iterations + 1):

@@ -52,7 +52,7 @@ def probe(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per row.")] = False,
 ) -> None:
     """Measure what each layer of an encoder knows of phones and speakers, in percent, and recommend one to match."""
-    from pretrain.probe import ProbeConfig, chances
+    from pretrain.probing.probe import ProbeConfig, chances
     from ssl_vc.evaluate.layers import hear_material, measure, recommended
 
     wanted = read_config(config, settings or [], ProbeConfig)
@@ -98,7 +98,7 @@ def _line(name: str, cells: Sequence[str]) -> str:
 
 def _picture(encoder: str, rows: "Sequence[Row]") -> str:
     """Draw what the layers reach, and as a level line how far a probe of cepstra names phones."""
-    from ssl_vc.plot import lines_svg
+    from ssl_vc.html.charts import lines_svg
 
     layers = [(row.layer, row) for row in rows if row.layer is not None]
     curves = {

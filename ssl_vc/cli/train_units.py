@@ -35,7 +35,7 @@ def train_units(
         with tqdm(learn_prosody(recipe, output), total=recipe.prosody_steps, unit="step", disable=None) as bar:
             losses = list(bar)
         say("prosody", f"loss {losses[0]:.2f} at first, {losses[-1]:.2f} at last")
-    trainer = import_module("vocoder.train").Trainer(wanted, output / "vocoder")
+    trainer = import_module("vocoder.training.trainer").Trainer(wanted, output / "vocoder")
     if resume:
         trainer.resume()
     watched(trainer, as_json)

@@ -15,8 +15,8 @@ from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, ref
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from torch import Tensor
 
-    from vocoder.recipe import TrainConfig
-    from vocoder.train import Trainer
+    from vocoder.training.recipe import TrainConfig
+    from vocoder.training.trainer import Trainer
 
 
 def train_vocoder(
@@ -27,7 +27,7 @@ def train_vocoder(
     as_json: Json = False,
 ) -> None:
     """Train a vocoder by CONFIG; OUTPUT/model is what `--weights` takes. Run by torchrun it uses all its processes."""
-    from vocoder.recipe import TrainConfig
+    from vocoder.training.recipe import TrainConfig
 
     recipe = read_config(config, settings or [], TrainConfig)
     refuse_training(output, output / "state.pt", resume)
@@ -56,7 +56,7 @@ def watched(trainer: "Trainer", as_json: bool) -> None:
 
 def _trainer(recipe: "TrainConfig", folder: Path) -> "Trainer":
     try:
-        train = import_module("vocoder.train")
+        train = import_module("vocoder.training.trainer")
     except ModuleNotFoundError as error:
         raise ValueError(f"training needs {error.name}, which is not installed; pip install 'ssl-vc[train]'.") from None
     if recipe.features != "ssl":

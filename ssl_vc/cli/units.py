@@ -89,7 +89,7 @@ def decode(
         raise typer.BadParameter("--own-frames goes with --voice; say whose")
     refuse_existing(output, force, "clip.wav")
     refuse_inputs([output], [file, *([voice] if voice else [])])
-    from ssl_vc.presets import load_vocoder
+    from ssl_vc.hub.registry import load_vocoder
     from ssl_vc.units.codec import UnitCodec
     from ssl_vc.units.file import Units
 

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pretrain.align import Phones, align
+from pretrain.data.manifest import Clip, read_manifest
 from pretrain.encoder import SpeechEncoder
-from pretrain.heard import BANDS, Heard, Represent, baselines, choose_clips, hear, layer_name, layers_of
-from pretrain.manifest import Clip, read_manifest
-from pretrain.probe import ProbeConfig, phone_accuracy, speaker_accuracy
+from pretrain.labels.align import Phones, align
+from pretrain.probing.heard import BANDS, Heard, Represent, baselines, choose_clips, hear, layer_name, layers_of
+from pretrain.probing.probe import ProbeConfig, phone_accuracy, speaker_accuracy
 from ssl_vc.device import choose_device
 from ssl_vc.evaluate.self_conversion import Spoken, self_conversion
-from ssl_vc.extract import Extractor
-from ssl_vc.presets import load_encoder
+from ssl_vc.features.extractor import Extractor
+from ssl_vc.hub.registry import load_encoder
 
 log = logging.getLogger(__name__)
 

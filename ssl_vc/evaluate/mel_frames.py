@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from pretrain.heard import BANDS, log_mel
+from pretrain.probing.heard import BANDS, log_mel
 from ssl_vc.device import choose_device
-from ssl_vc.extract import Extractor, FrameSpec
+from ssl_vc.features.extractor import Extractor, FrameSpec
 
 
 class MelExtractor(Extractor):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ssl_vc.features import Analysis
+from ssl_vc.features.analysis import Analysis
 
 
 class Memory:

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, read, trim
-from ssl_vc.batch_jobs import FORBIDDEN, check_header, harmless, named_cells
-from ssl_vc.enroll import SUFFIXES
+from ssl_vc.batch.jobs import FORBIDDEN, check_header, harmless, named_cells
+from ssl_vc.voice.enroll import SUFFIXES
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 COLUMNS = ("source", "target", "text", "name", "speaker", "target_speaker", "reading", "converted", "trials")

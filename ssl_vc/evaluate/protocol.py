@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pretrain.manifest import Clip, read_manifest
-from pretrain.pronounce import words
-from ssl_vc.batch_jobs import harmless
+from pretrain.data.manifest import Clip, read_manifest
+from pretrain.labels.pronounce import words
+from ssl_vc.batch.jobs import harmless
 from ssl_vc.evaluate.pairs import SHORTAGE, Pair, Target, Task, duplicates
 from ssl_vc.files import replacing
 
@@ -46,7 +46,7 @@ class Protocol:
 
     Attributes:
         name: of the evaluation.
-        clips: see `pretrain.manifest.read_manifest`; starts where you are.
+        clips: see `pretrain.data.manifest.read_manifest`; starts where you are.
         split: of the clips; all if empty.
         reference_seconds: how much reference is used, one evaluation for each; `all` is all there is.
         recogniser: judges the words; the best at hand if empty.
@@ -204,7 +204,8 @@ def knn_vc(
     or as many as are asked for. Speakers who have too little are left out, and named in the log.
 
     Args:
-        clips: see `pretrain.manifest.read_manifest`; it must tell the speakers, and the texts of what is converted.
+        clips: see `pretrain.data.manifest.read_manifest`; it must tell the speakers, and the texts of what is
+            converted.
         split: of the clips; all if empty.
         utterances: how many clips of a speaker are converted, of 2 to 20 s.
         targets_per_source: to how many other speakers each of them is converted; all others if 0.

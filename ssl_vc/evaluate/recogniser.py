@@ -22,15 +22,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pretrain.pronounce import Phonemes
+from pretrain.labels.pronounce import Phonemes
 from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.device import choose_device
-from ssl_vc.download import is_offline
 from ssl_vc.evaluate.audible import is_audible
 from ssl_vc.evaluate.sphinx import Ear, Knowledge, hear
 from ssl_vc.evaluate.weights import fingerprint, here
 from ssl_vc.evaluate.whisper import Whisper
 from ssl_vc.evaluate.words import normalized
+from ssl_vc.hub.download import is_offline
 
 log = logging.getLogger(__name__)
 

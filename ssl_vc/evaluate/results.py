@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ssl_vc.evaluate.statistics import Estimate
-from ssl_vc.page import Column
+from ssl_vc.html.page import Column
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssl_vc.audio import read
-from ssl_vc.batch_jobs import harmless
+from ssl_vc.batch.jobs import harmless
 from ssl_vc.evaluate.cost import Cost
 from ssl_vc.evaluate.judging import Judged, Judges
 from ssl_vc.evaluate.making import Watch, label_of, make

@@ -7,8 +7,8 @@ from html import escape
 from ssl_vc.evaluate.results import COSTS, Measure, Results, Run, Summary, shown
 from ssl_vc.evaluate.sheet_pairs import STYLE as PAIRS_STYLE
 from ssl_vc.evaluate.sheet_pairs import Sound, failures, pairs, sounds
-from ssl_vc.page import document, glossary, line, listed, section, table
-from ssl_vc.plot import intervals_svg, lines_svg
+from ssl_vc.html.charts import intervals_svg, lines_svg
+from ssl_vc.html.page import document, glossary, line, listed, section, table
 
 DRAWN = {"wer": "Words got wrong", "similarity": "Likeness to the target"}
 ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓", "": ""}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_vc.evaluate.results import MEASURES, Outcome, Results, Run
 from ssl_vc.evaluate.words import normalized
-from ssl_vc.page import line, listed, player, section, table
+from ssl_vc.html.page import line, listed, player, section, table
 
 HEARD = 30  # seconds of a sound
 RANKING = {"wer": 1, "similarity": -1}  # what pairs are ranked by, the first that is known; -1: more is better

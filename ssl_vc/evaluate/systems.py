@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ssl_vc.audio import CONTAINERS, SAMPLE_RATE, read
-from ssl_vc.convert import VoiceConverter
+from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.copysynth import Routes, check_pair
 from ssl_vc.evaluate.mel_frames import MelExtractor
 from ssl_vc.evaluate.memory import Memory
@@ -17,7 +17,7 @@ from ssl_vc.files import printable
 from ssl_vc.tts.speak import TextToSpeech
 from ssl_vc.units.codec import PITCHES, UnitCodec
 from ssl_vc.units.file import LAYOUTS, Layout
-from ssl_vc.voice import Voice
+from ssl_vc.voice.voice import Voice
 from vocoder.world import World
 
 MEL, UNITS, UNIT_FRAMES, SPEAK = "mel-knn", "units", "units-frames", "speak"

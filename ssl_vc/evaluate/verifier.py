@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.device import choose_device
-from ssl_vc.download import is_offline
 from ssl_vc.evaluate.audible import SPEAKER, refuse_silence
 from ssl_vc.evaluate.onnx_verifier import OnnxVerifier
 from ssl_vc.evaluate.similarity import centre
 from ssl_vc.evaluate.weights import fingerprint, here
+from ssl_vc.hub.download import is_offline
 
 LONGEST = 30 * SAMPLE_RATE  # heard at a time by x-vector models, whose attention grows with its square
 TRAINING_ONLY = ("objective.", "classifier.")  # what an x-vector model's vectors do not come from

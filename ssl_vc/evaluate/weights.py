@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_vc.presets import in_hub_cache
+from ssl_vc.hub.registry import in_hub_cache
 
 
 def here(name: str, offline: bool) -> str:

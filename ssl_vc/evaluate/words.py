@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from pretrain.pronounce import words
+from pretrain.labels.pronounce import words
 
 PLAIN = str.maketrans(dict.fromkeys("‘’‛ʼʹ′＇`´", "'"))
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_vc.features.time_stretch import Regroup
 from ssl_vc.match.knn import average
 from ssl_vc.match.protocol import Match, Pool
 from ssl_vc.match.search import Neighbours
-from ssl_vc.tempo import Regroup
 
 CORE = 500  # frames
 CONTEXT = 50  # frames on each side

@@ -23,8 +23,8 @@ import soundfile
 import torch
 
 from ssl_vc.audio import write
+from ssl_vc.features.frame_files import begin
 from ssl_vc.files import replacing
-from ssl_vc.frame_folder import begin
 from ssl_vc.parallel.g2p import G2P
 from ssl_vc.parallel.kokoro import SAMPLE_RATE, Kokoro, Mixture, mixture_name
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_vc.download import is_offline
-from ssl_vc.presets import in_hub_cache
+from ssl_vc.hub.download import is_offline
+from ssl_vc.hub.registry import in_hub_cache
 
 HUB_ID = "onnx-community/Kokoro-82M-v1.0-ONNX"
 SAMPLE_RATE = 24_000

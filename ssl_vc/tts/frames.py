@@ -2,8 +2,8 @@
 
     | what is matched | log F0 beside the median | voicing | loudness | envelope |
 
-for vocoders that read spoken frames (`ssl_vc.spoken`); where the vocoder reads what is matched, that alone. The rest of
-a spoken frame follows: its content is a part of what is matched, its timbre that of the speaker.
+for vocoders that read spoken frames (`ssl_vc.features.disentangled`); where the vocoder reads what is matched, that
+alone. The rest of a spoken frame follows: its content is a part of what is matched, its timbre that of the speaker.
 """
 
 import math
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_vc.extract import FrameSpec
-from ssl_vc.melody import Parts
-from ssl_vc.spoken import KIND, parts_of
+from ssl_vc.conversion.prosody import Parts
+from ssl_vc.features.disentangled import KIND, parts_of
+from ssl_vc.features.extractor import FrameSpec
 from ssl_vc.units.melody import level_of
 
 

@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pretrain.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
-from pretrain.pronounce import Phonemes
-from ssl_vc.batch_jobs import harmless
-from ssl_vc.convert import VoiceConverter
+from pretrain.data.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
+from pretrain.labels.pronounce import Phonemes
+from ssl_vc.batch.jobs import harmless
+from ssl_vc.conversion.converter import VoiceConverter
+from ssl_vc.features.frame_files import begin, file_of
 from ssl_vc.files import replacing
-from ssl_vc.frame_folder import begin, file_of
 from ssl_vc.tts.frames import Said, Speaker
 from ssl_vc.tts.letters import Letters, judge, learn, parted
 from ssl_vc.tts.recipe import TTSConfig

@@ -1,8 +1,8 @@
 """Letters to phones: how an English word is said, guessed from how it is written.
 
 A small transformer gives each letter two places for phones, and CTC (`pretrain.objectives.ctc`) leaves open which of
-them are used. What it learns from is a pronouncing dictionary (`pretrain.pronounce.Phonemes`), which it then replaces:
-the words of it that it reads otherwise are kept beside it.
+them are used. What it learns from is a pronouncing dictionary (`pretrain.labels.pronounce.Phonemes`), which it then
+replaces: the words of it that it reads otherwise are kept beside it.
 """
 
 import json
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import ctc_loss, log_softmax
 from torch.nn.utils.rnn import pad_sequence
 
-from pretrain.pronounce import PHONES
+from pretrain.labels.pronounce import PHONES
 from ssl_vc.files import replacing
 from ssl_vc.tts.packed import pack, unpack
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ssl_vc.extract import FrameSpec
+from ssl_vc.features.extractor import FrameSpec
 from ssl_vc.files import replacing
 from ssl_vc.tts.acoustic import Acoustic, AcousticConfig
 from ssl_vc.tts.frames import Said, Speaker

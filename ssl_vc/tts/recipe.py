@@ -9,7 +9,7 @@ class TTSConfig:
     """How a text model is learned.
 
     Attributes:
-        clips: a table of clips with texts (see `pretrain.manifest.read_manifest`).
+        clips: a table of clips with texts (see `pretrain.data.manifest.read_manifest`).
         split: which rows of that table.
         speakers: whose clips; of all if empty.
         leave_out: clips whose key begins so are left out, so that there are sentences to judge by.

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, normalize_loudness
-from ssl_vc.convert import VoiceConverter
-from ssl_vc.encoded import Encoded
-from ssl_vc.features import synthesize
-from ssl_vc.flow import check_range
-from ssl_vc.presets import BUNDLED
+from ssl_vc.conversion.blending import check_range
+from ssl_vc.conversion.converter import VoiceConverter
+from ssl_vc.conversion.source import Encoded
+from ssl_vc.features.analysis import synthesize
+from ssl_vc.hub.registry import BUNDLED
 from ssl_vc.tts.espeak import Espeak
 from ssl_vc.tts.marks import Line, lines
 from ssl_vc.tts.model import TextModel
-from ssl_vc.voice import Voice
+from ssl_vc.voice.voice import Voice
 
 PAUSE = 0.15  # seconds between sentences
 MATCHER, NEIGHBOURS = "knn", 4

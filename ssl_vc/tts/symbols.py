@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pretrain.pronounce import PHONES
+from pretrain.labels.pronounce import PHONES
 
 PAUSES = [",", ".", "?", "!"]
 SYMBOLS = ["<begin>", *PAUSES, *PHONES]

@@ -19,13 +19,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
 
-from ssl_vc.convert import VoiceConverter
+from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.files import replacing
 from ssl_vc.tts.acoustic import Acoustic, AcousticConfig, Batch
 from ssl_vc.tts.lessons import lessons_of, read_letters
 from ssl_vc.tts.model import TextModel
 from ssl_vc.tts.recipe import TTSConfig
-from vocoder.recipe import average
+from vocoder.training.recipe import average
 
 STATISTICS = 300  # clips that tell means and deviations
 LENGTHS = 8  # lots that the sentences of as many steps are parted into by length; one of them makes a step

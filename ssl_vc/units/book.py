@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pretrain.kmeans import KMeans
+from pretrain.labels.kmeans import KMeans
 from ssl_vc.files import replacing
 from ssl_vc.units.prosody import Prosody
 
@@ -21,7 +21,7 @@ class Book:
     """Centres, and what goes with them.
 
     Args:
-        content: centres of an encoder's content, of length 1 (see `ssl_vc.spoken.content_of`).
+        content: centres of an encoder's content, of length 1 (see `ssl_vc.features.disentangled.content_of`).
         pitch: centres of stretches of pitch (see `ssl_vc.units.melody.blocks`).
         prosody: guesses what is not told.
         timbre: the mean of many voices (bands,), for units of nobody.

@@ -20,18 +20,18 @@ from torch.nn.functional import normalize
 
 from pretrain import SpeechEncoder
 from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, Source, normalize_loudness, read
-from ssl_vc.extract import Extractor
-from ssl_vc.features import synthesize
+from ssl_vc.features.analysis import synthesize
+from ssl_vc.features.disentangled import KIND as SPOKEN
+from ssl_vc.features.disentangled import parts_of, through_unvoiced
+from ssl_vc.features.extractor import Extractor
+from ssl_vc.hub.registry import BUNDLED, load_encoder
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
-from ssl_vc.presets import BUNDLED, load_encoder
-from ssl_vc.spoken import KIND as SPOKEN
-from ssl_vc.spoken import parts_of, through_unvoiced
 from ssl_vc.units import melody
 from ssl_vc.units.book import Book, runs_of
 from ssl_vc.units.file import BYTES, Layout, Units
 from ssl_vc.units.speech import UnitSpeech
-from ssl_vc.voice import Voice
+from ssl_vc.voice.voice import Voice
 from vocoder.kinds import load
 from vocoder.pitch import NO_PITCH
 from vocoder.protocol import Vocoder, require
@@ -65,7 +65,7 @@ class UnitCodec:
 
         Args:
             name: `tiny` (bundled), or a folder that `ssl-vc train-units` made.
-            encoder: whose content it was made of; see `ssl_vc.presets.load_encoder`.
+            encoder: whose content it was made of; see `ssl_vc.hub.registry.load_encoder`.
             device: auto, cpu, cuda, cuda:1 ... or mps.
             offline: fetch nothing.
         """
@@ -121,8 +121,8 @@ class UnitCodec:
 
         Args:
             units: of this codec.
-            voice: who speaks: a voice of `VoiceConverter` with a vocoder of spoken frames (see `ssl_vc.spoken`); if
-                None, whom the units tell of, or nobody in particular.
+            voice: who speaks: a voice of `VoiceConverter` with a vocoder of spoken frames (see
+                `ssl_vc.features.disentangled`); if None, whom the units tell of, or nobody in particular.
             pitch: semitones higher.
             loudness: in LUFS; None leaves it as it comes.
         """

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from pretrain.kmeans import KMeans
-from ssl_vc.spoken import through_unvoiced
+from pretrain.labels.kmeans import KMeans
+from ssl_vc.features.disentangled import through_unvoiced
 from ssl_vc.units.file import BLOCK
 from vocoder.pitch import NO_PITCH
 

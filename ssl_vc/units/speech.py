@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot, pad
 
 from ssl_vc.audio import SAMPLE_RATE
-from ssl_vc.extract import Extractor
-from ssl_vc.spoken import MEL, Speech, content_of, through_unvoiced
+from ssl_vc.features.disentangled import MEL, Speech, content_of, through_unvoiced
+from ssl_vc.features.extractor import Extractor
 from ssl_vc.units.book import Book
 from ssl_vc.units.file import HOP
 from vocoder.pitch import track_pitch

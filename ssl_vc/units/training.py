@@ -2,8 +2,8 @@
 
 The folder of a training:
 
-    frames/      units of every clip, and a table of them      vocoder/   the vocoder's training (see `vocoder.train`)
-    book.safetensors   the centres
+    frames/      units of every clip, and a table of them      vocoder/   the vocoder's training (see
+    `vocoder.training.trainer`) book.safetensors   the centres
     codec/       book.safetensors and vocoder/, for `UnitCodec.from_pretrained`
 """
 
@@ -21,17 +21,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pretrain.kmeans import KMeans
-from pretrain.labels import Labels
-from pretrain.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
-from ssl_vc.extract import Extractor, FrameSpec
-from ssl_vc.frame_folder import begin, file_of, write_frames, write_table
-from ssl_vc.spoken import MEL, Speech, through_unvoiced
+from pretrain.data.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
+from pretrain.labels.kmeans import KMeans
+from pretrain.labels.labels import Labels
+from ssl_vc.features.disentangled import MEL, Speech, through_unvoiced
+from ssl_vc.features.extractor import Extractor, FrameSpec
+from ssl_vc.features.frame_files import begin, file_of, write_frames, write_table
 from ssl_vc.units.book import Book, runs_of
 from ssl_vc.units.melody import blocks, level_of, run_means
 from ssl_vc.units.prosody import Prosody
 from ssl_vc.units.speech import Form, Heard, UnitSpeech, hear, told_by
-from vocoder.recipe import TrainConfig
+from vocoder.training.recipe import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class UnitsConfig:
     """How units are learned.
 
     Attributes:
-        clips: a folder of sound files, or a table of them (see `pretrain.manifest.read_manifest`).
+        clips: a folder of sound files, or a table of them (see `pretrain.data.manifest.read_manifest`).
         split: which rows of that table.
         leave_out: clips whose key begins so are left out.
         encoder: whose content is clustered: tiny, a folder, a .pt file or a hub id.
@@ -55,7 +55,7 @@ class UnitsConfig:
         fit_hours: of clips, by lot, that the centres are fitted on.
         soft: how many of the clips have soft units, 0 to 1, so that the vocoder understands them as well.
         prosody_steps: of what guesses lengths and pitch.
-        vocoder: settings of `vocoder.recipe.TrainConfig`, but for clips and features.
+        vocoder: settings of `vocoder.training.recipe.TrainConfig`, but for clips and features.
         seed: of all that is random.
         device: auto, cpu, cuda, cuda:1 ... or mps.
     """

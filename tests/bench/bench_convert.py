@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from pretrain import EncoderConfig, SpeechEncoder
-from ssl_vc.convert import VoiceConverter
-from ssl_vc.extract import Extractor
-from ssl_vc.voice import Voice, stored
+from ssl_vc.conversion.converter import VoiceConverter
+from ssl_vc.features.extractor import Extractor
+from ssl_vc.voice.voice import Voice, stored
 from vocoder.vocos import Vocos, VocosConfig
 
 RATE = 16_000

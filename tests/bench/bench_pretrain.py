@@ -15,9 +15,9 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 from pretrain import EncoderConfig, SpeechEncoder
-from pretrain.batch import Batch
-from pretrain.masking import span_masks
+from pretrain.data.batch import Batch
 from pretrain.objectives.hubert import Hubert, HubertSettings
+from pretrain.objectives.masking import span_masks
 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0}
 SMALL = {"conv_dim": 256, "dim": 256, "depth": 6, "heads": 4, "ffn_dim": 1024, "pos_kernel": 32, "pos_groups": 8}

@@ -12,7 +12,7 @@ import torch
 
 import ssl_vc
 from pretrain import EncoderConfig, SpeechEncoder
-from ssl_vc.extract import plan_windows
+from ssl_vc.features.extractor import plan_windows
 
 KINDS = {
     "tiny": EncoderConfig.tiny(),

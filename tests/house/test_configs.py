@@ -7,14 +7,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from pretrain import EncoderConfig
-from pretrain.probe import ProbeConfig
+from pretrain.probing.probe import ProbeConfig
 from pretrain.recipe import PretrainConfig
 from ssl_vc.evaluate.protocol import Protocol
 from ssl_vc.tts.acoustic import AcousticConfig
 from ssl_vc.tts.recipe import TTSConfig
 from ssl_vc.units.training import UnitsConfig, vocoder_recipe
 from vocoder.kinds import KINDS
-from vocoder.recipe import TrainConfig
+from vocoder.training.recipe import TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MEANT_FOR = {

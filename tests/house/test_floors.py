@@ -36,7 +36,7 @@ def module_of(name):
 
 
 def test_the_house_is_there():
-    assert {"pretrain.encoder.model", "ssl_vc.extract", "vocoder"} <= set(MODULES)
+    assert {"pretrain.encoder.model", "ssl_vc.features.extractor", "vocoder"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("package", BELOW)

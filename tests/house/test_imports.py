@@ -16,7 +16,9 @@ def fresh(code):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("module", ["ssl_vc", "ssl_vc.extract", "ssl_vc.audio", "ssl_vc.cli", "pretrain", "vocoder"])
+@pytest.mark.parametrize(
+    "module", ["ssl_vc", "ssl_vc.features.extractor", "ssl_vc.audio", "ssl_vc.cli", "pretrain", "vocoder"]
+)
 def test_heavy_packages_stay_out(module):
     assert fresh(f"import sys, json, {module}; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))") == []
 
@@ -40,7 +42,7 @@ def test_loading_a_model_does_not_load_the_compiler():
 
 def test_import_changes_no_setting():
     state = "torch.get_num_threads(), str(torch.get_default_dtype()), logging.root.handlers, len(warnings.filters)"
-    ours = "ssl_vc.extract, ssl_vc.cli, pretrain, vocoder"
+    ours = "ssl_vc.features.extractor, ssl_vc.cli, pretrain, vocoder"
     before, after = fresh(
         "import json, logging, warnings, torch, huggingface_hub, soundfile, soxr, typer, numpy.lib\n"
         f"before = [{state}]\nimport {ours}\nprint(json.dumps([before, [{state}]]))"

@@ -18,14 +18,14 @@ from transformers import HubertModel
 
 import ssl_vc
 from pretrain import SpeechEncoder
-from pretrain.batch import Batch
-from pretrain.features import MfccFeatures
-from pretrain.labels import make_labels
-from pretrain.manifest import decode, read_manifest
+from pretrain.data.batch import Batch
+from pretrain.data.manifest import decode, read_manifest
+from pretrain.data.shards import write_shards
+from pretrain.labels.features import MfccFeatures
+from pretrain.labels.labels import make_labels
 from pretrain.pipeline import Pretraining
 from pretrain.recipe import Iteration, LabelConfig, PretrainConfig, TextConfig, TrainConfig
-from pretrain.record import history
-from pretrain.shards import write_shards
+from pretrain.training.record import history
 
 SHAPE = {"dim": 16, "conv_dim": 16, "depth": 2, "heads": 2, "ffn_dim": 32, "pos_kernel": 8, "pos_groups": 2}
 EVERY = {"log_every": 1, "valid_every": 100, "save_every": 2, "workers": 0}

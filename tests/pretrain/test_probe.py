@@ -5,10 +5,11 @@ import pytest
 import soundfile
 import torch
 
-from pretrain import EncoderConfig, SpeechEncoder, heard, probe
-from pretrain.heard import baselines, choose_clips, hear, layers_of, log_mel
-from pretrain.manifest import Clip
-from pretrain.probe import LinearProbe, ProbeConfig, chances, phone_accuracy, speaker_accuracy
+from pretrain import EncoderConfig, SpeechEncoder
+from pretrain.data.manifest import Clip
+from pretrain.probing import heard, probe
+from pretrain.probing.heard import baselines, choose_clips, hear, layers_of, log_mel
+from pretrain.probing.probe import LinearProbe, ProbeConfig, chances, phone_accuracy, speaker_accuracy
 
 PHONES, DIM = 6, 16
 

@@ -12,13 +12,14 @@ import soundfile
 import torch
 
 import ssl_vc
-from pretrain.kmeans import KMeans
-from ssl_vc import copysynth, features
+from pretrain.labels.kmeans import KMeans
+from ssl_vc import copysynth
 from ssl_vc.cli.copy_synth import Features, Vocoder
 from ssl_vc.copysynth import FITS, PAIRS, MissingError, Routes
+from ssl_vc.evaluate.copy_grid import COLUMNS, grid
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion, mel_distance
-from ssl_vc.grid import COLUMNS, grid
-from ssl_vc.spoken import Speech
+from ssl_vc.features import analysis as features
+from ssl_vc.features.disentangled import Speech
 from ssl_vc.units.book import Book
 from ssl_vc.units.prosody import Prosody
 from ssl_vc.units.speech import UnitSpeech
@@ -264,7 +265,7 @@ def test_a_pair_that_fails_stops_no_other(voice, monkeypatch):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(Routes, "_mel", fail)
-    monkeypatch.setattr("ssl_vc.grid.PAIRS", [("mel", "vocos"), ("mfcc", "griffin-lim")])
+    monkeypatch.setattr("ssl_vc.evaluate.copy_grid.PAIRS", [("mel", "vocos"), ("mfcc", "griffin-lim")])
     copies = {copy.name: copy for copy in grid(voice)}
     assert copies["mel × vocos"].reason == "RuntimeError: out of memory"
     assert copies["mfcc × griffin-lim"].wav is not None
@@ -314,7 +315,7 @@ def _reason(table, pair):
 
 def test_existing_grids_are_kept_without_force(run, tmp_path, clip, monkeypatch):
     (tmp_path / "index.html").write_text("precious")
-    monkeypatch.setattr("ssl_vc.grid.PAIRS", PAIRS[:1])
+    monkeypatch.setattr("ssl_vc.evaluate.copy_grid.PAIRS", PAIRS[:1])
     status, out, err = run("copy-synth", clip, "-o", tmp_path, "--grid")
     assert (status, out) == (1, "")
     assert err == f"error: {tmp_path / 'index.html'} exists; --force overwrites it.\n"
@@ -325,7 +326,7 @@ def test_existing_grids_are_kept_without_force(run, tmp_path, clip, monkeypatch)
 
 
 def test_json_lines_of_a_grid(run, tmp_path, clip, monkeypatch):
-    monkeypatch.setattr("ssl_vc.grid.PAIRS", PAIRS[:2])
+    monkeypatch.setattr("ssl_vc.evaluate.copy_grid.PAIRS", PAIRS[:2])
     status, out, _ = run("copy-synth", clip, "-o", tmp_path / "grid", "--grid", "--json")
     assert status == 0
     lines = [json.loads(line) for line in out.splitlines()]
@@ -394,7 +395,7 @@ def test_nothing_is_half_written(run, tmp_path, clip, monkeypatch):
     def burst(*_, **__):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("ssl_vc.grid.PAIRS", PAIRS[:1])
+    monkeypatch.setattr("ssl_vc.evaluate.copy_grid.PAIRS", PAIRS[:1])
     monkeypatch.setattr("ssl_vc.evaluate.cost._forget_peak", lambda: False)  # it writes too
     monkeypatch.setattr("pathlib.Path.write_text", burst)
     status, _, err = run("copy-synth", clip, "-o", tmp_path / "grid", "--grid")

@@ -9,15 +9,15 @@ import torch
 from torch.nn.functional import normalize
 
 import ssl_vc
-import ssl_vc.convert
+import ssl_vc.conversion.converter
 from pretrain import SpeechEncoder
 from ssl_vc import Extractor, VoiceConverter
 from ssl_vc.audio import trim
-from ssl_vc.cepstra import DIM as CEPSTRA
 from ssl_vc.evaluate.recogniser import load_recogniser
 from ssl_vc.evaluate.spectral import mel_distance
 from ssl_vc.evaluate.words import word_errors
-from ssl_vc.presets import BUNDLED
+from ssl_vc.features.cepstra import DIM as CEPSTRA
+from ssl_vc.hub.registry import BUNDLED
 from ssl_vc.tts.speak import load_text_model
 from ssl_vc.units.codec import UnitCodec, bitrate
 from vocoder.griffin_lim import GriffinLim
@@ -76,7 +76,7 @@ def test_its_weights_are_what_the_card_says(extractor):
 
 def kept(extractor):
     """Say of how many frames of the man's speech the nearest one of the woman's is the same phone."""
-    labels = json.loads((GOLDEN / "sample_phones.json").read_text(encoding="utf-8"))  # by pretrain.align
+    labels = json.loads((GOLDEN / "sample_phones.json").read_text(encoding="utf-8"))  # by pretrain.labels.align
     frames = {name: normalize(extractor(SAMPLES / name), dim=1) for name in (MAN, WOMAN)}
     nearest = (frames[MAN] @ frames[WOMAN].T).argmax(1).tolist()
     pairs = [(own, labels[WOMAN][other]) for own, other in zip(labels[MAN], nearest, strict=True)]
@@ -157,7 +157,7 @@ def test_without_world_griffin_lim_speaks(monkeypatch, caplog):
     def missing():
         raise ValueError("WORLD needs pyworld, which is not installed; pip install 'ssl-vc[world]'.")
 
-    monkeypatch.setattr(ssl_vc.convert, "World", missing)
+    monkeypatch.setattr(ssl_vc.conversion.converter, "World", missing)
     vc = VoiceConverter.from_pretrained("untrained")
     assert isinstance(vc.vocoder, GriffinLim)
     assert "griffin-lim speaks" in caplog.text and "pip install 'ssl-vc[world]'" in caplog.text

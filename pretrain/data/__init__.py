@@ -1,0 +1,1 @@
+"""Clips for pretraining: manifests, packs, shards, and batches of them."""

@@ -1,0 +1,1 @@
+"""Labels that an encoder learns to predict: clusters, phones, speakers."""

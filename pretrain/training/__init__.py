@@ -1,0 +1,1 @@
+"""The training loop: learner, state, records and export."""

@@ -1,0 +1,1 @@
+"""Batch conversion: many jobs, resumable, on this machine or on Ray."""

@@ -1,0 +1,1 @@
+"""Voice conversion: analyse the source, match it with a voice, blend, synthesise."""

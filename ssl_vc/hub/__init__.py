@@ -1,0 +1,1 @@
+"""Models by name: what is bundled, and published files that are fetched and verified."""

@@ -1,0 +1,240 @@
+"""Models by name: what is bundled, and what others published."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_vc.hub.download import Asset, fetch, is_offline
+
+if TYPE_CHECKING:  # these load torch, which a look at the table need not wait for
+    from pretrain import SpeechEncoder
+    from vocoder.network import NeuralVocoder
+
+BUNDLED = Path(__file__).parents[1] / "models"
+POSSIBLE = (
+    "'tiny' and 'tiny-hifigan' (bundled), 'knn-vc' (WavLM-Large, fetched on first use), 'untrained' (random weights), "
+    "a folder, a .pt file, or a hub id such as microsoft/wavlm-large"
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that has a name.
+
+    Attributes:
+        name: what commands and functions call it.
+        what: what it is, in a line.
+        licence: what it may be used for.
+        sample_rate: of the sound that its vocoder makes, in Hz.
+        layer: whose frames are matched and spoken; the encoder's own choice if None.
+        normalized: whether the encoder's input is brought to zero mean and unit variance; its own habit if None.
+        encoder: where its encoder is: a bundled folder or a published file; None for random weights.
+        vocoder: the same of its vocoder; None if it has none.
+        notes: what else a user should know.
+    """
+
+    name: str
+    what: str
+    licence: str
+    sample_rate: int = 16_000
+    layer: int | None = None
+    normalized: bool | None = None
+    encoder: Asset | Path | None = None
+    vocoder: Asset | Path | None = None
+    notes: str = ""
+
+    @property
+    def assets(self) -> list[Asset]:
+        """The published files that it needs."""
+        return [part for part in (self.encoder, self.vocoder) if isinstance(part, Asset)]
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it is whole without any published file."""
+        return all(part is None or (isinstance(part, Path) and part.is_dir()) for part in (self.encoder, self.vocoder))
+
+
+def _knn_vc(name: str, generator: str, size: int | None, trained_on: str) -> Model:
+    """Make kNN-VC of its release, which gives no checksums and rounded sizes; the exact ones are what others got."""
+    release = "https://github.com/bshall/knn-vc/releases/download/v0.1"
+    return Model(
+        name,
+        f"kNN-VC (Baas et al. 2023): WavLM-Large, and a HiFi-GAN trained on {trained_on}",
+        "MIT; of WavLM see the notes",
+        layer=6,
+        normalized=False,
+        encoder=Asset("WavLM-Large.pt", f"{release}/WavLM-Large.pt", 1_261_965_425, model=name),
+        vocoder=Asset(generator, f"{release}/{generator}", size, model=name),
+        notes="The vocoder's licence is that of https://github.com/bshall/knn-vc. WavLM's authors publish under MIT "
+        "(https://github.com/microsoft/unilm), but their card at https://huggingface.co/microsoft/wavlm-large links to "
+        "CC BY-SA 3.0 (open question: https://github.com/microsoft/unilm/issues/1757).",
+    )
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model(
+            "tiny",
+            "a small encoder and a small Vocos for CPUs, bundled",
+            "MIT",
+            encoder=BUNDLED / "tiny" / "encoder",
+            vocoder=BUNDLED / "tiny" / "vocoder",
+            notes="Trained by this repository; its card is models/tiny/README.md in the package.",
+        ),
+        Model(
+            "tiny-hifigan",
+            "the encoder of `tiny`, whose voices it reads, and a slim HiFi-GAN, not yet as good as the Vocos; bundled",
+            "MIT",
+            encoder=BUNDLED / "tiny" / "encoder",
+            vocoder=BUNDLED / "tiny" / "hifigan",
+            notes="Trained by this repository; its card is models/tiny/README.md in the package.",
+        ),
+        Model(
+            "untrained",
+            "an encoder with random weights, always the same: to try the machinery, not to hear words",
+            "MIT",
+            layer=4,
+            normalized=False,
+        ),
+        _knn_vc("knn-vc", "prematch_g_02500000.pt", 66_214_643, "prematched frames"),
+        _knn_vc("knn-vc-plain", "g_02500000.pt", None, "frames as they are"),
+    )
+}
+
+
+def model(name: str) -> Model:
+    """Give the model of this name."""
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}; possible are {', '.join(MODELS)}.")
+    return MODELS[name]
+
+
+def bundled_beside(name: str) -> list[str]:
+    """Name a model, then the others that are bundled with the same encoder: each has a vocoder for its frames."""
+    known = MODELS.get(name)
+    if known is None or not known.bundled:
+        return [name]
+    others = [each.name for each in MODELS.values() if each.bundled and each.encoder == known.encoder]
+    return [name, *(other for other in others if other != name)]
+
+
+def load_encoder(name: str, normalized: bool | None = None, *, offline: bool = False) -> "SpeechEncoder":
+    """Load the encoder called `name`.
+
+    Args:
+        name: a name of `MODELS`, a folder or hub id of ours (of a folder that holds `encoder/`, that is taken), or
+            anything that `SpeechEncoder.from_foreign` reads.
+        normalized: whether its input is brought to zero mean and unit variance; its own habit if None. kNN-VC's
+            vocoders want WavLM-Large fed with the raw waveform (False), although it was trained otherwise.
+        offline: fetch nothing.
+    """
+    from pretrain import SpeechEncoder
+    from pretrain.encoder import foreign
+
+    if name in MODELS:
+        encoder = _load_known(MODELS[name], is_offline(offline))
+    else:
+        place = _place(name, is_offline(offline), "encoder")
+        ours = not foreign.is_foreign(place)
+        encoder = SpeechEncoder.from_pretrained(place) if ours else SpeechEncoder.from_foreign(place)
+    if normalized is not None:
+        encoder.config = replace(encoder.config, normalized=normalized)
+    return encoder
+
+
+def load_vocoder(name: str, *, offline: bool = False) -> "NeuralVocoder | None":
+    """Load the vocoder that belongs to the model `name`; None where none does.
+
+    Args:
+        name: as in `load_encoder` (of a folder that holds `vocoder/`, that is taken), or anything that
+            `vocoder.kinds.load` reads.
+        offline: fetch nothing.
+    """
+    from pretrain.encoder import foreign
+    from pretrain.encoder.checkpoint import load_inert
+    from vocoder.kinds import load
+
+    if name in MODELS:
+        part = MODELS[name].vocoder
+        return None if part is None else load(_fetched(MODELS[name], part, is_offline(offline)))
+    place = _place(name, is_offline(offline), "vocoder")
+    if Path(place).is_file():
+        try:
+            return load(place)
+        except ValueError:
+            if "model" in load_inert(Path(place)):  # an encoder of unilm or fairseq
+                return None
+            raise
+    if not Path(place).is_dir():
+        encoder = foreign.is_foreign(place)  # which fetches the config, if it is the hub's
+        return load(place) if not encoder and _holds_vocoder(in_hub_cache(place)) else None
+    return load(place) if _holds_vocoder(Path(place)) else None
+
+
+def _load_known(known: Model, offline: bool) -> "SpeechEncoder":
+    import torch
+
+    from pretrain import EncoderConfig, SpeechEncoder
+
+    if known.encoder is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return SpeechEncoder(EncoderConfig.tiny(matching_layer=known.layer)).eval()
+    place = _fetched(known, known.encoder, offline)
+    if isinstance(known.encoder, Path):
+        return SpeechEncoder.from_pretrained(place)
+    encoder = SpeechEncoder.from_foreign(place, normalized=known.normalized)
+    encoder.config = replace(encoder.config, matching_layer=known.layer)
+    return encoder
+
+
+def _fetched(known: Model, part: Asset | Path, offline: bool) -> Path:
+    if isinstance(part, Asset):
+        return fetch(part, offline=offline)
+    if not part.is_dir():
+        raise ValueError(f"{part}, where the model {known.name!r} should be, is missing; install ssl-vc again.")
+    return part
+
+
+def _place(name: str, offline: bool, part: str) -> str:
+    """Say where a model that is not in the table is: a file, a folder, torchaudio's name, or a hub id."""
+    if (Path(name) / part).is_dir():
+        return str(Path(name) / part)
+    if Path(name).is_dir() or Path(name).suffix in (".pt", ".pth") or name.startswith("torchaudio:"):
+        return name
+    if part == "vocoder" and Path(name).is_file():  # some generators are published without a suffix
+        return name
+    if name.count("/") == 1 and not Path(name).exists():
+        return str(in_hub_cache(name)) if offline else name
+    raise ValueError(f"there is no model {name!r}; possible are {POSSIBLE}.")
+
+
+def in_hub_cache(name: str) -> Path:
+    """Give the folder in which the hub's cache keeps a repository, without asking the network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        raise ValueError(
+            f"{name} is no folder here nor in the cache of the hub, and the hub cannot be reached: downloads are off."
+        ) from None
+
+
+def _holds_vocoder(folder: Path) -> bool:
+    """Tell whether `vocoder.kinds.load` would find something in a folder that may as well hold an encoder."""
+    from vocoder.kinds import KINDS
+
+    if (folder / "bigvgan_generator.pt").is_file() or (folder / "config.yaml").is_file():
+        return True
+    for config in (folder / "config.json", folder / "model" / "config.json"):
+        if config.is_file():
+            try:
+                facts = json.loads(config.read_text(encoding="utf-8"))
+            except ValueError:
+                return False
+            return isinstance(facts, dict) and facts.get("kind") in KINDS
+    return False

@@ -1,0 +1,327 @@
+"""Manifests, packs, crops and batches: every clip is learned from, in an order that a step's number decides."""
+
+import logging
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ssl_vc
+from pretrain.data.batch import Maker, faster
+from pretrain.data.dataset import Clips, Order, Stream, epoch_batches, orders
+from pretrain.data.manifest import Clip, decode, read_manifest
+from pretrain.data.pack import Files, make_pack
+from pretrain.objectives.hubert import HubertSettings
+from pretrain.objectives.protocol import Settings
+
+SECONDS = [1.0 + (7 * n % 40) / 10 for n in range(200)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two speakers' sound, each sample saying where it is."""
+    folder = tmp_path_factory.mktemp("sound")
+    for number, (speaker, suffix) in enumerate([("anna", "wav"), ("anna", "flac"), ("bert", "wav")]):
+        (folder / speaker).mkdir(exist_ok=True)
+        wav = torch.arange(16_000 * (number + 2)) / 2**17
+        ssl_vc.write(folder / speaker / f"{number}.{suffix}", wav, 16_000)
+    return folder
+
+
+def test_a_folder_is_a_manifest(folder):
+    clips = read_manifest(folder)
+    assert [(clip.key, clip.speaker, clip.seconds) for clip in clips] == [
+        ("anna/0.wav", "anna", 2.0),
+        ("anna/1.flac", "anna", 3.0),
+        ("bert/2.wav", "bert", 4.0),
+    ]
+
+
+def test_a_table_and_a_kaldi_folder_say_the_same(folder, tmp_path):
+    table = tmp_path / "clips.tsv"
+    table.write_text(
+        f"path\tsplit\tspeaker\ttext\n{folder}/anna/0.wav\ttrain\tanna\thello there\n{folder}/bert/2.wav\tdev\tbert\t\n"
+    )
+    (tmp_path / "kaldi").mkdir()
+    (tmp_path / "kaldi" / "wav.scp").write_text(f"{folder}/anna/0.wav {folder}/anna/0.wav\n")
+    (tmp_path / "kaldi" / "utt2spk").write_text(f"{folder}/anna/0.wav anna\n")
+    (tmp_path / "kaldi" / "text").write_text(f"{folder}/anna/0.wav hello there\n")
+    (one,) = read_manifest(table, "train")
+    assert [one] == read_manifest(tmp_path / "kaldi")
+    assert (one.text, one.speaker, one.seconds) == ("hello there", "anna", 2.0)
+    assert len(read_manifest(table)) == 2
+
+
+def test_clips_that_cannot_be_used_are_counted_and_named(folder, tmp_path, caplog):
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    ssl_vc.write(tmp_path / "short.wav", torch.ones(800), 16_000)
+    table = tmp_path / "clips.tsv"
+    paths = [folder / "anna" / "0.wav", tmp_path / "broken.wav", tmp_path / "short.wav", tmp_path / "gone.wav"]
+    table.write_text("path\n" + "\n".join(map(str, paths)))
+    caplog.set_level(logging.INFO)
+    assert len(read_manifest(table)) == 1
+    assert "3 clips left out" in caplog.text
+    for name in ("broken.wav", "short.wav (too short: 0.05 s)", "gone.wav (not there)"):
+        assert name in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no such table of clips"),
+        ("file\nx.wav\n", "one called 'path'"),
+        ("path\ngone.wav\n", "no usable clips"),
+        ('path\ttext\na.wav\t"he said\nb.wav\tyes"\n', "a quotation mark is opened"),
+        ("path\ttext\n\tyes\n", "a row without a path"),
+    ],
+)
+def test_tables_without_clips_are_refused(tmp_path, text, said):
+    (tmp_path / "clips.tsv").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_manifest(tmp_path / "clips.tsv")
+
+
+def test_splits_that_are_not_there_are_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match="is a folder, which has no splits"):
+        read_manifest(folder, "train")
+    (tmp_path / "clips.tsv").write_text("path\na.wav\n")
+    with pytest.raises(ValueError, match="one called 'split'"):
+        read_manifest(tmp_path / "clips.tsv", "train")
+
+
+def test_nothing_is_said_in_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="there are no clips at"):
+        read_manifest(tmp_path / "nothing")
+
+
+def test_stereo_at_another_rate_becomes_mono_at_16_khz(tmp_path):
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", np.stack([np.ones(44_100), np.zeros(44_100)], 1) / 2, 44_100)
+    wav = decode(tmp_path / "a.wav")
+    assert wav.shape == (16_000,)
+    assert wav[4000:12_000] == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_pack_holds_what_the_files_do(folder, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    clips = read_manifest(folder)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF no sound")
+    pack = make_pack([*clips, Clip("broken", tmp_path / "broken.wav", 1.0)], tmp_path / "pack")
+    assert "broken" in caplog.text
+    assert [clip.key for clip in pack.clips] == [clip.key for clip in clips]
+    for index in range(3):
+        np.testing.assert_allclose(pack.read(index), Files(clips).read(index), atol=1e-4)
+    made = (tmp_path / "pack" / "audio.i16").stat().st_mtime_ns
+    make_pack([*clips, Clip("broken", tmp_path / "broken.wav", 1.0)], tmp_path / "pack")
+    assert (tmp_path / "pack" / "audio.i16").stat().st_mtime_ns == made
+    assert len(make_pack(clips[:1], tmp_path / "pack").clips) == 1
+
+
+def test_every_clip_comes_once_an_epoch():
+    batches = epoch_batches(SECONDS, 30.0, 4.0, np.random.default_rng(0))
+    assert sorted(clip for batch in batches for clip in batch) == list(range(200))
+    for batch in batches:
+        assert len(batch) * min(max(SECONDS[clip] for clip in batch), 4.0) <= 30.0
+    padding = sum(len(b) * max(SECONDS[c] for c in b) - sum(SECONDS[c] for c in b) for b in batches) / sum(SECONDS)
+    assert padding < 0.1
+    assert batches != epoch_batches(SECONDS, 30.0, 4.0, np.random.default_rng(1))
+
+
+def test_a_clip_longer_than_a_batch_is_a_batch():
+    assert epoch_batches([50.0, 1.0], 30.0, 60.0, None) == [[1], [0]]
+
+
+def test_orders_go_on_from_any_number():
+    def asked(first, count, **process):
+        return list(islice(orders(SECONDS, 30.0, 5.0, seed=3, first=first, **process), count))
+
+    whole = asked(0, 60)
+    assert whole[-1].epoch >= 2
+    for first in (1, 25, 47):
+        assert asked(first, 5) == whole[first : first + 5]
+    for step, (mine, theirs) in enumerate(
+        zip(asked(0, 60, rank=0, ranks=2), asked(0, 60, rank=1, ranks=2), strict=True)
+    ):
+        together = sorted(mine.clips + theirs.clips)
+        assert together == sorted(whole[step].clips) or (len(whole[step].clips) < len(together) == 4)
+
+
+class Where(Settings):
+    """Masks nothing."""
+
+
+def clips_of(sounds, **options):
+    labels = {clip.key: np.arange((round(clip.seconds * 16_000) - 400) // 320 + 1) for clip in sounds.clips}
+    return Clips(sounds, Maker([labels], Where().prepare, longest=1.0, **options), 0)
+
+
+def test_crops_begin_at_whole_frames_and_keep_their_labels(folder):
+    made = clips_of(Files(read_manifest(folder)))
+    starts = set()
+    for epoch in range(20):
+        batch = made[Order(epoch, [0, 2])]
+        for row in range(2):
+            first = round(float(batch.wav[row, 0]) * 2**17)  # a sample says where it is
+            assert first % 320 == 0
+            assert batch.labels[0, row].tolist() == list(range(first // 320, first // 320 + 49))
+            starts.add(first)
+        assert batch.counts.tolist() == [49, 49]
+    assert len(starts) > 15
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(vars(made[Order(3, [0])]).values(), vars(made[Order(3, [0])]).values(), strict=True)
+    )
+    still = clips_of(Files(read_manifest(folder)), training=False)[Order(0, [2])]
+    assert float(still.wav[0, 1]) * 2**17 == pytest.approx(1, abs=4)
+
+
+def test_rows_do_not_depend_on_their_neighbours(folder):
+    sounds = Files(read_manifest(folder))
+    labels = {clip.key: np.zeros(200, int) for clip in sounds.clips}
+    made = Clips(sounds, Maker([labels], HubertSettings().prepare, longest=2.5), 0)
+    together, alone = made[Order(5, [0, 1])], made[Order(5, [1])]
+    assert torch.equal(together.mask[1], alone.mask[0])
+    assert torch.equal(together.wav[1], alone.wav[0])
+    assert together.mask[1].any()
+    assert together.lengths.tolist() == [32_000, 40_000]
+    assert not together.mask[0, together.counts[0] :].any()
+    assert (together.labels[0, 0, together.counts[0] :] == -1).all()
+    assert not together.wav[0, 32_000:].any()
+    assert together.seconds == 4.5
+
+
+def test_only_whole_clips_are_spelled(folder):
+    clips = [clip._replace(text="ab") for clip in read_manifest(folder)]
+    labels = {clip.key: np.zeros(300, int) for clip in clips}
+
+    def spell(clip):
+        return [1, 2] if clip.text == "ab" else None
+
+    made = Clips(Files(clips), Maker([labels], Where().prepare, longest=2.5, spell=spell), 0)
+    batch = made[Order(0, [0, 2])]
+    assert batch.tokens.tolist() == [[1, 2], [0, 0]]
+    assert batch.token_counts.tolist() == [2, 0]
+
+
+def test_labels_shorter_than_the_sound_are_refused(folder):
+    sounds = Files(read_manifest(folder))
+    labels = {clip.key: np.zeros(20, int) for clip in sounds.clips}
+    with pytest.raises(ValueError, match=r"anna/0\.wav are shorter than its sound"):
+        Clips(sounds, Maker([labels], Where().prepare, longest=9.0), 0)[Order(0, [0])]
+
+
+def test_every_process_has_two_clips_of_every_batch():
+    """Else there would be nothing to mix, and batches of long clips would be left out."""
+    share = [list(islice(orders([15.0] * 100, 30.0, 15.6, seed=0, rank=rank, ranks=4), 12)) for rank in range(4)]
+    assert all(len(order.clips) == 2 for of in share for order in of)
+    assert len({clip for of in share for order in of[:13] for clip in order.clips}) >= 96
+    with pytest.raises(ValueError, match="3 clips cannot be shared by 4 processes"):
+        next(orders([1.0] * 3, 30.0, 5.0, seed=0, ranks=4))
+
+
+def test_processes_of_a_stream_mask_otherwise():
+    def masks(rank):
+        class Shards:
+            def __init__(self):
+                self.rank = rank
+
+            def stream(self, *_):
+                return iter([(Clip("a", Path("a"), 2.0), np.zeros(32_000, np.float32))])
+
+        make = Maker([{"a": np.zeros(200, int)}], HubertSettings().prepare, longest=9.0)
+        return next(iter(Stream(Shards(), make, seconds=30.0, shortest=1.0, seed=0))).mask
+
+    assert not torch.equal(masks(0), masks(1))
+    assert torch.equal(masks(1), masks(1))
+
+
+def test_a_folder_that_is_no_pack_is_not_replaced(folder, tmp_path):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "thesis.txt").write_text("years")
+    with pytest.raises(ValueError, match="is no pack of clips"):
+        make_pack(read_manifest(folder), tmp_path / "pack")
+
+
+def test_a_file_that_vanishes_is_silence_and_said(folder, tmp_path, caplog):
+    gone = Files([Clip("gone", tmp_path / "gone.wav", 1.5)])
+    assert 23_600 < len(gone.read(0)) <= 24_000
+    assert "gone cannot be read" in caplog.text
+
+
+def test_a_stream_gives_every_clip_of_an_epoch_in_batches_of_like_length():
+    clips = [Clip(str(n), Path(str(n)), seconds) for n, seconds in enumerate(SECONDS)]
+
+    class Shards:
+        rank = 0
+
+        def stream(self, epoch, skip, worker, workers):
+            order = np.random.default_rng(epoch).permutation(len(clips))[worker::workers]
+            return ((clips[n], np.full(round(16_000 * clips[n].seconds), n / 1000, np.float32)) for n in order)
+
+    labels = {clip.key: np.full(300, int(clip.key)) for clip in clips if clip.key != "7"}
+    make = Maker([labels], Where().prepare, longest=9.0)
+
+    def epoch(first):
+        stream = iter(Stream(Shards(), make, seconds=30.0, shortest=1.2, seed=0, first=first))
+        wanted, seen, batches = sum(s >= 1.2 for s in SECONDS) - 1, [], []
+        while len(seen) < wanted:
+            batches.append(next(stream))
+            seen += batches[-1].labels[0, :, 0].tolist()
+        return batches, seen
+
+    batches, seen = epoch(0)
+    assert sorted(seen) == [n for n in range(200) if n != 7 and SECONDS[n] >= 1.2]
+    for batch in batches:
+        assert batch.wav.numel() <= 30 * 16_000
+        assert batch.wav[:, 0].tolist() == pytest.approx([n / 1000 for n in batch.labels[0, :, 0].tolist()])
+    assert sum(batch.wav.numel() for batch in batches) < 1.1 * sum(int(batch.lengths.sum()) for batch in batches)
+    assert epoch(0)[1] == seen != epoch(1)[1]
+
+
+def test_a_stream_of_nothing_usable_is_refused():
+    class Shards:
+        rank = 3
+
+        def stream(self, *_):
+            return iter([(Clip("a", Path("a"), 0.5), np.zeros(8000, np.float32))])
+
+    make = Maker([], Where().prepare, longest=9.0)
+    with pytest.raises(ValueError, match="worker 0 of process 3 has met no clip"):
+        next(iter(Stream(Shards(), make, seconds=30.0, shortest=1.2, seed=0)))
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25, 2.0])
+def test_a_clip_played_faster_keeps_its_labels_where_they_sound(speed):
+    samples = 48_000
+    # a tone that rises from frame to frame, and labels that say which
+    number = np.arange(samples) // 320
+    wav = np.sin(2 * np.pi * np.cumsum(300 + 10 * number) / 16_000).astype(np.float32)
+    labels = np.arange((samples - 400) // 320 + 1)
+    played, (moved, other) = faster(wav, [labels, labels % 7], speed)
+    assert len(played) == pytest.approx(samples / speed, abs=2)
+    assert len(moved) == len(other) == (len(played) - 400) // 320 + 1
+    assert (other == moved % 7).all()
+    for frame in (3, len(moved) // 2, len(moved) - 4):
+        heard = played[frame * 320 : frame * 320 + 400] * np.hanning(400)
+        pitch = np.abs(np.fft.rfft(heard, 16_000)).argmax()
+        assert pitch / speed == pytest.approx(300 + 10 * (moved[frame] + 0.5), abs=12 * max(speed, 1))
+
+
+def test_clips_are_played_at_many_speeds_in_training_only(folder):
+    clips = read_manifest(folder)
+    files = Files(clips)
+    labels = {clip.key: np.arange(1000) for clip in clips}
+    heard = {}
+    for training in (True, False):
+        make = Maker([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25), training=training)
+        heard[training] = [Clips(files, make, 0)[Order(epoch, [0, 1, 2])] for epoch in range(20)]
+    assert all((batch.labels[0].diff(dim=1) == 1).all() for batch in heard[False])
+    assert {length for batch in heard[False] for length in batch.lengths.tolist()} == {16_000}
+    assert all(15_990 <= length <= 16_001 for batch in heard[True] for length in batch.lengths.tolist())
+    paces = [float(row[48] - row[0]) / 48 for batch in heard[True] for row in batch.labels[0]]
+    assert 0.78 < min(paces) < 0.85 and 1.18 < max(paces) < 1.27
+    again = Clips(files, Maker([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25)), 0)
+    assert torch.equal(again[Order(7, [0, 1, 2])].wav, heard[True][7].wav)

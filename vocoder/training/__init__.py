@@ -1,0 +1,1 @@
+"""Training of vocoders: data, discriminators, losses and the loop."""
