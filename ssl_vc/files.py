@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FORBIDDEN = '<>:"|?*'  # in names of files, on Windows
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -25,3 +27,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def printable(path: str | os.PathLike[str]) -> str:
     """Give a path as text that any file and terminal takes."""
     return os.fsencode(path).decode(errors="replace")
+
+
+def harmless(name: str) -> str:
+    """Make a name of which every system can make a file."""
+    return "".join("-" if letter in FORBIDDEN + "/\\" or not letter.isprintable() else letter for letter in name)

@@ -168,3 +168,9 @@ def _cheapest_path(silence: Tensor, score: Tensor, octave: Tensor, pace: float) 
     for origin in reversed(origins):
         path.append(origin.gather(1, path[-1]))
     return torch.cat(path[::-1], dim=1).to(score.device)
+
+
+def level_of(pitch: Tensor) -> float:
+    """Give the median F0 of a track in Hz (frames,), 0 where it is unvoiced."""
+    voiced = pitch[pitch > 0]
+    return float(voiced.median()) if len(voiced) else NO_PITCH

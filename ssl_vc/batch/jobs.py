@@ -8,12 +8,12 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeAlias
 
 from ssl_vc.audio import CONTAINERS, Source
-from ssl_vc.files import printable
+from ssl_vc.files import FORBIDDEN, harmless, printable
+from ssl_vc.options import OPTIONS, check_options
+from ssl_vc.tables import check_header, named_cells
 from ssl_vc.voice.voice import Voice
 
 PARTS = ".batch"  # the folder for what is not finished, in the folder of the outputs
-OPTIONS = ("matcher", "k", "blend", "pitch", "speed", "loudness")
-FORBIDDEN = '<>:"|?*'  # in names of files, on Windows
 COLUMNS = ("source", "voice", "target", "name", *OPTIONS)
 Target: TypeAlias = Voice | str | os.PathLike[str] | list[Source]
 
@@ -116,30 +116,8 @@ def read_jobs(path: str | os.PathLike[str]) -> list[Job]:
     return jobs
 
 
-def check_header(header: Sequence[str], path: Any, columns: Sequence[str], lacks: str) -> None:
-    """Refuse a table's header that has other columns than there are, or one twice; or that lacks what is said."""
-    problem = ""
-    unknown = [name for name in header if name not in columns]
-    if lacks:
-        problem = f"the columns {', '.join(header) or 'of nothing'}; it needs {lacks}"
-    elif unknown:
-        problem = f"the column {unknown[0]!r}; possible are {', '.join(columns)}"
-    elif len({*header}) < len(header):
-        problem = "a column twice; keep one of them"
-    if problem:
-        raise ValueError(f"{path} has {problem}.")
-
-
 def _rows(lines: Any, path: Any) -> Iterable[tuple[list[str], str]]:
     return ((row, f"line {lines.line_num} of {path}") for row in lines if any(cell.strip() for cell in row))
-
-
-def named_cells(row: Sequence[str], header: Sequence[str], where: str) -> Iterable[tuple[str, str]]:
-    """Give the cells of a row that are not empty, each with the name of its column."""
-    if len(row) > len(header):
-        cure = 'put what holds a comma or a tab in "quotes"'
-        raise ValueError(f"{where} has {len(row)} cells for {len(header)} columns; {cure}.")
-    return ((name, cell.strip()) for name, cell in zip(header, row, strict=False) if cell.strip())
 
 
 def _job(cells: dict[str, str], where: str) -> Job:
@@ -171,13 +149,6 @@ def plan(jobs: Iterable[Job | tuple[Any, ...]]) -> list[Task]:
     return list(tasks.values())
 
 
-def check_options(options: Iterable[str]) -> None:
-    """Refuse options that a conversion does not have."""
-    unknown = [name for name in options if name not in OPTIONS]
-    if unknown:
-        raise ValueError(f"there is no option {unknown[0]!r}; possible are {', '.join(OPTIONS)}.")
-
-
 def _output(job: Job) -> str:
     name = job.name or harmless(f"{_stem(job.source)}__{_stem(job.voice)}")
     path = PurePath(name)
@@ -194,11 +165,6 @@ def _stem(given: Source | Target) -> str:
     if isinstance(given, list) and given:
         return _stem(given[0])
     return given.name if isinstance(given, Voice) else "sound"
-
-
-def harmless(name: str) -> str:
-    """Make a name of which every system can make a file."""
-    return "".join("-" if letter in FORBIDDEN + "/\\" or not letter.isprintable() else letter for letter in name)
 
 
 def text(given: Source | Target) -> str:

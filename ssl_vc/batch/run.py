@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
 from ssl_vc.audio import Source
-from ssl_vc.batch.jobs import PARTS, Job, Result, Task, check_options, paths, plan
-from ssl_vc.batch.worker import Converter, Worker, parsed
+from ssl_vc.batch.jobs import PARTS, Job, Result, Task, paths, plan
+from ssl_vc.batch.worker import Converter, Worker
+from ssl_vc.options import check_options, parsed
 
 __all__ = ["Engine", "Job", "Local", "Result", "convert_batch", "run_batch"]
 

@@ -26,19 +26,11 @@ from ssl_vc.audio import Source, write
 from ssl_vc.batch.jobs import PARTS, Result, Target, Task, text
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
+from ssl_vc.options import parsed
 from ssl_vc.voice.voice import Voice
 from vocoder.protocol import Vocoder
 
 VOICES = 8  # kept in memory
-READ: Mapping[str, tuple[Callable[[str], Any], Mapping[str, Any], str]] = {
-    "matcher": (str, {}, "a name"),
-    "k": (int, {}, "a whole number"),
-    "blend": (float, {}, "a number"),
-    "pitch": (float, {"keep": "keep", "match": "match"}, "keep, match or a number of semitones"),
-    "speed": (float, {}, "a number"),
-    "loudness": (float, {"keep": None}, "keep or a number of LUFS"),
-}
-"""How each option's text is read: by what, which words, and what it should be."""
 
 
 class Converter(Protocol):
@@ -224,20 +216,6 @@ class _Digests:
         if key not in self._files:
             self._files[key] = _file_digest(path)
         return self._files[key]
-
-
-def parsed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Give options as a conversion takes them, where they may be text."""
-    values = dict(options)
-    for name, value in options.items():
-        if not isinstance(value, str):
-            continue
-        read, words, wanted = READ[name]
-        try:
-            values[name] = words[value] if value in words else read(value)
-        except ValueError:
-            raise ValueError(f"{name} is {value!r}; give {wanted}.") from None
-    return values
 
 
 def _models(converter: Converter) -> str:

@@ -15,7 +15,7 @@ import typer
 from tqdm import tqdm
 
 import ssl_vc
-from ssl_vc.cli.convert import MODEL, VOCODER
+from ssl_vc.cli.arguments import MODEL, VOCODER
 from ssl_vc.cli.messages import say
 
 if TYPE_CHECKING:  # this loads torch, which `ssl-vc --help` need not wait for

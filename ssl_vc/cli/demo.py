@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_vc.cli.convert import MODEL
+from ssl_vc.cli.arguments import MODEL
 
 
 def demo(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.convert import MODEL, VOCODER, check_matcher, number_or, refuse_inputs
+from ssl_vc.cli.arguments import MODEL, VOCODER, check_matcher, number_or, refuse_inputs
 from ssl_vc.cli.judged import baselines, conversions, elsewhere, named
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import ssl_vc
-from ssl_vc.cli.convert import MODEL, number_or, refuse_existing, refuse_inputs
+from ssl_vc.cli.arguments import MODEL, number_or, refuse_existing, refuse_inputs
 from ssl_vc.files import printable
 
 

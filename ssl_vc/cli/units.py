@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ssl_vc
-from ssl_vc.cli.convert import name_of, refuse_existing, refuse_inputs
+from ssl_vc.cli.arguments import name_of, refuse_existing, refuse_inputs
 from ssl_vc.files import printable
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import ssl_vc
-from ssl_vc.cli.convert import MODEL, VOCODER, name_of, number_or, refuse_existing, refuse_inputs
+from ssl_vc.cli.arguments import MODEL, VOCODER, name_of, number_or, refuse_existing, refuse_inputs
 from ssl_vc.cli.many import TakesMany
 from ssl_vc.cli.messages import say
 

@@ -1,8 +1,7 @@
 """Flow: matched frames on their way to the vocoder, what is counted as they go by, and what comes of it."""
 
 from collections.abc import Iterable, Iterator
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from ssl_vc.conversion.prosody import Melody
 from ssl_vc.features.time_stretch import Regroup
 from ssl_vc.match.protocol import Jump, Match, blend
+from ssl_vc.options import check_range
 
 
 class Conversion(NamedTuple):
@@ -62,12 +62,6 @@ class Tally:
         """Of the source's frames to the nearest of the voice, where it was looked for (frames,)."""
         known = torch.cat(self.distances).cpu() if self.distances else torch.empty(0)
         return known[~known.isnan()]
-
-
-def check_range(name: str, value: Any, low: float, high: float) -> None:
-    """Refuse what is no number from `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
-        raise ValueError(f"{name} is {value!r}; possible are numbers from {low:g} to {high:g}.")
 
 
 def shares(blend: float | Tensor, heard: int, frames: int) -> float | Tensor:

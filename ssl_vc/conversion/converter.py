@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, Source, normalize_loudness, read
 from ssl_vc.batch.run import Job, Result, convert_batch
-from ssl_vc.conversion.blending import Conversion, Tally, check_range, mixed, shares
+from ssl_vc.conversion.blending import Conversion, Tally, mixed, shares
 from ssl_vc.conversion.live import Stream
-from ssl_vc.conversion.prosody import Melody, check_pitch
+from ssl_vc.conversion.prosody import Melody
 from ssl_vc.conversion.source import Encoded
 from ssl_vc.features.analysis import parts_of, read_by, synthesize
 from ssl_vc.features.extractor import Extractor
@@ -24,6 +24,7 @@ from ssl_vc.features.time_stretch import stretch
 from ssl_vc.hub.registry import load_encoder, load_vocoder
 from ssl_vc.match.choice import Both, choose
 from ssl_vc.match.protocol import Matcher, Pool
+from ssl_vc.options import check_pitch, check_range
 from ssl_vc.voice import quality as report
 from ssl_vc.voice.enroll import build_voice
 from ssl_vc.voice.voice import Voice

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from pretrain.data.manifest import BROKEN, Clip, decode, decode_heard, name_left_out, sources_of
 from ssl_vc.conversion.blending import Tally, mixed
-from ssl_vc.conversion.prosody import Melody, Parts
+from ssl_vc.conversion.prosody import Melody
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.features.frame_files import begin, file_of, write_frames, write_table
+from ssl_vc.features.layout import Parts
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
 

@@ -7,41 +7,14 @@ each of them, its vowels alike; so it is moved away from the mean of all the tar
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ssl_vc.features.layout import Parts
 from ssl_vc.voice.voice import PitchRange
-from vocoder.world import World
 
 REMEMBERED = 180_000  # voiced frames, an hour of them, whose median is what is moved
-SHARPER = 1.2  # times as far from the target's mean spectrum; 1.15 to 1.3 are understood as well
-
-
-class Parts(NamedTuple):
-    """Where in a frame is what, as columns.
-
-    Attributes:
-        pitch: the logarithm of F0, which goes on through what is unvoiced.
-        voicing: whether it is voiced.
-        loudness: how loud it is.
-        envelope: the spectrum's shape.
-        content: what else is the source's in a conversion.
-        sharper: how much farther from its mean the envelope of a mean of neighbours is moved.
-    """
-
-    pitch: slice
-    voicing: slice
-    loudness: slice
-    envelope: slice
-    content: slice = slice(0, 0)
-    sharper: float = 1.0
-
-
-def world_parts(world: World) -> Parts:
-    """Tell where the parts of WORLD's frames are."""
-    return Parts(world.pitch, world.voicing, world.loudness, world.envelope, sharper=SHARPER)
 
 
 class Melody:
@@ -86,15 +59,3 @@ class Melody:
         lifted = frames.clone()
         lifted[:, self.parts.pitch] += self.lifted * math.log(2) / 12
         return lifted
-
-
-def check_pitch(pitch: object, takes_pitch: bool) -> None:
-    """Refuse what is no setting of the pitch, or what a vocoder cannot do."""
-    known = pitch in ("keep", "match") if isinstance(pitch, str) else isinstance(pitch, int | float)
-    if not known or isinstance(pitch, bool) or (isinstance(pitch, int | float) and not -48 <= pitch <= 48):
-        raise ValueError(f"pitch is {pitch!r}; possible are keep, match, or a number of semitones from -48 to 48.")
-    if pitch != "keep" and not takes_pitch:
-        raise ValueError(
-            f"pitch is {pitch!r}, but this vocoder takes no pitch: it sings what the matched frames say; leave it at "
-            "keep, or take a vocoder that does, such as tiny's own or 'world'."
-        )

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import ssl_vc
-from ssl_vc.batch.jobs import harmless
 from ssl_vc.evaluate.cost import Cost, measured
 from ssl_vc.evaluate.pairs import Pair, Task, reference_wavs
 from ssl_vc.evaluate.results import Outcome, length_name
 from ssl_vc.evaluate.systems import System
-from ssl_vc.files import printable
+from ssl_vc.files import harmless, printable
 
 log = logging.getLogger(__name__)
 

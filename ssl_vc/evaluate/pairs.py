@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, read, trim
-from ssl_vc.batch.jobs import FORBIDDEN, check_header, harmless, named_cells
+from ssl_vc.files import FORBIDDEN, harmless
+from ssl_vc.tables import check_header, named_cells
 from ssl_vc.voice.enroll import SUFFIXES
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

@@ -17,9 +17,8 @@ from typing import Any
 
 from pretrain.data.manifest import Clip, read_manifest
 from pretrain.labels.pronounce import words
-from ssl_vc.batch.jobs import harmless
 from ssl_vc.evaluate.pairs import SHORTAGE, Pair, Target, Task, duplicates
-from ssl_vc.files import replacing
+from ssl_vc.files import harmless, replacing
 
 log = logging.getLogger(__name__)
 

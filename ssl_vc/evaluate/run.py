@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssl_vc.audio import read
-from ssl_vc.batch.jobs import harmless
 from ssl_vc.evaluate.cost import Cost
 from ssl_vc.evaluate.judging import Judged, Judges
 from ssl_vc.evaluate.making import Watch, label_of, make
@@ -15,6 +14,7 @@ from ssl_vc.evaluate.pairs import Task
 from ssl_vc.evaluate.results import MEASURES, Results, Summary
 from ssl_vc.evaluate.statistics import Estimate, estimate, mean, ratio
 from ssl_vc.evaluate.systems import System
+from ssl_vc.files import harmless
 
 TARGETS = "natural target"
 POOLED = {"wer": "words", "cer": "letters"}  # errors of all pairs over what was said in all of them

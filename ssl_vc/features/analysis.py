@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ssl_vc.audio import SAMPLE_RATE
-from ssl_vc.conversion.prosody import Parts, world_parts
 from ssl_vc.features.disentangled import KIND, Speech
 from ssl_vc.features.disentangled import parts_of as spoken_parts
 from ssl_vc.features.extractor import Extractor
+from ssl_vc.features.layout import Parts, world_parts
 from vocoder.mel import Mel, Mfcc, mel_read
 from vocoder.network import NeuralVocoder
 from vocoder.protocol import Vocoder, require

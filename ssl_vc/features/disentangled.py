@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from ssl_vc.audio import SAMPLE_RATE
-from ssl_vc.conversion.prosody import Parts
 from ssl_vc.features.cepstra import loudest, mean_of
 from ssl_vc.features.extractor import Extractor
+from ssl_vc.features.layout import Parts
 from vocoder.mel import Mel, MelConfig
 from vocoder.pitch import log_through_unvoiced, track_pitch
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_vc.conversion.prosody import Parts
 from ssl_vc.features.disentangled import KIND, parts_of
 from ssl_vc.features.extractor import FrameSpec
-from ssl_vc.units.melody import level_of
+from ssl_vc.features.layout import Parts
+from vocoder.pitch import level_of
 
 
 class Speaker(NamedTuple):

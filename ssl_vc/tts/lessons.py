@@ -15,10 +15,9 @@ from torch import Tensor
 
 from pretrain.data.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
 from pretrain.labels.pronounce import Phonemes
-from ssl_vc.batch.jobs import harmless
 from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.features.frame_files import begin, file_of
-from ssl_vc.files import replacing
+from ssl_vc.files import harmless, replacing
 from ssl_vc.tts.frames import Said, Speaker
 from ssl_vc.tts.letters import Letters, judge, learn, parted
 from ssl_vc.tts.recipe import TTSConfig

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ssl_vc.conversion.blending import check_range
+from ssl_vc.options import check_range
 from ssl_vc.tts.text import NothingToSayError, sentences, spoken
 
 MARK = re.compile(r"<voice\s+blend\s*=\s*[\"']?\s*(\d*\.?\d+)\s*[\"']?\s*>(.*?)</voice\s*>", re.DOTALL | re.IGNORECASE)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, normalize_loudness
-from ssl_vc.conversion.blending import check_range
 from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.conversion.source import Encoded
 from ssl_vc.features.analysis import synthesize
 from ssl_vc.hub.registry import BUNDLED
+from ssl_vc.options import check_range
 from ssl_vc.tts.espeak import Espeak
 from ssl_vc.tts.marks import Line, lines
 from ssl_vc.tts.model import TextModel

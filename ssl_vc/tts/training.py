@@ -25,7 +25,7 @@ from ssl_vc.tts.acoustic import Acoustic, AcousticConfig, Batch
 from ssl_vc.tts.lessons import lessons_of, read_letters
 from ssl_vc.tts.model import TextModel
 from ssl_vc.tts.recipe import TTSConfig
-from vocoder.training.recipe import average
+from vocoder.training.ema import average
 
 STATISTICS = 300  # clips that tell means and deviations
 LENGTHS = 8  # lots that the sentences of as many steps are parted into by length; one of them makes a step

@@ -33,7 +33,7 @@ from ssl_vc.units.file import BYTES, Layout, Units
 from ssl_vc.units.speech import UnitSpeech
 from ssl_vc.voice.voice import Voice
 from vocoder.kinds import load
-from vocoder.pitch import NO_PITCH
+from vocoder.pitch import NO_PITCH, level_of
 from vocoder.protocol import Vocoder, require
 
 PITCHES = ("codes", "bytes", "none")
@@ -110,7 +110,7 @@ class UnitCodec:
             layout,
             numbers,
             kinds,
-            melody.level_of(heard.pitch) if voice else 0.0,
+            level_of(heard.pitch) if voice else 0.0,
             heard.timbre if voice else None,
         )
 
@@ -188,7 +188,7 @@ class UnitCodec:
             track = _line(height, lengths).exp() * level * voiced.repeat_interleave(lengths)
         elif units.pitches == BYTES:
             track = melody.from_bytes(units.pitch)
-            track = track * (level / melody.level_of(track))
+            track = track * (level / level_of(track))
         else:
             track = melody.from_codes(units.pitch, self.book.pitch, level, units.frames)
         return runs.repeat_interleave(lengths), track

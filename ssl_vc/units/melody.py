@@ -12,18 +12,12 @@ from torch import Tensor
 from pretrain.labels.kmeans import KMeans
 from ssl_vc.features.disentangled import through_unvoiced
 from ssl_vc.units.file import BLOCK
-from vocoder.pitch import NO_PITCH
+from vocoder.pitch import level_of
 
 VOICING = 0.3  # what a wrong voicing weighs, beside an error of log F0
 LOW, HIGH = 50.0, 600.0  # Hz that a byte can say
 LEVELS = 254  # between them; 0 is unvoiced
 REACH = 0.7  # of log F0 about the median that a run's code can say, in natural logarithms: an octave
-
-
-def level_of(pitch: Tensor) -> float:
-    """Give the median F0 of a track in Hz (frames,), 0 where it is unvoiced."""
-    voiced = pitch[pitch > 0]
-    return float(voiced.median()) if len(voiced) else NO_PITCH
 
 
 def blocks(pitch: Tensor) -> Tensor:

@@ -28,9 +28,10 @@ from ssl_vc.features.disentangled import MEL, Speech, through_unvoiced
 from ssl_vc.features.extractor import Extractor, FrameSpec
 from ssl_vc.features.frame_files import begin, file_of, write_frames, write_table
 from ssl_vc.units.book import Book, runs_of
-from ssl_vc.units.melody import blocks, level_of, run_means
+from ssl_vc.units.melody import blocks, run_means
 from ssl_vc.units.prosody import Prosody
 from ssl_vc.units.speech import Form, Heard, UnitSpeech, hear, told_by
+from vocoder.pitch import level_of
 from vocoder.training.recipe import TrainConfig
 
 log = logging.getLogger(__name__)

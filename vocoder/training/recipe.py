@@ -229,20 +229,6 @@ def mel_loss(sample_rate: int, hop_length: int) -> MelLoss:
 
 
 @torch.no_grad()
-def average(averaged: dict[str, Tensor], network: nn.Module, keep: float, step: int) -> None:
-    """Move an average of a network's weights one step towards what they are now.
-
-    Args:
-        averaged: the average, changed in place.
-        network: whose weights.
-        keep: how much of the average stays.
-        step: the number of the step; in the first ones less stays, so that the random start is forgotten.
-    """
-    keep = min(keep, (1 + step) / (10 + step)) if keep else 0.0
-    for name, value in network.state_dict().items():
-        averaged[name].lerp_(value, 1 - keep)
-
-
 def mel_config(config: TrainConfig, start: NeuralVocoder | None) -> MelConfig:
     """Say which mel frames are learned from: at the vocoder's rate and hop, or as the weights to go on from had."""
     if start is not None:

@@ -34,16 +34,9 @@ from vocoder.protocol import require
 from vocoder.training.board import Board
 from vocoder.training.data import Clip, Featurizer, Pack, Segment, Segments, batches, find_clips, made_by, make_pack
 from vocoder.training.discriminators import judge_both
+from vocoder.training.ema import average
 from vocoder.training.losses import ADVERSARIAL, feature_matching
-from vocoder.training.recipe import (
-    Jury,
-    SpectralLoss,
-    TrainConfig,
-    average,
-    mel_config,
-    mel_loss,
-    refuse_other_settings,
-)
+from vocoder.training.recipe import Jury, SpectralLoss, TrainConfig, mel_config, mel_loss, refuse_other_settings
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from ssl_vc.units.codec import UnitCodec
 from ssl_vc.units.file import Units
 from ssl_vc.units.prosody import Prosody
 from ssl_vc.units.speech import UnitSpeech, hear
-from vocoder.pitch import track_pitch
+from vocoder.pitch import level_of, track_pitch
 from vocoder.vocos import Vocos, VocosConfig
 
 RATE, CLUSTERS, PITCHES = 16_000, 12, 8
@@ -128,12 +128,12 @@ def test_a_melody_by_codes(track):
     codes = KMeans.fit(melody.blocks(track), 40)
     numbers = melody.coded(track, codes)
     assert len(numbers) == -(-len(track) // 4)
-    again = melody.from_codes(numbers, codes, melody.level_of(track), len(track))
+    again = melody.from_codes(numbers, codes, level_of(track), len(track))
     assert again.shape == track.shape
     assert float(((again > 0) == (track > 0)).float().mean()) > 0.95
     both = (again > 0) & (track > 0)
     assert float((again / track)[both].log().abs().mean()) < 0.02
-    higher = melody.from_codes(numbers, codes, 2 * melody.level_of(track), len(track))
+    higher = melody.from_codes(numbers, codes, 2 * level_of(track), len(track))
     torch.testing.assert_close(higher, 2 * again)
 
 
@@ -155,7 +155,7 @@ def test_a_melody_by_runs():
 
 def test_a_melody_without_a_voice():
     track = torch.zeros(10)
-    assert melody.level_of(track) == 150
+    assert level_of(track) == 150
     codes = KMeans.fit(torch.cat([melody.blocks(track), melody.blocks(track + 100.0)]), 2)
     assert not melody.from_codes(melody.coded(track, codes), codes, 150.0, 10).any()
     assert not melody.from_bytes(melody.to_bytes(track)).any()
@@ -192,7 +192,7 @@ def test_every_layout_is_as_long_as_the_sound(codec, source, layout, pitch):
     if layout == "ids":
         assert torch.equal(runs_of(ids)[0], runs_of(whole.ids)[0])
     if pitch != "none":
-        assert melody.level_of(track) == pytest.approx(200, rel=0.1)
+        assert level_of(track) == pytest.approx(200, rel=0.1)
 
 
 def test_whose_voice_it_is(codec, anna, source, monkeypatch, median_pitch):

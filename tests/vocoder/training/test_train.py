@@ -20,7 +20,8 @@ from ssl_vc.cli import main
 from vocoder.hifigan import HiFiGANConfig
 from vocoder.kinds import load
 from vocoder.training.data import Segment
-from vocoder.training.recipe import TrainConfig, average
+from vocoder.training.ema import average
+from vocoder.training.recipe import TrainConfig
 from vocoder.training.trainer import Trainer
 
 SMALL_VOCOS = {"width": 64, "ffn_dim": 128, "depth": 2}
