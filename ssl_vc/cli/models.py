@@ -84,7 +84,7 @@ def fetch(
 
 
 def _fetch(asset: "Asset", offline: bool, force: bool) -> Path:
-    from ssl_vc import download
+    from ssl_vc.hub import download
 
     with tqdm(desc=asset.name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
 

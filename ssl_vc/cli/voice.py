@@ -66,7 +66,7 @@ def info(
     known = ssl_vc.Voice.load(file)
     coverage = None
     if source is not None:
-        from ssl_vc import report  # loads torch, which `ssl-vc --help` need not wait for
+        from ssl_vc.voice import quality as report  # loads torch, which `ssl-vc --help` need not wait for
 
         extractor = ssl_vc.Extractor.from_pretrained(
             model, known.spec.layer, normalized=known.spec.normalized, device=device
@@ -101,7 +101,7 @@ def mix(
 
 
 def _tell(voice: "ssl_vc.Voice", file: Path, as_json: bool, coverage: float | None = None) -> None:
-    from ssl_vc import report
+    from ssl_vc.voice import quality as report
 
     facts = {"file": str(file), **report.describe(voice)}
     if coverage is not None:

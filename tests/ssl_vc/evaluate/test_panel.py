@@ -20,6 +20,7 @@ from ssl_vc.evaluate.judging import Judges
 from ssl_vc.evaluate.pairs import Pair, Target, Task
 from ssl_vc.evaluate.panel import FLATTERS, Found, find_judges, load_panel
 from ssl_vc.evaluate.people import People
+from ssl_vc.evaluate.quality import Opinion
 from ssl_vc.evaluate.run import evaluate
 from ssl_vc.evaluate.systems import Natural, Sound, System
 from ssl_vc.evaluate.words import normalized
@@ -127,7 +128,8 @@ def test_what_a_task_leaves_empty_comes_from_the_folder(tmp_path, task, called, 
     assert (panel.task.recogniser, panel.task.verifier) == (f"whisper:{tmp_path}/whisper", f"{tmp_path}/campplus.onnx")
     assert called["recogniser"] == (panel.task.recogniser, {"language": "de", "device": "auto", "offline": True})
     assert called["verifier"] == (panel.task.verifier, {"device": "auto", "offline": True})
-    assert called["dnsmos"][0] == tmp_path / "sig_bak_ovr.onnx" and "mos" not in called and not panel.notes
+    assert called["dnsmos"][0] == tmp_path / "sig_bak_ovr.onnx" and panel.judges.dnsmos
+    assert "mos" not in called and not panel.notes
     assert panel.task.versions == {"ear": "1", "eye": "2"}
     monkeypatch.setattr(module, "has_distill_mos", lambda: True)
     other = load_panel(replace(task, recogniser="a/b", verifier="c/d"), tmp_path, dnsmos=Path("mine.onnx"))
@@ -258,6 +260,18 @@ def test_only_copies_have_an_identity(task, tmp_path):
     assert values_of(results, "same")["identity"].value == pytest.approx(1, abs=1e-4)
     assert values_of(results, "other")["identity"].value < 0.9
     assert values_of(results, "natural source")["identity"] is values_of(results, "conversion")["identity"] is None
+
+
+def test_a_clip_that_has_no_score_does_not_take_it_from_the_others(task, recorded, tmp_path):
+    trials = recorded / "bert1.wav", recorded / "bert2.wav"
+
+    def nose(wav):
+        return None if torch.equal(wav, ssl_vc.read(trials[0])) else Opinion(3.0, 4.0, 2.0)
+
+    task = replace(task, targets={"bert": Target("bert", (recorded / "bert0.wav",), trials)})
+    nose.description = "a nose"
+    results = evaluate(task, [Natural()], Judges(None, People(task, Eye()), nose), tmp_path)
+    assert values_of(results, "natural target")["dnsmos_signal"].value == 3
 
 
 def test_parallel_speech_is_the_truth(task, tmp_path, speech):

@@ -213,6 +213,13 @@ def test_whisper_is_not_asked_about_silence(package, folder):
 def test_what_is_no_whisper_is_refused(package, folder, monkeypatch):
     with refused("whisper does not know the language 'tlh'; possible are de, en"):
         Whisper(str(folder), "tlh")
+    for name in ("whisper", "whisper:"):  # of which the second would be the folder where one is
+        with refused(f"there is no recogniser '{name}'; possible are whisper:FOLDER_OR_HUB_ID"):
+            load_recogniser(name, [], offline=True)
+    monkeypatch.chdir(folder.parent)
+    for name in (str(folder / "none"), "none/none/none", "whisper/model.bin", "huge"):
+        with refused(f"there is no folder '{name}'; give one with"):
+            Whisper(name)
     (folder / "model.bin").write_bytes(b"cut")
     with refused(r"is no Whisper model of CTranslate2, or is damaged: File model\.bin is incomplete"):
         Whisper(str(folder))
@@ -220,12 +227,6 @@ def test_what_is_no_whisper_is_refused(package, folder, monkeypatch):
         (folder / file).unlink()
         with refused(f"whisper has no {file}; a Whisper model of CTranslate2 has"):
             Whisper(str(folder))
-    for name in (str(folder / "none"), str(folder / "none" / "deeper"), "huge"):
-        with refused("there is no folder "):
-            Whisper(name)
-    for name in ("whisper", "whisper:"):  # of which the second would be the folder where one is
-        with refused(f"there is no recogniser '{name}'; possible are whisper:FOLDER_OR_HUB_ID"):
-            load_recogniser(name, [], offline=True)
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with refused(r"Whisper needs faster-whisper, which is missing; pip install 'ssl-vc\[eval\]'"):
         Whisper(str(folder))

@@ -61,7 +61,7 @@ def config(folder, **settings):
 
 
 def small_discriminators(monkeypatch):
-    from vocoder import recipe
+    from vocoder.training import recipe
     from vocoder.training.discriminators import MultiPeriodDiscriminator, MultiScaleDiscriminator
 
     monkeypatch.setitem(recipe.DISCRIMINATORS, "mpd-slim", lambda: MultiPeriodDiscriminator((4, 8, 8), (2, 3)))
