@@ -33,10 +33,8 @@ def folder(tmp_path_factory):
     shutil.copytree(ROOT / "demos" / "samples", folder / "demos" / "samples")
     job = SETUPS[0].split(" && ")[2].replace(".venv/bin/", "")
     assert "converted.wav" in run(["bash", "-euc", job], folder)
-    for name, sample in (("clip", "source"), ("target", "target")):  # the reader's own recordings, shorter
-        ssl_vc.write(
-            folder / f"{name}.wav", ssl_vc.read(folder / "demos" / "samples" / f"{sample}.flac")[:48_000], 16_000
-        )
+    for name, sample in (("clip", "source.flac"), ("target", "emma.opus")):  # the reader's own recordings, shorter
+        ssl_vc.write(folder / f"{name}.wav", ssl_vc.read(folder / "demos" / "samples" / sample)[:48_000], 16_000)
     return folder
 
 
