@@ -1,1 +1,1 @@
-"""demos shows: widgets over the public names of ssl_vc."""
+"""The Gradio demo: widgets over the public names of ssl_vc."""

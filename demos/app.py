@@ -1,4 +1,4 @@
-"""The app: a voice above, and a tab for each thing to do with it."""
+"""The app: a voice panel above a tab for each task."""
 
 import os
 import tempfile
@@ -10,23 +10,23 @@ from typing import Any
 import gradio as gr
 
 import ssl_vc
-from demos.panel import panel
+from demos.panel import voice_panel
 from demos.studio import Studio
-from demos.tabs.batch import batch
-from demos.tabs.convert import convert
-from demos.tabs.copies import copies
-from demos.tabs.explore import explore
-from demos.tabs.speak import speak
-from demos.tabs.units import units
-from demos.uploads import LARGEST, MINUTES
+from demos.tabs.batch import batch_tab
+from demos.tabs.convert import convert_tab
+from demos.tabs.copies import copies_tab
+from demos.tabs.explore import explore_tab
+from demos.tabs.speak import speak_tab
+from demos.tabs.units import units_tab
+from demos.uploads import MAX_BYTES, MAX_MINUTES
 
-WAITING = 16  # users in the queue; the next one is told to come again
-SESSIONS = 200  # whose voices are remembered
-CLEANED = 600, 3600  # seconds: how often files are looked through, and how old they become
+MAX_QUEUE = 16  # waiting requests; more are refused
+MAX_SESSIONS = 200  # whose voices are kept
+CLEANUP = 600, 3600  # seconds: interval, and age at which files are deleted
 CONSENT = (
-    "Use voices of people who agreed to it, and tell listeners that what they hear is synthetic: every sound from here "
-    "says so in its file. What you upload is deleted within an hour or two, and nobody else sees it. "
-    f"Files have {LARGEST >> 20} MB at most, recordings {MINUTES} minutes; one request is worked on at a time."
+    "Only use voices of people who have agreed, and tell listeners that the speech is synthetic: every sound from here "
+    "says so in its metadata. Uploads are deleted within an hour or two, and nobody else sees them. "
+    f"Limits: {MAX_BYTES >> 20} MB per file, {MAX_MINUTES} minutes per recording, one request at a time."
 )
 STYLE = """
 .sounds {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); gap: 1rem}
@@ -42,53 +42,53 @@ iframe.page {width: 100%; height: 80vh; border: 1px solid var(--border-color-pri
 
 
 def create(studio: Studio) -> gr.Blocks:
-    """Make the app, without starting it."""
-    with gr.Blocks(title="ssl-vc", analytics_enabled=False, delete_cache=CLEANED) as app:
+    """Build the app without starting it."""
+    with gr.Blocks(title="ssl-vc", analytics_enabled=False, delete_cache=CLEANUP) as app:
         gr.Markdown(
-            f"# ssl-vc {ssl_vc.__version__}\nSay in one voice what was said in another. Model: `{studio.model}`."
+            f"# ssl-vc {ssl_vc.__version__}\nVoice conversion on self-supervised features. Model: `{studio.model}`."
         )
-        with gr.Accordion("Before you begin", open=False):
+        with gr.Accordion("Before you start", open=False):
             gr.Markdown(CONSENT)
-        voice = panel(studio)
+        panel = voice_panel(studio)
         with gr.Tabs():
             with gr.Tab("Convert"):
-                convert(studio, voice)
+                convert_tab(studio, panel)
             with gr.Tab("Speak"):
-                speak(studio, voice)
+                speak_tab(studio, panel)
             with gr.Tab("Copies"):
-                copies(studio)
+                copies_tab(studio)
             with gr.Tab("Units"):
-                units(studio, voice)
+                units_tab(studio, panel)
             with gr.Tab("Batch"):
-                batch(studio)
+                batch_tab(studio)
             with gr.Tab("Explore"):
-                explore(studio, voice)
+                explore_tab(studio, panel)
     for block in app.blocks.values():
-        _fetch_nothing(block)
-    app.queue(max_size=WAITING, api_open=False)  # else requests could pass by the queue
+        _refuse_addresses(block)
+    app.queue(max_size=MAX_QUEUE, api_open=False)  # otherwise requests could bypass the queue
     return app
 
 
-def _fetch_nothing(block: Any) -> None:
-    """Let a widget take what was uploaded, but no address, which gradio would fetch, however large it is."""
+def _refuse_addresses(block: Any) -> None:
+    """Let a widget take uploads only: gradio would download any address, however large the file."""
     move = block.async_move_resource_to_block_cache
 
-    async def moved(path: Any) -> Any:
+    async def move_upload(path: Any) -> Any:
         if str(path).lower().startswith(("http:", "https:")):
             raise gr.Error("Upload the file; addresses are not fetched.", print_exception=False)
         return await move(path)
 
-    block.async_move_resource_to_block_cache = moved
+    block.async_move_resource_to_block_cache = move_upload
 
 
-def _forget_now_and_then(studio: Studio) -> None:
+def _drop_idle_sessions(studio: Studio) -> None:
     while True:
-        time.sleep(CLEANED[0])
-        studio.forget()
+        time.sleep(CLEANUP[0])
+        studio.drop_idle()
 
 
 def _theme() -> Any:
-    """Give a theme that needs no font from elsewhere, with buttons that can be read."""
+    """Returns a theme without web fonts, and with enough contrast on buttons."""
     plain = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     dark, darker = "*primary_600", "*primary_700"
     return plain.set(
@@ -99,24 +99,24 @@ def _theme() -> Any:
 
 
 def launch(studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> Any:
-    """Start the app, and wait until it is stopped; what users sent is gone then.
+    """Run the app until it is stopped, then delete what users sent.
 
     Args:
         studio: the models.
-        host: where it listens; others than 127.0.0.1 can be reached from elsewhere.
-        port: the first free one from 7860 on if None.
+        host: address to listen on; 127.0.0.1 is this machine only.
+        port: the first free one from 7860 if None.
         **options: of `gradio.Blocks.launch`.
     """
     with tempfile.TemporaryDirectory(prefix="ssl-vc-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "sent")
-        threading.Thread(target=_forget_now_and_then, args=(studio,), daemon=True).start()
-        studio.converter  # noqa: B018 - so that the first user need not wait for it
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
+        threading.Thread(target=_drop_idle_sessions, args=(studio,), daemon=True).start()
+        studio.converter  # noqa: B018 - loads the model before the first user comes
         return create(studio).launch(
             server_name=host,
             server_port=port,
-            max_file_size=LARGEST,
+            max_file_size=MAX_BYTES,
             theme=_theme(),
-            state_session_capacity=SESSIONS,
+            state_session_capacity=MAX_SESSIONS,
             css=STYLE,
             footer_links=["api"],
             ssr_mode=False,

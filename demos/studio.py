@@ -1,33 +1,25 @@
-"""The studio: the models behind the widgets, loaded once for all users; what is a user's own stays in his session."""
+"""The models behind the widgets, loaded once for all users; voices stay in the session that enrolled them."""
 
-import logging
-import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, wraps
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-import gradio as gr
 import soundfile
 
 import ssl_vc
-from demos.uploads import REFERENCE_MINUTES, Sent, check_sounds, given
+from demos.uploads import MAX_REFERENCE_MINUTES, Upload, sounds, uploaded
 from ssl_vc.tts.speak import load_text_model
 
-log = logging.getLogger(__name__)
-
-WORK = "work"  # one thing at a time: the models share the processor
-MARK = "Synthetic speech, made with ssl-vc"
-KEPT = 3  # voices of a session
-PATH = re.compile(r"'(?:/[^/']+)+/([^/']+)'|(?:/[^/\s']+)+/([^/\s']+)")
-
-MINUTES_KEPT = 60  # of a session that does nothing
+COMMENT = "Synthetic speech, made with ssl-vc"  # in every file that the demo writes
+MAX_VOICES = 3  # of a session
+IDLE_MINUTES = 60  # after which a session's voices are dropped
 
 
-class Held:
+class Session:
     """The voices of a session."""
 
     def __init__(self) -> None:
@@ -36,162 +28,116 @@ class Held:
 
 
 class Studio:
-    """Models.
+    """The models.
 
     Args:
         model: see `ssl_vc.VoiceConverter.from_pretrained`.
         device: auto, cpu, cuda, cuda:1 ... or mps.
-        offline: fetch nothing.
+        offline: download nothing.
     """
 
     def __init__(self, model: str = "tiny", device: str = "auto", offline: bool = False) -> None:
         self.model, self.device, self.offline = model, device, offline
-        self._sessions: WeakSet[Held] = WeakSet()
+        self._sessions: WeakSet[Session] = WeakSet()
 
     @cached_property
     def converter(self) -> "ssl_vc.VoiceConverter":
-        """Give what converts."""
+        """The voice converter."""
         return ssl_vc.VoiceConverter.from_pretrained(self.model, device=self.device, offline=self.offline)
 
     @cached_property
-    def speech(self) -> "ssl_vc.TextToSpeech":
-        """Give what speaks."""
+    def tts(self) -> "ssl_vc.TextToSpeech":
+        """The text-to-speech model."""
         return ssl_vc.TextToSpeech(load_text_model(), self.converter)
 
     @cached_property
     def codec(self) -> "ssl_vc.UnitCodec":
-        """Give what makes units."""
+        """The codec of discrete units."""
         return ssl_vc.UnitCodec.from_pretrained(device=self.device)
 
     def voice(
-        self, held: Held, files: Sent, spoken: Sent = None, saved: Sent = None, other: Sent = None, share: float = 0.0
+        self,
+        session: Session,
+        files: Upload,
+        recorded: str | None = None,
+        saved: Upload = None,
+        other: Upload = None,
+        share: float = 0.0,
     ) -> "ssl_vc.Voice | None":
-        """Give the voice of a session, made anew only where what it is made of has changed; None if there is none.
+        """Returns a session's voice, enrolled again only if its recordings changed; None without recordings.
 
         Args:
-            held: the session's voices.
+            session: the session's voices.
             files: recordings.
-            spoken: one more, by microphone.
-            saved: a .voice file, instead.
+            recorded: one more, from the microphone.
+            saved: a .voice file instead.
             other: recordings or a .voice file of a second voice.
-            share: of the second voice.
+            share: weight of the second voice.
         """
-        recordings = [each for sent in (files, spoken) if sent for each in ([sent] if isinstance(sent, str) else sent)]
+        recordings = [*([files] if isinstance(files, str) else files or []), *([recorded] if recorded else [])]
         if not recordings and not saved:
             return None
-        first = self._one(held, given(saved or recordings, "a voice"))
+        first = self._enrolled(session, uploaded(saved or recordings, "a voice"))
         if not other or not share:
             return first
-        second = self._one(held, given(other, "a second voice"))
+        second = self._enrolled(session, uploaded(other, "a second voice"))
         return second if share == 1 else ssl_vc.Voice.mix([(first, 1 - share), (second, share)])
 
-    def forget(self, minutes: float = MINUTES_KEPT) -> None:
-        """Forget the voices of sessions that did nothing for so long."""
-        for held in list(self._sessions):
-            if time.monotonic() - held.used > 60 * minutes:
-                held.voices.clear()
+    def required_voice(self, *panel: Any) -> "ssl_vc.Voice":
+        """Returns the voice of a session, as `voice` does.
 
-    def _one(self, held: Held, paths: Sequence[Path]) -> "ssl_vc.Voice":
-        self._sessions.add(held)
-        held.used = time.monotonic()
-        key, voices = tuple(map(str, paths)), held.voices
+        Raises:
+            ValueError: there is none.
+        """
+        voice = self.voice(*panel)
+        if voice is None:
+            raise ValueError("Add a target voice first: recordings of a speaker, or a saved voice.")
+        return voice
+
+    def drop_idle(self, minutes: float = IDLE_MINUTES) -> None:
+        """Drop the voices of sessions that have been idle for so long."""
+        for session in list(self._sessions):
+            if time.monotonic() - session.used > 60 * minutes:
+                session.voices.clear()
+
+    def _enrolled(self, session: Session, paths: Sequence[Path]) -> "ssl_vc.Voice":
+        self._sessions.add(session)
+        session.used = time.monotonic()
+        key, voices = tuple(map(str, paths)), session.voices
         if key not in voices:
             saved = [path for path in paths if path.suffix.lower() == ".voice"]
             if saved and len(paths) > 1:
-                raise ValueError("Give one .voice file, or recordings, not both.")
+                raise ValueError("Send either one .voice file or recordings, not both.")
             if saved:
                 voices[key] = ssl_vc.Voice.load(saved[0])
             else:
-                check_sounds(paths, REFERENCE_MINUTES)
+                sounds(paths, MAX_REFERENCE_MINUTES)  # only to refuse what is unusable
                 voices[key] = self.converter.enroll(list(paths), paths[0].stem)
-            while len(voices) > KEPT:
+            while len(voices) > MAX_VOICES:
                 del voices[next(iter(voices))]
         return voices[key]
 
 
-class Brake:
-    """What stops a user's work: his own, and seen by it between its steps."""
-
-    pulled = running = False
-
-
-def start_and_stop(
-    go: gr.Button, stop: gr.Button, work: Callable[..., Iterator[Any]], inputs: list[Any], outputs: list[Any], name: str
-) -> None:
-    """Let one button begin the work, whose last output is a status, and the other one end it.
-
-    Args:
-        go: begins.
-        stop: ends.
-        work: takes a `Brake`, then the inputs.
-        inputs: of the work.
-        outputs: of the work, the last one a text.
-        name: for programs.
-    """
-    brake = gr.State(Brake())
-
-    def renew(earlier: Brake) -> Brake:
-        earlier.pulled = True  # what was begun before ends
-        return Brake()
-
-    def pull(brake: Brake) -> Any:
-        brake.pulled = True
-        return "stopping …" if brake.running else gr.skip()
-
-    released = go.click(renew, brake, brake, queue=False, api_visibility="private")
-    released.then(work, [brake, *inputs], outputs, api_name=name, concurrency_limit=1, concurrency_id=WORK)
-    stop.click(pull, brake, outputs[-1], queue=False, api_visibility="private")
-
-
-def told(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """Make messages of errors: a sentence of ours as it is, without our folders; of others no detail.
-
-    Where the first argument is a `Brake`, the work ends at its next step once that is pulled, and says so last.
-    """
-
-    @wraps(function)
-    def run(*arguments: Any, **named: Any) -> Iterator[Any]:
-        brake = arguments[0] if arguments and isinstance(arguments[0], Brake) else Brake()
-        brake.running = True
-        try:
-            for step in function(*arguments, **named):
-                if brake.pulled:
-                    yield (*(gr.skip() for _ in step[1:]), "stopped")
-                    return
-                yield step
-        except gr.Error:
-            raise
-        except (ValueError, OSError) as error:
-            raise gr.Error(without_folders(str(error)), title="That did not work", print_exception=False) from None
-        except Exception:
-            log.exception("%s failed", function.__name__)
-            raise gr.Error("Something failed that should not; the server's log tells what.") from None
-        finally:
-            brake.running = False
-
-    return run
-
-
-def without_folders(message: str) -> str:
-    """Give a message in which files have names, and no folders."""
-    return PATH.sub(lambda found: found[1] or found[2], message)
-
-
-def short(name: str) -> str:
-    """Give a name that any file system takes, of what a user calls something."""
-    return "".join(sign if sign.isalnum() or sign in "-_ ." else "_" for sign in name)[:50].strip(". ") or "voice"
-
-
 class Folder(tempfile.TemporaryDirectory[str]):
-    """A folder for what a call makes: gradio takes its copy as soon as it is given, then this goes."""
+    """A folder for the outputs of a call; gradio copies them at once, then it is removed."""
 
     def __enter__(self) -> Path:  # type: ignore[override]
         return Path(super().__enter__())
 
 
+def file_name(name: str) -> str:
+    """Returns a user's name for something as a name that every file system takes."""
+    return "".join(sign if sign.isalnum() or sign in "-_ ." else "_" for sign in name)[:50].strip(". ") or "voice"
+
+
 def write(path: Path, wav: Any, rate: int) -> str:
-    """Write a sound that tells of itself that nobody said it; give the file's name."""
+    """Write a sound and label it as synthetic; returns the file's path."""
     ssl_vc.write(path, wav, rate)
-    with soundfile.SoundFile(path, "r+") as file:
-        file.comment = MARK
+    label_synthetic(path)
     return str(path)
+
+
+def label_synthetic(path: Path) -> None:
+    """Note in a sound file that it is synthetic."""
+    with soundfile.SoundFile(path, "r+") as file:
+        file.comment = COMMENT

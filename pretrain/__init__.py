@@ -1,4 +1,4 @@
-"""pretrain hears: speech in, frames out, and how the encoder that makes them learns."""
+"""pretrain turns speech into features: a self-supervised speech encoder, and its pretraining."""
 
 from pretrain.encoder import EncoderConfig, SpeechEncoder, WeightedSum
 

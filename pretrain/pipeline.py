@@ -1,14 +1,14 @@
-"""A whole pretraining in a folder: labels, a training, labels of that training's encoder, the next training, ...
+"""The pretraining pipeline: labels, a training, labels from the trained encoder, the next training, and so on.
 
-    pack/, pack-valid/      the sound (see `pretrain.data.pack`)
-    phones/                 what is said in it (see `pretrain.labels.align`), if any iteration guesses that
-    1/labels-0/             what iteration 1 guesses (see `pretrain.labels.labels`)
-    1/                      its training (see `pretrain.training.train`); `done.json` once it is over
+    pack/, pack-valid/      decoded audio (see `pretrain.data.pack`)
+    phones/                 forced alignments (see `pretrain.labels.align`), if an iteration predicts phones
+    1/labels-0/             labels of iteration 1 (see `pretrain.labels.kmeans_labels`)
+    1/                      its training (see `pretrain.training.trainer`); `done.json` once finished
     2/ ...
     encoder/                the last iteration's encoder, for `SpeechEncoder.from_pretrained`
-    transformers/           the same for transformers, where its shape exists there
+    transformers/           the same for transformers, where that has the architecture
 
-Each part is left as it is when it is there and was made by the same settings; a training that was cut off goes on.
+Finished stages with the same settings are skipped; an interrupted training is resumed.
 """
 
 import hashlib
@@ -26,254 +26,259 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from pretrain.data.batch import LabelSet, Maker
-from pretrain.data.dataset import Clips
-from pretrain.data.manifest import Clip, decode, read_manifest, sources_of
-from pretrain.data.mixing import Noises
-from pretrain.data.pack import Files, Sounds, make_pack
+from pretrain.data.batch import Collator, LabelSet
+from pretrain.data.dataset import ClipDataset
+from pretrain.data.manifest import Clip, Samples, decode, read_manifest, sources_fingerprint
+from pretrain.data.mixing import NoiseBank
+from pretrain.data.pack import AudioFiles, ClipAudio, build_pack
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.foreign import is_foreign
-from pretrain.labels.align import Aligned, Phones, align
+from pretrain.labels.align import AlignmentLabels, PhoneAlignments, align
 from pretrain.labels.features import Features, LayerFeatures, MfccFeatures
-from pretrain.labels.labels import Labels, make_labels
-from pretrain.labels.pronounce import Characters, Phonemes, Spelled
-from pretrain.labels.speakers import Speakers
-from pretrain.labels.trim import trimmed
-from pretrain.objectives import OBJECTIVES
-from pretrain.objectives.ctc import Ctc
-from pretrain.recipe import MAY_CHANGE, LabelConfig, PretrainConfig, TrainConfig
+from pretrain.labels.kmeans_labels import KMeansLabels, label_clips
+from pretrain.labels.speakers import SpeakerLabels
+from pretrain.labels.tokenizers import CharacterTokenizer, PhonemeTokenizer, TranscriptTokenizer
+from pretrain.labels.trim import trim_silence
+from pretrain.objectives import OBJECTIVES, Settings
+from pretrain.objectives.ctc import CtcHead
+from pretrain.recipe import MUTABLE_SETTINGS, LabelConfig, PretrainConfig, TrainConfig
 from pretrain.training.export import export
-from pretrain.training.loading import asked, streamed, usable
-from pretrain.training.train import Trainer
+from pretrain.training.loaders import indexed_batches, streamed_batches, usable_clips
+from pretrain.training.trainer import CHECKPOINT, Trainer
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[int, Trainer, int, dict[str, float]], None]  # (iteration, its trainer, a step and its figures)
+FINGERPRINT, DONE = "made_of", "done.json"  # files of an iteration
+
+OnStep = Callable[[int, Trainer, int, dict[str, float]], None]  # (iteration, its trainer, step, metrics)
 
 
 class Pretraining:
-    """A pretraining in a folder.
+    """Runs a pretraining recipe in a folder.
 
     Args:
         config: the recipe.
-        folder: where it lives.
+        folder: of all its files.
     """
 
     def __init__(self, config: PretrainConfig, folder: str | Path) -> None:
         if not config.clips:
-            raise ValueError(
-                "there is nothing to learn from; set `clips` to a folder of sound files or a table of them."
-            )
+            raise ValueError("there are no clips to train on; set `clips` to a folder of audio files or a manifest.")
         if not config.iterations:
-            raise ValueError("the recipe has no iterations; give at least one, with its labels.")
+            raise ValueError("the recipe has no iterations; add at least one, with its labels.")
         self.config, self.folder = config, Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{folder} is a file; a pretraining lives in a folder.")
-        self.state = PartialState(cpu=torch.accelerator.current_accelerator() is None, **_patience())
-        self.train: Sounds | None = None
-        self.valid: Sounds | None = None
+            raise ValueError(f"{folder} is a file; pretraining needs a folder.")
+        self.state = PartialState(cpu=torch.accelerator.current_accelerator() is None, **_process_options())
+        self.train: ClipAudio | None = None
+        self.valid: ClipAudio | None = None
 
     @property
-    def begun(self) -> bool:
-        """Whether a training is there that has been cut off."""
+    def interrupted(self) -> bool:
+        """Whether the folder has an unfinished training."""
         return any(
-            (self._of(n) / "state.pt").is_file() and not (self._of(n) / "done.json").is_file()
+            (self._iteration_folder(n) / CHECKPOINT).is_file() and not (self._iteration_folder(n) / DONE).is_file()
             for n in range(1, len(self.config.iterations) + 1)
         )
 
-    def run(self, watch: Watch | None = None) -> Path:
-        """Do what is not yet done, and give the encoder's folder."""
+    def run(self, on_step: OnStep | None = None) -> Path:
+        """Run all unfinished stages, and return the encoder's folder."""
         self.open()
-        made_of = ""
+        fingerprint = ""
         for number in range(1, len(self.config.iterations) + 1):
             labels = self._labels(number)
-            made_of = self._made_of(number, labels, made_of)
-            self._iteration(number, labels, made_of, watch)
+            fingerprint = self._iteration_fingerprint(number, labels, fingerprint)
+            self._run_iteration(number, labels, fingerprint, on_step)
         if self.state.is_main_process:
-            model = self._of(len(self.config.iterations)) / "model"
-            export(model, self.folder, self.config, made_of, self.train)
+            model = self._iteration_folder(len(self.config.iterations)) / "model"
+            export(model, self.folder, self.config, fingerprint, self.train)
         return self.folder / "encoder"
 
     def open(self) -> None:
-        """Have the sound at hand."""
+        """Open the audio, after decoding it if necessary."""
         config = self.config
         with self.state.main_process_first():
             if config.storage != "shards":
-                self.train = self._sounds(config.clips, config.split, "pack")
+                self.train = self._open_audio(config.clips, config.split, "pack")
             if config.valid_clips:
-                self.valid = self._sounds(config.valid_clips, config.valid_split, "pack-valid")
+                self.valid = self._open_audio(config.valid_clips, config.valid_split, "pack-valid")
 
-    def _of(self, number: int) -> Path:
+    def _iteration_folder(self, number: int) -> Path:
         return self.folder / str(number)
 
-    def _sounds(self, source: str, split: str | None, name: str) -> Sounds:
+    def _open_audio(self, source: str, split: str | None, name: str) -> ClipAudio:
         clips = read_manifest(source, split)
         if self.config.storage == "files":
-            return Files(clips)
-        return make_pack(clips, self.folder / name, keep=(self._of(1) / "made_of").is_file())
+            return AudioFiles(clips)
+        return build_pack(clips, self.folder / name, keep=(self._iteration_folder(1) / FINGERPRINT).is_file())
 
     def _labels(self, number: int) -> list[LabelSet]:
-        made = []
+        labels = []
         for which, config in enumerate(self.config.iterations[number - 1].labels):
             with self.state.main_process_first():
-                made.append(self._labelled(config, number, self._of(number) / f"labels-{which}"))
-        return made
+                labels.append(self._label_set(config, number, self._iteration_folder(number) / f"labels-{which}"))
+        return labels
 
-    def _labelled(self, config: LabelConfig, number: int, folder: Path) -> LabelSet:
-        """Make labels of all clips, by clusters found in those to learn from, and judge them once."""
+    def _label_set(self, config: LabelConfig, number: int, folder: Path) -> LabelSet:
+        """Open or compute one set of labels of all clips."""
         if (Path(config.of) / "labels.u16").is_file():
-            return Labels.open(config.of)
+            return KMeansLabels.open(config.of)
         if self.train is None:
             raise ValueError(
-                f"the labels of shards are made before the shards are; `ssl-vc label` makes them, and `of` names their "
-                f"folder, which {config.of!r} is not."
+                "shards need existing labels: make them with `ssl-vc label`, and set `of` to their folder, which "
+                f"{config.of!r} is not."
             )
-        sounds = [self.train, self.valid] if self.valid else [self.train]
-        clips = [clip for part in sounds for clip in part.clips]
         if config.of == "speakers":
-            return Speakers(self.train.clips)
+            return SpeakerLabels(self.train.clips)
         if config.of == "phones":
-            alone = {of.of for of in self.config.iterations[number - 1].labels} <= {"phones", "speakers"}
-            return Aligned(align(clips, self.folder / "phones"), config.states, alone)
-        where = {clip.key: (part, index) for part in sounds for index, clip in enumerate(part.clips)}
+            clips = self.train.clips + (self.valid.clips if self.valid else [])
+            other_kinds = {of.of for of in self.config.iterations[number - 1].labels} - {"phones", "speakers"}
+            phones = align(clips, self.folder / "phones")
+            return AlignmentLabels(phones, config.states, require_alignment=not other_kinds)
+        return self._kmeans_labels(config, number, folder, self.train)
 
-        def read(clip: Clip) -> Any:
-            if clip.source is not None:  # which is the sound at hand, and labels are of the clip itself
+    def _kmeans_labels(self, config: LabelConfig, number: int, folder: Path, train: ClipAudio) -> KMeansLabels:
+        """Label all clips by k-means, fitted on the training clips, and evaluate the labels once."""
+        splits = [train, self.valid] if self.valid else [train]
+        location = {clip.key: (audio, index) for audio in splits for index, clip in enumerate(audio.clips)}
+
+        def read(clip: Clip) -> Samples:
+            if clip.source is not None:  # the stored audio is the source's, but labels are of the clip itself
                 return decode(clip.path)
-            part, index = where[clip.key]
-            return part.read(index)
+            audio, index = location[clip.key]
+            return audio.read(index)
 
-        labels = make_labels(
-            clips,
+        labels = label_clips(
+            [clip for audio in splits for clip in audio.clips],
             folder,
             self._features(config, number),
             clusters=config.clusters,
             seed=self.config.seed,
             fit_hours=config.hours,
-            fit_on=self.train.clips,
-            keep=(self._of(number) / "made_of").is_file(),
+            fit_on=train.clips,
+            keep=(self._iteration_folder(number) / FINGERPRINT).is_file(),
             read=read,
         )
-        if self.state.is_main_process and not (self._of(number) / "done.json").is_file():
-            phones = Phones.open(self.config.phones) if self.config.phones else None
-            found = labels.quality(phones)
-            log.info("%s: %s", folder, ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        if self.state.is_main_process and not (self._iteration_folder(number) / DONE).is_file():
+            phones = PhoneAlignments.open(self.config.phones) if self.config.phones else None
+            metrics = labels.evaluate(phones)
+            log.info("%s: %s", folder, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         return labels
 
     def _features(self, config: LabelConfig, number: int) -> Features:
         if config.of == "mfcc":
             return MfccFeatures()
-        encoder = load(self._of(number - 1) / "model" if config.of == "previous" else config.of)
-        layer = next(
-            (n for n in (config.layer, encoder.config.matching_layer, self.config.matching_layer) if n is not None),
-            None,
-        )
+        encoder = load_encoder(self._iteration_folder(number - 1) / "model" if config.of == "previous" else config.of)
+        layers = (config.layer, encoder.config.matching_layer, self.config.matching_layer)
+        layer = next((n for n in layers if n is not None), None)
         if layer is None:
             raise ValueError(f"the labels of iteration {number} need a layer, from 0 to {encoder.config.depth}.")
         return LayerFeatures(encoder, layer, self.state.device)
 
-    def _made_of(self, number: int, labels: list[LabelSet], before: str) -> str:
-        """A fingerprint of what decides an iteration's outcome."""
+    def _iteration_fingerprint(self, number: int, labels: list[LabelSet], previous: str) -> str:
+        """Return a hash of all that decides an iteration's result; later versions must not change it."""
         config = self.config
-        told = asdict(config.trained(number))
-        for name in MAY_CHANGE:
-            del told[name]
-        facts = [told, config.iterations[number - 1].start, asdict(config.encoder_config()), config.seed, before]
-        facts += [[of.made_of for of in labels], config.noise_clips, config.noise_split]
-        shares = [of.weight for of in config.iterations[number - 1].labels]
-        facts += [shares] if set(shares) != {1.0} else []
-        sources = sources_of(self.train.clips) if self.train else ""  # labels do not depend on them
-        facts += [sources] if sources else []
-        return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+        settings = asdict(config.train_config(number))
+        for name in MUTABLE_SETTINGS:
+            del settings[name]
+        parts = [settings, config.iterations[number - 1].start, asdict(config.encoder_config()), config.seed, previous]
+        parts += [[of.fingerprint for of in labels], config.noise_clips, config.noise_split]
+        scales = [of.weight for of in config.iterations[number - 1].labels]
+        parts += [scales] if set(scales) != {1.0} else []
+        sources = sources_fingerprint(self.train.clips) if self.train else ""  # which labels do not depend on
+        parts += [sources] if sources else []
+        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
-    def _iteration(self, number: int, labels: list[LabelSet], made_of: str, watch: Watch | None) -> None:
-        folder, config = self._of(number), self.config.trained(number)
-        done = folder / "done.json"
-        if (folder / "made_of").is_file() and (folder / "made_of").read_text(encoding="utf-8") != made_of:
+    def _run_iteration(self, number: int, labels: list[LabelSet], fingerprint: str, on_step: OnStep | None) -> None:
+        folder, config = self._iteration_folder(number), self.config.train_config(number)
+        done = folder / DONE
+        if (folder / FINGERPRINT).is_file() and (folder / FINGERPRINT).read_text(encoding="utf-8") != fingerprint:
             raise ValueError(
-                f"{folder} holds a training by other settings; take another folder, or remove it to begin that "
-                "iteration anew."
+                f"{folder} holds a training with other settings; choose another folder, or remove it to restart that "
+                "iteration."
             )
         if done.is_file():
-            took = json.loads(done.read_text(encoding="utf-8"))
-            log.info("iteration %d is done, after %d steps and %g minutes", number, took["step"], took["minutes"])
+            result = json.loads(done.read_text(encoding="utf-8"))
+            log.info("iteration %d is done, after %d steps and %g minutes", number, result["step"], result["minutes"])
             return
         set_seed(self.config.seed + number)
         trainer = self._trainer(number, config, labels)
-        if trainer.main:
+        if trainer.is_main:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "made_of").write_text(made_of, encoding="utf-8")
+            (folder / FINGERPRINT).write_text(fingerprint, encoding="utf-8")
         trainer.resume()
-        trainer.run(None if watch is None else partial(watch, number, trainer))
-        if trainer.main:
-            figures = {"step": trainer.step, "minutes": round(trainer.elapsed / 60, 2)}
-            done.write_text(json.dumps(figures), encoding="utf-8")
+        trainer.run(None if on_step is None else partial(on_step, number, trainer))
+        if trainer.is_main:
+            result = {"step": trainer.step, "minutes": round(trainer.elapsed / 60, 2)}
+            done.write_text(json.dumps(result), encoding="utf-8")
         trainer.accelerator.wait_for_everyone()
         trainer.accelerator.free_memory()
 
     def _trainer(self, number: int, config: TrainConfig, labels: list[LabelSet]) -> Trainer:
-        dims = [of.clusters for of in labels]
-        shares = [of.weight for of in self.config.iterations[number - 1].labels]
-        encoder = self._start(number)
-        also = {}
-        if self.config.noise_clips and "noises" in {field.name for field in fields(OBJECTIVES[config.objective][0])}:  # type: ignore[arg-type]
-            noise = read_manifest(self.config.noise_clips, self.config.noise_split)
-            order = np.random.default_rng(self.config.seed).permutation(len(noise))  # only an hour of them is kept
-            also["noises"] = Noises([noise[index] for index in order])
-        settings = config.objective_settings(**also)
-        objective = OBJECTIVES[config.objective][1](settings, encoder.config.dim, dims, shares)
-        spelling = self._spelling(config) if config.text.weight else None
-        speller = Ctc(encoder.config.dim, len(spelling.symbols)) if spelling else None
-        spell = Spelled(spelling, config.text.languages) if spelling else None
-        seed, train = self.config.seed, self.train
+        encoder = self._initial_encoder(number)
+        settings, make_objective = self._objective_settings(config), OBJECTIVES[config.objective][1]
+        scales = [of.weight for of in self.config.iterations[number - 1].labels]
+        objective = make_objective(settings, encoder.config.dim, [of.clusters for of in labels], scales)
+        tokenizer = self._tokenizer(config) if config.text.weight else None
+        ctc_head = CtcHead(encoder.config.dim, len(tokenizer.symbols)) if tokenizer else None
+        train = self.train
         if config.trimmed:
-            phones = [of.phones for of in labels if isinstance(of, Aligned)]
+            phones = [of.phones for of in labels if isinstance(of, AlignmentLabels)]
             if not phones or train is None:
-                raise ValueError("trimmed cuts clips where their phones end; give labels of phones, and no shards.")
-            train, labels = trimmed(train, labels, phones[0])
-        make = partial(Maker, labels, settings.prepare, longest=config.longest, spell=spell)
-        make = partial(make, speeds=config.speeds, channel=config.channel)
-        if train is None:
-            batches = streamed(self.config.clips, make(), config, seed)
-        else:
-            batches = asked(train, make(), config, seed)
-        valid = None
-        if self.valid:
-            valid = Clips(usable(self.valid, labels, config.shortest), make(training=False), seed)
-        return Trainer(
-            config,
-            self._of(number),
-            encoder,
-            objective,
-            batches,
-            valid,
-            speller,
-            seed=seed,
+                raise ValueError("trimmed needs phone alignments; add labels of phones, and do not use shards.")
+            train, labels = trim_silence(train, labels, phones[0])
+        collator = partial(
+            Collator,
+            labels,
+            settings.prepare,
+            longest=config.longest,
+            tokenize=TranscriptTokenizer(tokenizer, config.text.languages) if tokenizer else None,
+            speeds=config.speeds,
+            channel=config.channel,
         )
+        seed, valid = self.config.seed, None
+        if train is None:
+            batches = streamed_batches(self.config.clips, collator(), config, seed)
+        else:
+            batches = indexed_batches(train, collator(), config, seed)
+        if self.valid:
+            valid = ClipDataset(usable_clips(self.valid, labels, config.shortest), collator(training=False), seed)
+        folder = self._iteration_folder(number)
+        return Trainer(config, folder, encoder, objective, batches, valid, ctc_head, seed=seed)
 
-    def _start(self, number: int) -> SpeechEncoder:
+    def _objective_settings(self, config: TrainConfig) -> Settings:
+        names = {field.name for field in fields(OBJECTIVES[config.objective][0])}  # type: ignore[arg-type]
+        if not self.config.noise_clips or "noises" not in names:
+            return config.objective_settings()
+        clips = read_manifest(self.config.noise_clips, self.config.noise_split)
+        order = np.random.default_rng(self.config.seed).permutation(len(clips))  # as only an hour is kept
+        return config.objective_settings(noises=NoiseBank([clips[index] for index in order]))
+
+    def _initial_encoder(self, number: int) -> SpeechEncoder:
         start, shape = self.config.iterations[number - 1].start, self.config.encoder_config()
         if not start:
             return SpeechEncoder(shape)
-        encoder = load(self._of(number - 1) / "model" if start == "previous" else start)
-        advice: dict[str, Any] = {"matching_layer": None, "cepstra": 0.0}
-        if replace(encoder.config, **advice) != replace(shape, **advice):
-            log.info("iteration %d goes on with the shape of %s", number, start)
+        encoder = load_encoder(self._iteration_folder(number - 1) / "model" if start == "previous" else start)
+        recommendations: dict[str, Any] = {"matching_layer": None, "cepstra": 0.0}
+        if replace(encoder.config, **recommendations) != replace(shape, **recommendations):
+            log.info("iteration %d keeps the architecture of %s", number, start)
         return encoder
 
-    def _spelling(self, config: TrainConfig) -> Characters | Phonemes:
+    def _tokenizer(self, config: TrainConfig) -> CharacterTokenizer | PhonemeTokenizer:
         if config.text.units == "phones":
-            return Phonemes(Path(config.text.dictionary) if config.text.dictionary else None)
-        return Characters.of(clip.text for clip in self.train.clips) if self.train else Characters()
+            return PhonemeTokenizer(Path(config.text.dictionary) if config.text.dictionary else None)
+        if self.train is None:
+            return CharacterTokenizer()
+        return CharacterTokenizer.of(clip.text for clip in self.train.clips)
 
 
-def load(name: str | Path) -> SpeechEncoder:
-    """Read an encoder of ours, or of others."""
+def load_encoder(name: str | Path) -> SpeechEncoder:
+    """Load an encoder in our format, or a published one."""
     if Path(name).is_dir() and not is_foreign(name):
         return SpeechEncoder.from_pretrained(name)
     return SpeechEncoder.from_foreign(name)
 
 
-def _patience() -> dict[str, Any]:
-    """How long processes wait while the first one makes labels."""
+def _process_options() -> dict[str, Any]:
+    """Return options of the process group, with a timeout that suffices while the main process makes labels."""
     return {"timeout": timedelta(hours=24)} if torch.distributed.is_available() else {}

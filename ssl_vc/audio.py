@@ -1,7 +1,7 @@
-"""Sound in, sound out: files and arrays become mono tensors at 16 kHz, and tensors become files.
+"""Audio input and output: files and arrays to mono tensors at 16 kHz, and tensors to files.
 
-The only place that opens a user's sound file: decode, mono, rate, trim, loudness. What cannot be used is refused with
-an `AudioError`, one sentence for the user. Private functions raise it without a subject; `_about` puts that in front.
+The only module that opens a user's audio file: decoding, downmixing, resampling, trimming, loudness. Unusable input
+raises an `AudioError`, one sentence for the user. Private functions raise it without a subject; `_about` prepends it.
 """
 
 import math
@@ -26,7 +26,6 @@ from torch import Tensor
 from ssl_vc.files import replacing
 
 SAMPLE_RATE = 16_000
-LOUDNESS = -16.0  # LUFS, of what is given to listen to
 MAX_HOURS = 6
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -36,9 +35,9 @@ Source: TypeAlias = str | os.PathLike[str] | Tensor | tuple[Array | Tensor, int]
 SILENCE = 1e-4  # a peak below -80 dBFS
 BLOCK = 2**18  # samples decoded or encoded at a time, all channels together
 TOO_LONG = f"is longer than {MAX_HOURS} hours; cut it into parts"
-NO_SAMPLES = "has no samples; give a longer sound"
+NO_SAMPLES = "has no samples; give a longer recording"
 NOT_FINITE = "has samples that are NaN or infinite; repair it first"
-NOT_SOUND = "is not a sound file, or has lost its beginning; give wav, flac, ogg, opus, mp3 or aiff"
+NOT_AUDIO = "is not an audio file, or its start is missing; give wav, flac, ogg, opus, mp3 or aiff"
 
 DEMUXERS = {".m4a": "mov", ".mp4": "mov", ".mov": "mov", ".aac": "aac", ".webm": "matroska", ".mkv": "matroska"}
 CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}
@@ -48,22 +47,22 @@ ENCODER_RATES = {".opus": OPUS_RATES, ".mp3": MP3_RATES, ".ogg": range(200_001)}
 
 
 class AudioError(ValueError):
-    """A sound that cannot be read or written; the message is one sentence that says why and what to do."""
+    """Audio that cannot be read or written; the message is one sentence with the reason and the remedy."""
 
 
 def read(source: Source, *, speech: bool = False) -> Tensor:
-    """Read any sound as 16 kHz mono, (samples,) float32; what is that already comes back bit for bit.
+    """Read audio as 16 kHz mono, (samples,) float32; input in that format is returned bit for bit.
 
-    Works in blocks: of a long file only the result is ever whole in memory.
+    Reads in blocks, so only the result of a long file is held in memory.
 
     Args:
         source: a path (wav, flac, ogg, opus, mp3, aiff and others; with ffmpeg also m4a, mp4, mov, aac, webm, mkv), an
             `(array, rate)` pair, or a tensor at 16 kHz. Arrays and tensors are (samples,), (samples, channels) or, up
             to 8 channels, (channels, samples). Channels are averaged, integers scaled to [-1, 1].
-        speech: refuse a sound that is silent throughout.
+        speech: refuse audio that is silent throughout.
     """
     pieces, length, peak = [], 0, 0.0
-    with _about(repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else "The sound"):
+    with _about(repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else "The audio"):
         blocks = _file_blocks(Path(source)) if isinstance(source, str | os.PathLike) else _array_blocks(source)
         with closing(blocks):
             for block in blocks:
@@ -83,57 +82,23 @@ def read(source: Source, *, speech: bool = False) -> Tensor:
 
 
 def trim(wav: Tensor, *, top_db: float = 40.0, margin: float = 0.05) -> Tensor:
-    """Cut the silence around a 16 kHz sound (samples,), but for `margin` seconds; without any sound, (0,) is left.
+    """Trim silence at both ends of a 16 kHz waveform (samples,), except for `margin` seconds; (0,) if all is silent.
 
-    A frame of 20 ms is silent if it is more than `top_db` below the loudest. Noise that is louder than that stays: a
-    rule that knew it from a soft consonant would sometimes take the consonant.
+    A frame of 20 ms is silent if it is more than `top_db` below the loudest. Louder noise stays: a rule to tell it from
+    a soft consonant would sometimes remove the consonant.
     """
     if (wav.abs() < SILENCE).all():
         return wav[:0]
     frame = SAMPLE_RATE // 50
     power = torch.nn.functional.pad(wav, (0, -len(wav) % frame)).view(-1, frame).square().mean(1)
     level = 10 * power.clamp(min=1e-12).log10()
-    sounding = (level >= level.max() - top_db).nonzero()
+    active = (level >= level.max() - top_db).nonzero()
     kept = round(margin * SAMPLE_RATE)
-    return wav[max(0, int(sounding[0]) * frame - kept) : (int(sounding[-1]) + 1) * frame + kept]
-
-
-def loudness(wav: Tensor, sample_rate: int = SAMPLE_RATE) -> float:
-    """Measure the integrated loudness (ITU-R BS.1770-4) of a mono sound (samples,), at 4 kHz or more, in LUFS.
-
-    The mean over K-weighted blocks of 400 ms every 100 ms, less those below -70 LUFS, less those 10 LU below the mean
-    of the rest. A clip under 400 ms is one block, whatever its level. Silence is minus infinity.
-    """
-    from scipy.signal import sosfilt  # 0.65 s, which `import ssl_vc` need not take
-
-    samples, filters, state = wav.numpy(force=True), _k_weighting(sample_rate), np.zeros((2, 2))
-    hop = round(sample_rate / 10)
-    if len(samples) < 4 * hop:
-        power = np.square(sosfilt(filters, samples)) if len(samples) else samples
-    else:
-        hops = []
-        for start in range(0, len(samples), 600 * hop):  # a minute at a time, because hours of doubles fill the memory
-            weighted, state = sosfilt(filters, samples[start : start + 600 * hop], zi=state)
-            hops.append(np.square(weighted[: len(weighted) // hop * hop]).reshape(-1, hop).mean(1))
-        power = np.convolve(np.concatenate(hops), np.full(4, 0.25), "valid")
-        power = power[power > 10 ** ((0.691 - 70) / 10)]
-        power = power[10 * len(power) * power > power.sum()]  # a tenth of the mean, without dividing by no blocks
-    return -0.691 + 10 * math.log10(power.mean()) if power.any() else -math.inf
-
-
-def normalize_loudness(wav: Tensor, target: float = -16.0, sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """Bring a mono sound (samples,) to `target` LUFS with one gain; silence is returned as it is.
-
-    The gain stops where the peak reaches 1, so a very peaky sound ends below the target.
-    """
-    measured = loudness(wav, sample_rate)
-    if measured == -math.inf:
-        return wav
-    return wav * min(10 ** ((target - measured) / 20), 1 / float(wav.abs().max()))
+    return wav[max(0, int(active[0]) * frame - kept) : (int(active[-1]) + 1) * frame + kept]
 
 
 def write(path: str | os.PathLike[str], wav: Tensor | Array, sample_rate: int) -> Path:
-    """Write a mono sound, whole or not at all, and return the path. A peak above 1 is lowered to 0.999, with a warning.
+    """Write a mono waveform atomically and return the path. Peaks above 1 are scaled to 0.999, with a warning.
 
     Args:
         path: ends in .wav or .flac (16 bit), .ogg (Vorbis), .opus or .mp3; an existing file is replaced.
@@ -142,7 +107,7 @@ def write(path: str | os.PathLike[str], wav: Tensor | Array, sample_rate: int) -
     """
     path = Path(path)
     name, suffix = repr(str(path)), path.suffix.lower()
-    with _about(f"The sound for {name}"):
+    with _about(f"The audio for {name}"):
         _check_rate(sample_rate)
         frames = as_frames(wav)
         if frames.shape[1] > 1:
@@ -174,9 +139,11 @@ def write(path: str | os.PathLike[str], wav: Tensor | Array, sample_rate: int) -
 
 @contextmanager
 def _about(name: str) -> Iterator[None]:
-    """Give every refusal its subject, and make one of every error of the system and of libsndfile."""
+    """Prepend the subject to every AudioError, and turn system and libsndfile errors into one."""
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # too large for float32 becomes infinite: refused as such
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # overflow in float32 becomes infinite, and is refused as such
             yield
     except AudioError as error:
         raise AudioError(f"{name} {' '.join(str(error).split())}.") from error
@@ -184,13 +151,13 @@ def _about(name: str) -> Iterator[None]:
         reason = error.strerror or error
         raise AudioError(f"{name} cannot be accessed: {reason}; check its permissions and its disk.") from error
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{name} broke off ({error.error_string}); it is damaged, or the disk is full.") from error
+        raise AudioError(f"{name} failed midway ({error.error_string}); it is damaged, or the disk is full.") from error
 
 
 def _file_blocks(path: Path) -> Blocks:
-    """The file at 16 kHz mono (frames,), block by block."""
+    """Return the file at 16 kHz mono (samples,), block by block."""
     if not path.is_file():
-        problem = "is a folder; give one sound file" if path.is_dir() else "does not exist as a file; check the path"
+        problem = "is a folder; give one audio file" if path.is_dir() else "does not exist as a file; check the path"
         raise AudioError(problem)
     with path.open("rb") as file:
         if not file.read(1):
@@ -199,7 +166,7 @@ def _file_blocks(path: Path) -> Blocks:
 
 
 def _native(path: Path) -> str | bytes:
-    """A name as libsndfile takes it: the very bytes, where a name need not be text."""
+    """Return a path as libsndfile takes it: raw bytes, since a path need not be text."""
     return str(path) if os.name == "nt" else os.fsencode(path)
 
 
@@ -207,10 +174,10 @@ def _soundfile_blocks(path: Path) -> Blocks:
     try:
         file = soundfile.SoundFile(_native(path))
     except (soundfile.LibsndfileError, TypeError, UnicodeError) as error:  # TypeError: a .raw
-        raise AudioError(NOT_SOUND) from error
+        raise AudioError(NOT_AUDIO) from error
     with file:
-        if file.format == "RAW":  # libsndfile takes anything named .au, .vox or .gsm for headerless sound
-            raise AudioError(NOT_SOUND)
+        if file.format == "RAW":  # libsndfile takes anything named .au, .vox or .gsm for headerless audio
+            raise AudioError(NOT_AUDIO)
         if MAX_HOURS * 3600 * file.samplerate < file.frames < 2**63 - 1:  # 2^63 - 1: unknown, a FLAC from a stream
             raise AudioError(TOO_LONG)
         file.seekable = lambda: False  # else soundfile seeks after every block, which fails if the length is unknown
@@ -221,8 +188,8 @@ def _soundfile_blocks(path: Path) -> Blocks:
 def _ffmpeg_blocks(path: Path) -> Blocks:
     ffmpeg, suffix = shutil.which("ffmpeg"), path.suffix.lower()
     if ffmpeg is None:
-        cure = "install it (apt, brew or winget install ffmpeg), or convert to wav, flac, ogg, opus, mp3 or aiff"
-        raise AudioError(f"is {suffix}, which cannot be read without ffmpeg; {cure}")
+        remedy = "install it (apt, brew or winget install ffmpeg), or convert to wav, flac, ogg, opus, mp3 or aiff"
+        raise AudioError(f"is {suffix}, which cannot be read without ffmpeg; {remedy}")
     # The demuxer is forced: if ffmpeg guessed, a renamed playlist could make it open other files.
     command = [ffmpeg, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-f", DEMUXERS[suffix]]
     # rematrix_maxval makes mono the mean of two channels (it weights more); "-ac 1" is 3 dB louder, for six 11 dB.
@@ -235,7 +202,7 @@ def _ffmpeg_blocks(path: Path) -> Blocks:
                 yield np.frombuffer(data, "<f4", count=len(data) // 4)
             process.wait()
         finally:
-            process.kill()  # where the reader stopped early; one that has ended does not mind
+            process.kill()  # in case the reader stopped early; harmless once it has ended
         if process.returncode:
             log.seek(0)
             reason = log.read().decode(errors="replace").strip().rpartition("\n")[2] or "no reason given"
@@ -243,35 +210,35 @@ def _ffmpeg_blocks(path: Path) -> Blocks:
 
 
 def _array_blocks(source: Any) -> Blocks:
-    """The array at 16 kHz mono (frames,), block by block."""
+    """Return the array at 16 kHz mono (samples,), block by block."""
     pair = (source, SAMPLE_RATE) if isinstance(source, Tensor) else source
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise AudioError(f"is a {type(source).__name__}; give a path, an (array, rate) pair or a 16 kHz tensor")
     return _mono_16k([as_frames(pair[0])], pair[1])
 
 
-def as_frames(sound: Any) -> Array:
-    """An array or tensor as (samples, channels), float32."""
-    if isinstance(sound, Tensor):
-        sound = (sound.float() if sound.is_floating_point() else sound).numpy(force=True)
-    if not isinstance(sound, np.ndarray):
-        raise AudioError(f"is a {type(sound).__name__}; give a numpy array or a torch tensor")
-    kind = sound.dtype.kind
-    if kind not in "fiu" or (kind in "iu" and sound.itemsize > 4):
-        raise AudioError(f"has the dtype {sound.dtype}; give floating point, or integers of 8, 16 or 32 bits")
-    if not sound.size:
+def as_frames(audio: Any) -> Array:
+    """Return an array or tensor as (samples, channels), float32."""
+    if isinstance(audio, Tensor):
+        audio = (audio.float() if audio.is_floating_point() else audio).numpy(force=True)
+    if not isinstance(audio, np.ndarray):
+        raise AudioError(f"is a {type(audio).__name__}; give a numpy array or a torch tensor")
+    kind = audio.dtype.kind
+    if kind not in "fiu" or (kind in "iu" and audio.itemsize > 4):
+        raise AudioError(f"has the dtype {audio.dtype}; give floating point, or integers of 8, 16 or 32 bits")
+    if not audio.size:
         raise AudioError(NO_SAMPLES)
-    frames = np.asarray(sound, np.float32)
+    frames = np.asarray(audio, np.float32)
     frames = frames[:, None] if frames.ndim == 1 else frames
     if frames.ndim == 2 and len(frames) <= 8 and len(frames) < frames.shape[1]:
         frames = frames.T
     if frames.ndim != 2 or len(frames) < frames.shape[1]:
-        raise AudioError(f"has the shape {sound.shape}; give (samples,) or (samples, channels)")
-    return frames if kind == "f" else frames / 2.0 ** (8 * sound.itemsize - 1) - (kind == "u")
+        raise AudioError(f"has the shape {audio.shape}; give (samples,) or (samples, channels)")
+    return frames if kind == "f" else frames / 2.0 ** (8 * audio.itemsize - 1) - (kind == "u")
 
 
 def _mono_16k(blocks: Iterable[Array], rate: int) -> Blocks:
-    """Average (frames, channels) at `rate` over the channels, and resample."""
+    """Downmix (samples, channels) at `rate` to mono, and resample."""
     _check_rate(rate)
     mono = (block.mean(axis=1) for block in blocks)
     if rate == SAMPLE_RATE:
@@ -285,16 +252,3 @@ def _mono_16k(blocks: Iterable[Array], rate: int) -> Blocks:
 def _check_rate(rate: Any) -> None:
     if not isinstance(rate, int | np.integer) or not 1_000 <= rate <= 768_000:
         raise AudioError(f"has the sample rate {rate!r}; it must be a whole number of Hz from 1000 to 768000")
-
-
-def _k_weighting(rate: int) -> Array:
-    """BS.1770's filters at `rate`, (2, 6) second-order sections, from the analogue ones behind its 48 kHz table."""
-    from scipy.signal import bilinear
-
-    high, q = 10 ** (3.999843853973347 / 20), 0.7071752369554196
-    shelf = 1681.974450955533, [high, high**0.4996667741545416 / q, 1], [1, 1 / q, 1]
-    # The table gives the high pass's numerator, 1, -2, 1, without its divisor: 0.04 dB too much, kept at every rate.
-    excess = 4 / (1 + 1.99004745483398 + 0.99007225036621)
-    high_pass = 38.13547087602444, [excess, 0, 0], [1, 1 / 0.5003270373238773, 1]
-    # bilinear takes s = 2 fs (z - 1) / (z + 1); this fs keeps each edge, s = i in its prototype, on its own frequency.
-    return np.array([np.hstack(bilinear(b, a, 0.5 / math.tan(math.pi * f / rate))) for f, b, a in (shelf, high_pass)])

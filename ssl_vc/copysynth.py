@@ -1,6 +1,6 @@
-"""Copy-synthesis: a sound's features, and sound from them again, by every pair of features and vocoder that fits.
+"""Copy synthesis: analysis and resynthesis by every compatible pair of features and vocoder.
 
-Nothing is converted, so what the copy loses is what the features lose and what the vocoder gets wrong:
+Nothing is converted, so the copy shows what the features lose and what the vocoder gets wrong:
 
     wav --> mel | mfcc | world | ssl | spoken | units
         --> griffin-lim | world | hifigan | vocos | bigvgan | unit-hifigan --> wav
@@ -19,13 +19,20 @@ from torch.nn.functional import pad
 from pretrain import SpeechEncoder
 from ssl_vc.audio import SAMPLE_RATE, Source, read
 from ssl_vc.device import choose_device
-from ssl_vc.features.analysis import Analysis, spectral_frames, spoken_frames, ssl_frames, synthesize, world_frames
+from ssl_vc.features.analysis import (
+    Analysis,
+    disentangled_analysis,
+    spectral_analysis,
+    ssl_analysis,
+    synthesize,
+    world_analysis,
+)
 from ssl_vc.features.extractor import Extractor
-from ssl_vc.hub.registry import bundled_beside, load_encoder, load_vocoder
+from ssl_vc.hub.registry import bundled_with_encoder_of, load_encoder, load_vocoder
 from ssl_vc.units.codec import UnitCodec, is_codec
 from vocoder.griffin_lim import GriffinLim
 from vocoder.kinds import load
-from vocoder.mel import Mel, Mfcc, mel_read
+from vocoder.mel import Mel, Mfcc, mel_config_from
 from vocoder.network import NeuralVocoder
 from vocoder.protocol import Vocoder
 from vocoder.world import World
@@ -40,34 +47,34 @@ FITS = {
     "units": ("vocos", "unit-hifigan"),
 }
 PAIRS = [(features, vocoder) for features, vocoders in FITS.items() for vocoder in vocoders]
-COEFFICIENTS = 40  # of an MFCC: with 24, as recognisers have them, no melody is left
+COEFFICIENTS = 40  # of MFCC: the 24 of speech recognition lose all pitch
 
 Weights: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 
 
 class MissingError(ValueError):
-    """A pair that cannot be made here: why, and the command that changes it ("" if none does)."""
+    """A pair that is not available: the reason, and the command that provides it ("" if none does)."""
 
     def __init__(self, reason: str, command: str = "") -> None:
-        cure = f"; run `{command}`." if command and command not in reason else ""
-        super().__init__(reason.removesuffix(".") + cure if cure else reason)
+        remedy = f"; run `{command}`." if command and command not in reason else ""
+        super().__init__(reason.removesuffix(".") + remedy if remedy else reason)
         self.reason, self.command = reason, command
 
 
 class Route(NamedTuple):
-    """A pair, ready for use."""
+    """A pair of analysis and vocoder, ready for use."""
 
     analysis: Analysis
     vocoder: Vocoder
 
     def __call__(self, wav: Tensor) -> Tensor:
-        """Give the copy (samples,) of a 16 kHz wav (samples,), exactly as long, at the vocoder's rate."""
+        """Return the copy (samples,) of a 16 kHz waveform (samples,), exactly as long, at the vocoder's rate."""
         copy = synthesize(self.vocoder, self.analysis.frames(wav), len(wav) / SAMPLE_RATE)
         return pad(copy, (0, round(len(wav) * self.sample_rate / SAMPLE_RATE) - len(copy)))
 
     @property
     def sample_rate(self) -> int:
-        """Samples of the copy in a second."""
+        """Sample rate of the copy in Hz."""
         return self.vocoder.sample_rate
 
 
@@ -81,16 +88,16 @@ def copy_synthesis(
     layer: int | None = None,
     device: str = "auto",
 ) -> Tensor:
-    """Take a sound apart into features and make sound of them again: (samples,) at 16 kHz, exactly as long.
+    """Analyse and resynthesise audio; returns (samples,) at 16 kHz, exactly as long.
 
     Args:
         source: see `ssl_vc.read`.
         features: mel, mfcc, world, ssl, spoken or units.
-        vocoder: griffin-lim, world, hifigan, vocos, bigvgan or unit-hifigan; `FITS` says which reads what.
-        weights: of a trained vocoder: a folder, a file or a hub id (see `vocoder.kinds.load`), or a folder that holds
-            units and their vocoder (see `ssl_vc.units`); of several, the one that serves the pair is taken.
-        encoder: whose frames `ssl` are, and whose content `spoken`; its own vocoder speaks where no weights are given.
-        layer: which of its layers; the one that the vocoder reads if None.
+        vocoder: griffin-lim, world, hifigan, vocos, bigvgan or unit-hifigan; `FITS` lists the compatible ones.
+        weights: of a trained vocoder: a folder, a file or a hub id (see `vocoder.kinds.load`), or a folder of a unit
+            codec with its vocoder (see `ssl_vc.units`); of several, the one for the pair is used.
+        encoder: of `ssl` and `spoken` features; its own vocoder is used without weights.
+        layer: of the encoder; the one that the vocoder reads if None.
         device: auto, cpu, cuda, cuda:1 ... or mps.
     """
     check_pair(features, vocoder)
@@ -100,7 +107,7 @@ def copy_synthesis(
 
 
 def check_pair(features: str, vocoder: str) -> None:
-    """Refuse features and vocoders that do not exist or do not fit."""
+    """Raise ValueError for unknown or incompatible features and vocoders."""
     vocoders = {name: [each for each, fitting in FITS.items() if name in fitting] for _, name in PAIRS}
     if features not in FITS:
         raise ValueError(f"there are no features {features!r}; possible are {', '.join(FITS)}.")
@@ -114,7 +121,7 @@ def check_pair(features: str, vocoder: str) -> None:
 
 
 class Routes:
-    """Every route that can be made of some weights, an encoder and a layer; see `copy_synthesis` for the arguments."""
+    """Routes for given weights, encoder and layer; see `copy_synthesis` for the arguments."""
 
     def __init__(
         self, weights: Weights = None, encoder: str = "tiny", layer: int | None = None, device: str = "auto"
@@ -129,69 +136,71 @@ class Routes:
             vocoder = load(fspath(name))
             pair = vocoder.reads.get("kind", "unknown"), vocoder.config.kind
             if pair[0] == "units":
-                raise ValueError(f"{name} speaks units, and has none of its own; give the folder `codec` around it.")
+                raise ValueError(f"{name} is a unit vocoder without its codebook; give the folder `codec` around it.")
             if pair not in PAIRS:
-                raise ValueError(f"{name} is a {pair[1]} on {pair[0]} features, which no pair here needs.")
+                raise ValueError(f"{name} is a {pair[1]} on {pair[0]} features, which no pair uses.")
             if pair in self.trained:
                 raise ValueError(f"{name} is a second {pair[1]} on {pair[0]} features; give one at a time.")
             self.trained[pair] = vocoder.to(self.device)
 
     def __call__(self, features: str, vocoder: str) -> Route:
-        """Make the route of a pair that fits, or say with a `MissingError` what it lacks."""
-        make = {"mel": self._mel, "mfcc": self._mfcc, "world": self._world, "units": self._units}
-        analysis, speaker = make[features](vocoder) if features in make else self._heard(features, vocoder)
-        analysis.require(speaker, f"{features} of this make")
-        return Route(analysis, speaker)
+        """Return the route of a compatible pair; raises MissingError if it is not available."""
+        builders = {"mel": self._mel, "mfcc": self._mfcc, "world": self._world, "units": self._units}
+        build = builders.get(features, partial(self._from_encoder, features))
+        analysis, loaded = build(vocoder)
+        analysis.require(loaded, f"this {features} analysis")
+        return Route(analysis, loaded)
 
     def _mel(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         if vocoder == "griffin-lim":
             mel = Mel().to(self.device)
-            return spectral_frames(mel), GriffinLim(mel).to(self.device)
-        speaker = self._trained("mel", vocoder)
-        return spectral_frames(Mel(mel_read(speaker.reads)).to(self.device)), speaker
+            return spectral_analysis(mel), GriffinLim(mel).to(self.device)
+        trained = self._trained("mel", vocoder)
+        return spectral_analysis(Mel(mel_config_from(trained.reads)).to(self.device)), trained
 
     def _mfcc(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         if vocoder == "griffin-lim":
             mfcc = Mfcc(count=COEFFICIENTS).to(self.device)
-            return spectral_frames(mfcc), GriffinLim(mfcc).to(self.device)
+            return spectral_analysis(mfcc), GriffinLim(mfcc).to(self.device)
         if own := self.trained.get(("mfcc", vocoder)):
-            return spectral_frames(Mfcc(mel_read(own.reads), own.dim).to(self.device)), own
-        speaker = self._trained("mel", vocoder)
-        config = mel_read(speaker.reads)
+            return spectral_analysis(Mfcc(mel_config_from(own.reads), own.dim).to(self.device)), own
+        trained = self._trained("mel", vocoder)
+        config = mel_config_from(trained.reads)
         mfcc = Mfcc(config, min(COEFFICIENTS, config.bands)).to(self.device)
-        back = spectral_frames(mfcc, mfcc.inverse)
-        return back._replace(made_by=mfcc.mel.reads), speaker
+        inverted = spectral_analysis(mfcc, mfcc.inverse)
+        return inverted._replace(feature_spec=mfcc.mel.reads), trained
 
     def _world(self, vocoder: str) -> tuple[Analysis, Vocoder]:
         try:
             world = World()
         except ValueError as error:
             raise MissingError(str(error), "pip install 'ssl-vc[world]'") from None
-        return world_frames(world), world
+        return world_analysis(world), world
 
-    def _heard(self, features: str, vocoder: str) -> tuple[Analysis, Vocoder]:
-        """Make a route by an encoder's frames, alone (ssl) or with spectrum and pitch beside them (spoken)."""
+    def _from_encoder(self, features: str, vocoder: str) -> tuple[Analysis, Vocoder]:
+        """Return the route by an encoder's frames, alone (ssl) or with spectrum and prosody (spoken)."""
         if isinstance(self._encoder, str):
             if (features, vocoder) in self.trained:
                 raise MissingError(self._encoder)
             more = f"; no weights of a {vocoder} on {features} were given either."
             raise MissingError(self._encoder.removesuffix(".") + more, self._training(features, vocoder))
-        speaker = self._trained(features, vocoder)
-        layer = speaker.reads.get("layer") if self.layer is None else self.layer
+        trained = self._trained(features, vocoder)
+        layer = trained.reads.get("layer") if self.layer is None else self.layer
         encoder = self._encoder
-        if "normalized" in speaker.reads:  # as the vocoder heard it, whatever the encoder's own habit
-            encoder.config = replace(encoder.config, normalized=speaker.reads["normalized"])
+        if "normalized" in trained.reads:  # as in the vocoder's training, whatever the encoder's own setting
+            encoder.config = replace(encoder.config, normalized=trained.reads["normalized"])
         extractor = Extractor(encoder, layer, device=str(self.device))
-        return ssl_frames(extractor, self.encoder) if features == "ssl" else spoken_frames(extractor), speaker
+        analysis = ssl_analysis(extractor, self.encoder) if features == "ssl" else disentangled_analysis(extractor)
+        return analysis, trained
 
     def _units(self, vocoder: str) -> tuple[Analysis, Vocoder]:
-        """Make a route by a codec, which loses what its files lose: runs of units, codes of pitch, the voice's mean."""
+        """Return the route by a unit codec, as lossy as its files: runs of units, pitch codes, the mean timbre."""
         if isinstance(self._encoder, str):
             raise MissingError(self._encoder)
         for codec in self._codecs:
             if isinstance(codec.vocoder, NeuralVocoder) and codec.vocoder.config.kind == vocoder:
-                frames = partial(_by_units, codec)
-                return Analysis(frames, codec.speech.made_by, f"{codec.book.clusters} units"), codec.vocoder
+                frames = partial(_unit_frames, codec)
+                return Analysis(frames, codec.analyzer.feature_spec, f"{codec.codebook.clusters} units"), codec.vocoder
         recipe = "unit-hifigan" if vocoder == "unit-hifigan" else "tiny"
         raise MissingError(
             f"no units with a {vocoder} were given (--weights runs/units/codec, once they are trained)",
@@ -200,42 +209,43 @@ class Routes:
 
     @cached_property
     def _codecs(self) -> list[UnitCodec]:
-        """The codecs, loaded once."""
+        """The unit codecs."""
         assert isinstance(self._encoder, SpeechEncoder)
         return [UnitCodec.from_pretrained(name, encoder=self._encoder, device=str(self.device)) for name in self.units]
 
     @cached_property
     def _encoder(self) -> SpeechEncoder | str:
-        """The encoder, loaded once, or why there is none."""
+        """The encoder, or the reason why it cannot be loaded."""
         try:
             return load_encoder(self.encoder)
         except (ValueError, OSError) as error:
             return str(error)
 
     def _trained(self, features: str, vocoder: str) -> NeuralVocoder:
-        if speaker := self.trained.get((features, vocoder)):
-            return speaker
-        if features in ("ssl", "spoken") and (own := self._own.get((features, vocoder))):
+        if trained := self.trained.get((features, vocoder)):
+            return trained
+        if features in ("ssl", "spoken") and (own := self._bundled.get((features, vocoder))):
             return own
         option = f"--weights runs/{features}-{vocoder}/model"
         reason = f"no weights of a {vocoder} on {features} were given ({option}, once they are trained)"
         raise MissingError(reason, self._training(features, vocoder))
 
     @cached_property
-    def _own(self) -> dict[tuple[str, str], NeuralVocoder]:
-        """The encoder's own vocoders, loaded once, by what they read and are."""
-        own: dict[tuple[str, str], NeuralVocoder] = {}
-        for name in bundled_beside(self.encoder):
+    def _bundled(self) -> dict[tuple[str, str], NeuralVocoder]:
+        """The encoder's own vocoders by features and kind."""
+        bundled: dict[tuple[str, str], NeuralVocoder] = {}
+        for name in bundled_with_encoder_of(self.encoder):
             try:
-                speaker = load_vocoder(name)
+                vocoder = load_vocoder(name)
             except (ValueError, OSError):
                 continue
-            if speaker is not None:
-                own.setdefault((speaker.reads.get("kind", "unknown"), speaker.config.kind), speaker.to(self.device))
-        return own
+            if vocoder is not None:
+                pair = vocoder.reads.get("kind", "unknown"), vocoder.config.kind
+                bundled.setdefault(pair, vocoder.to(self.device))
+        return bundled
 
     def _training(self, features: str, vocoder: str) -> str:
-        """The command that makes the weights; FOLDER stands for the speech to train on."""
+        """Return the command that trains the weights; FOLDER stands for the speech to train on."""
         command = f"ssl-vc train-vocoder configs/vocoder/{features}-{vocoder}.yaml -o runs/{features}-{vocoder}"
         if features == "ssl" and isinstance(self._encoder, SpeechEncoder):
             command += f" encoder={shlex.quote(self.encoder)}" + ("" if self.layer is None else f" layer={self.layer}")
@@ -244,5 +254,5 @@ class Routes:
         return command + " clips=FOLDER"
 
 
-def _by_units(codec: UnitCodec, wav: Tensor) -> list[Tensor]:
+def _unit_frames(codec: UnitCodec, wav: Tensor) -> list[Tensor]:
     return [codec.frames(codec.encode(wav))]

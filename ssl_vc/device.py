@@ -1,4 +1,4 @@
-"""Devices: which one to compute on, and what its hardware is fast at."""
+"""Devices: selection, and what their hardware accelerates."""
 
 import re
 
@@ -6,7 +6,7 @@ import torch
 
 
 def choose_device(name: str) -> torch.device:
-    """Resolve `auto` to CUDA where there is one, else the CPU; refuse what is not there."""
+    """Resolve `auto` to CUDA if available, else the CPU; raises ValueError for unavailable devices."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
@@ -14,14 +14,14 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except Exception as error:  # each kind of device says in its own way that it is not there
+    except Exception as error:  # each backend reports a missing device in its own way
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise ValueError(f"the device {name!r} cannot be used here: {reason}.") from None
     return device
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether the hardware itself computes in bfloat16; emulated, it is slower than float32."""
+    """Return whether the hardware supports bfloat16 natively; emulated, it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -31,7 +31,7 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def fast_int8(device: torch.device) -> bool:
-    """Tell whether the hardware multiplies 8-bit integers faster than it does anything else."""
+    """Return whether 8-bit integers are the hardware's fastest matrix product."""
     if device.type != "cpu" or fast_bfloat16(device):
         return False
     check = getattr(torch.cpu, "_is_vnni_supported", None)

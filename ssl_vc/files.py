@@ -1,19 +1,20 @@
-"""Files that are either whole or not there."""
+"""Atomic files and safe file names."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-FORBIDDEN = '<>:"|?*'  # in names of files, on Windows
+FORBIDDEN = '<>:"|?*'  # in file names on Windows
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it over `path` if the block succeeds, remove it if it fails.
 
-    The temporary name ends like `path`, so that writers which choose the format by suffix choose the same one.
+    The temporary path keeps the suffix of `path`, from which some writers choose the format.
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
@@ -25,10 +26,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """Give a path as text that any file and terminal takes."""
+    """Return a path as valid text, whatever its bytes."""
     return os.fsencode(path).decode(errors="replace")
 
 
-def harmless(name: str) -> str:
-    """Make a name of which every system can make a file."""
+def safe_filename(name: str) -> str:
+    """Return a name that is a valid file name on every system."""
     return "".join("-" if letter in FORBIDDEN + "/\\" or not letter.isprintable() else letter for letter in name)
+
+
+def expand_variables(text: str) -> str:
+    """Return a configured path with `${oc.env:NAME}` and `${oc.env:NAME,DEFAULT}` replaced, as OmegaConf does it.
+
+    Raises:
+        ValueError: a variable without a default is not set.
+    """
+    return re.sub(r"\$\{oc\.env:(\w+)(?:,([^}]*))?\}", lambda found: _variable(found[1], found[2]), text)
+
+
+def _variable(name: str, default: str | None) -> str:
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ValueError(
+            f"the environment variable {name} is not set; set it to a folder or table of clips, or give one."
+        )
+    return value

@@ -1,4 +1,4 @@
-"""vocoder speaks: frames in, sound out."""
+"""vocoder turns features into speech: frames in, waveforms out."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vocoder.vocos import Vocos
     from vocoder.world import World
 
-_HOMES = {
+_MODULES = {
     "BigVGAN": "bigvgan",
     "GriffinLim": "griffin_lim",
     "HiFiGAN": "hifigan",
@@ -26,9 +26,9 @@ __all__ = ["BigVGAN", "GriffinLim", "HiFiGAN", "Mel", "Mfcc", "UnitHiFiGAN", "Vo
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'vocoder' has no attribute {name!r}")
-    value = getattr(import_module(f"vocoder.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"vocoder.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,6 +1,6 @@
-"""Activations that make no aliases: up to twice the rate, the nonlinearity, and down again.
+"""Anti-aliased activations: upsample by two, apply the nonlinearity, downsample.
 
-Karras et al., 2021, arXiv 2106.12423; for sound: Lee et al., 2023, "BigVGAN", arXiv 2206.04658, with the periodic
+Karras et al., 2021, arXiv 2106.12423; for audio: Lee et al., 2023, "BigVGAN", arXiv 2206.04658, with the periodic
 activation of Ziyin, Hartwig and Ueda, 2020, arXiv 2006.08195.
 """
 
@@ -14,20 +14,20 @@ TAPS = 12
 
 
 class Snake(nn.Module):
-    """x + sin²(αx) / β, channel by channel; β is α unless it has weights of its own.
+    """x + sin²(αx) / β, per channel; β is α unless learned separately.
 
     Args:
-        channels: how many α there are.
-        own_beta: whether β is learned beside α (SnakeBeta).
+        channels: number of channels.
+        separate_beta: whether β is learned separately from α (SnakeBeta).
         log_scale: whether the weights are logarithms of α and β.
     """
 
-    def __init__(self, channels: int, own_beta: bool = True, log_scale: bool = True) -> None:
+    def __init__(self, channels: int, separate_beta: bool = True, log_scale: bool = True) -> None:
         super().__init__()
         start = torch.zeros if log_scale else torch.ones
         self.log_scale = log_scale
         self.alpha = nn.Parameter(start(channels))
-        self.beta = nn.Parameter(start(channels)) if own_beta else None
+        self.beta = nn.Parameter(start(channels)) if separate_beta else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, samples) to the same shape."""
@@ -37,10 +37,10 @@ class Snake(nn.Module):
         return x + (x * alpha).sin().square() / (beta + 1e-9)
 
 
-class AntiAliased(nn.Module):
-    """Activation at twice the rate: (batch, channels, samples) to the same shape, hearing 6 steps on either side."""
+class AntiAliasedActivation(nn.Module):
+    """An activation at twice the sample rate: (batch, channels, samples) to the same shape."""
 
-    REACH = 6
+    CONTEXT = 6  # samples on either side that the output depends on
     filter: Tensor
 
     def __init__(self, activation: nn.Module) -> None:
@@ -59,7 +59,7 @@ class AntiAliased(nn.Module):
 
 
 def half_band_filter() -> Tensor:
-    """Make the low pass (1, 1, 12): a Kaiser-windowed sinc that cuts at half the band, .3 of the rate wide."""
+    """Returns the low-pass filter (1, 1, 12): a Kaiser-windowed sinc, cutoff at half the band, transition 0.3 wide."""
     attenuation = 2.285 * (TAPS // 2 - 1) * math.pi * 1.2 + 7.95
     beta = 0.1102 * (attenuation - 8.7) if attenuation > 50 else 0.5842 * (attenuation - 21) ** 0.4
     beta += 0.0 if attenuation > 50 else 0.07886 * (attenuation - 21)

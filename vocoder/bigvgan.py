@@ -1,7 +1,7 @@
-"""BigVGAN: HiFi-GAN's shape with periodic activations that make no aliases.
+"""BigVGAN: HiFi-GAN's shape with anti-aliased periodic activations.
 
 Lee, Ping, Ginsburg, Catanzaro and Yoon, 2023, "BigVGAN: A Universal Neural Vocoder with Large-Scale Training",
-arXiv 2206.04658. Plain torch: no kernel to build.
+arXiv 2206.04658. Plain torch: no CUDA kernel to build.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from vocoder import foreign
-from vocoder.antialias import AntiAliased, Snake
+from vocoder.antialias import AntiAliasedActivation, Snake
+from vocoder.foreign import build, mel_from_settings, read_checkpoint, rename_weights, shape_from_weights
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.mel import Mel
 
@@ -23,9 +23,9 @@ class BigVGANConfig(HiFiGANConfig):
     """The shape of a `BigVGAN`: HiFi-GAN's, and the activation. The defaults are version 2's.
 
     Attributes:
-        snake_beta: whether the activation has an amplitude of its own (version 2).
+        snake_beta: whether the activation learns its amplitude separately (version 2).
         log_scale: whether the activation's weights are logarithms.
-        tanh: whether a tanh bounds the sound (version 1), or it is cut at ±1 (version 2).
+        tanh: whether the output is bounded by tanh (version 1) or clipped at ±1 (version 2).
         final_bias: whether the last convolution has a bias (version 1).
     """
 
@@ -37,9 +37,9 @@ class BigVGANConfig(HiFiGANConfig):
 
 
 class BigVGAN(HiFiGAN):
-    """BigVGAN generator: (batch, frames, dim) to (batch, frames * hop)."""
+    """BigVGAN generator: (batch, frames, dim) to (batch, frames * hop_length)."""
 
-    REACH = AntiAliased.REACH
+    ACTIVATION_CONTEXT = AntiAliasedActivation.CONTEXT
     config: BigVGANConfig
 
     def __init__(self, config: BigVGANConfig | None = None) -> None:
@@ -48,16 +48,16 @@ class BigVGAN(HiFiGAN):
 
     @classmethod
     def from_foreign(cls, source: str | Path, config: HiFiGANConfig | Mapping[str, Any] | None = None) -> Self:
-        """Read NVIDIA's `bigvgan_generator.pt`, or the folder it lies in; for `config` see `HiFiGAN.from_foreign`."""
+        """Load NVIDIA's `bigvgan_generator.pt`, or its folder; for `config` see `HiFiGAN.from_foreign`."""
         file = Path(source) / "bigvgan_generator.pt" if Path(source).is_dir() else Path(source)
-        weights, settings = foreign.read(file, "generator")
-        # the filters follow from the design
-        weights = {key: value for key, value in foreign.renamed(weights).items() if not key.endswith(".filter")}
+        weights, settings = read_checkpoint(file, "generator")
+        # the filters are computed, not learned
+        weights = {key: value for key, value in rename_weights(weights).items() if not key.endswith(".filter")}
         if isinstance(config, HiFiGANConfig):
-            return foreign.holding(cls, config, weights, source)
+            return build(cls, config, weights, source)
         settings = dict(config or settings)
-        shape = foreign.shape_of(weights, settings)
-        mel = foreign.mel_of(settings, weights["conv_pre.weight"].shape[1])
+        shape = shape_from_weights(weights, settings)
+        mel = mel_from_settings(settings, weights["conv_pre.weight"].shape[1])
         config = BigVGANConfig(
             **shape,
             dim=mel.bands,
@@ -69,10 +69,10 @@ class BigVGAN(HiFiGAN):
             tanh=settings.get("use_tanh_at_final", "conv_post.bias" in weights),
             final_bias="conv_post.bias" in weights,
         )
-        return foreign.holding(cls, config, weights, source)
+        return build(cls, config, weights, source)
 
-    def _activation(self, channels: int) -> AntiAliased:
-        return AntiAliased(Snake(channels, self.config.snake_beta, self.config.log_scale))
+    def _activation(self, channels: int) -> AntiAliasedActivation:
+        return AntiAliasedActivation(Snake(channels, self.config.snake_beta, self.config.log_scale))
 
     def _before_up(self, x: Tensor) -> Tensor:
         return x

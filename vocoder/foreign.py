@@ -1,4 +1,4 @@
-"""Vocoders that others published: their files, read without running anything of theirs, as our configs and weights."""
+"""Vocoders published by others: their checkpoints, read without running their code, as our configs and weights."""
 
 import json
 import re
@@ -11,35 +11,35 @@ from torch import Tensor
 from vocoder.mel import MelConfig
 
 
-def read(file: Path, *inside: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint's weights, weight norm folded, and the `config.json` beside it (empty if there is none).
+def read_checkpoint(file: Path, *keys: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint's weights, with weight norm folded in, and the `config.json` beside it (empty if missing).
 
     Args:
         file: a file that `torch.load` reads without running code.
-        inside: the names under which the weights may lie in it.
+        keys: under which the weights may be nested.
     """
     if not file.is_file():
-        raise ValueError(f"{file} does not exist or is no file.")
+        raise ValueError(f"{file} does not exist or is not a file.")
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken zip, a truncated pickle, a class that is not allowed
         reason = (str(error) or "it is empty").splitlines()[0]
-        raise ValueError(f"{file} is no readable checkpoint ({reason}).") from None
-    for name in inside:
-        if isinstance(checkpoint, dict) and name in checkpoint:
-            checkpoint = checkpoint[name]
+        raise ValueError(f"{file} is not a readable checkpoint ({reason}).") from None
+    for key in keys:
+        if isinstance(checkpoint, dict) and key in checkpoint:
+            checkpoint = checkpoint[key]
     if not isinstance(checkpoint, dict) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
         raise ValueError(f"{file} does not hold the weights of a vocoder.")
-    beside = file.with_name("config.json")
+    config = file.with_name("config.json")
     try:
-        settings = json.loads(beside.read_text()) if beside.is_file() else {}
+        settings = json.loads(config.read_text()) if config.is_file() else {}
     except ValueError as error:
-        raise ValueError(f"{beside} is no JSON ({error}).") from None
+        raise ValueError(f"{config} is not valid JSON ({error}).") from None
     return fold_weight_norm(checkpoint), settings
 
 
 def fold_weight_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put direction `weight_v` and length `weight_g` together as `weight`."""
+    """Merge direction `weight_v` and norm `weight_g` into `weight`."""
     folded = {}
     for key, value in weights.items():
         if key.endswith("weight_v"):
@@ -51,23 +51,23 @@ def fold_weight_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def holding(cls: Any, config: Any, weights: dict[str, Tensor], source: str | Path) -> Any:
-    """Make a vocoder of the class with these weights, or say that the file is none."""
+def build(cls: Any, config: Any, weights: dict[str, Tensor], source: str | Path) -> Any:
+    """Returns a vocoder of the class with these weights; an error names their source."""
     try:
-        return cls.holding(config, weights)
+        return cls.from_weights(config, weights)
     except ValueError as error:
-        raise ValueError(f"{source} holds no {cls.__name__} that is known here: {error}") from None
+        raise ValueError(f"{source} is not a supported {cls.__name__}: {error}") from None
 
 
-def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Name weights as ours are: single convolutions of version 3 like the first of a pair, no lists of one."""
+def rename_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename weights to ours: version 3's single convolutions as the first of a pair, one-element lists flattened."""
     return {
         re.sub(r"^ups\.(\d+)\.0\.", r"ups.\1.", key.replace(".convs.", ".convs1.")): weights[key] for key in weights
     }
 
 
-def shape_of(weights: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Any]:
-    """Tell HiFi-GAN's or BigVGAN's shape from its weights, and what they do not tell from its published settings."""
+def shape_from_weights(weights: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Any]:
+    """Infer HiFi-GAN's or BigVGAN's shape from its weights and, where they are ambiguous, its published settings."""
     try:
         ups = [weights[f"ups.{n}.weight"] for n in range(sum(key.startswith("ups.") for key in weights) // 2)]
         stacks = len({key.split(".")[1] for key in weights if key.startswith("resblocks.")}) // len(ups)
@@ -76,7 +76,7 @@ def shape_of(weights: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, 
         block_kernels = tuple(weights[f"resblocks.{n}.{first}.0.weight"].shape[2] for n in range(stacks))
         channels = weights["conv_pre.weight"].shape[0]
     except (KeyError, ZeroDivisionError):
-        raise ValueError("these are not the weights of a generator of the HiFi-GAN family.") from None
+        raise ValueError("these are not the weights of a HiFi-GAN family generator.") from None
     kernels = tuple(up.shape[2] for up in ups)
     dilations = ((1, 3, 5),) * stacks if block == 1 else ((1, 2), (2, 6), (3, 12))
     return {
@@ -89,8 +89,8 @@ def shape_of(weights: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, 
     }
 
 
-def mel_of(settings: dict[str, Any], bands: int) -> MelConfig:
-    """Tell which mel spectrogram HiFi-GAN's or BigVGAN's settings mean; LJ Speech's of the paper if they are silent."""
+def mel_from_settings(settings: dict[str, Any], bands: int) -> MelConfig:
+    """Returns the mel spectrogram of HiFi-GAN's or BigVGAN's settings; missing ones are the paper's for LJ Speech."""
     high = settings.get("fmax", 8000)
     return MelConfig(
         sample_rate=settings.get("sampling_rate", 22_050),

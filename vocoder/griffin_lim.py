@@ -1,9 +1,9 @@
-"""Griffin-Lim: find the sound whose magnitude spectrum is the one given, by going back and forth.
+"""Griffin-Lim: iterative phase reconstruction from a magnitude spectrogram.
 
 Griffin and Lim, 1984; the momentum is that of Perraudin, Balazs and Søndergaard, 2013 ("A fast Griffin-Lim algorithm").
-It starts from phases that follow the spectral peaks from frame to frame (Beauregard, Harish and Wyse, 2015, "Single
-pass spectrogram inversion"): nearer to the end than random phases are, and the same every time. No training, no
-weights: the baseline that every other vocoder has to beat.
+It starts from phases propagated along spectral peaks (Beauregard, Harish and Wyse, 2015, "Single pass spectrogram
+inversion"), which converge faster than random ones and are deterministic. It has no weights, and is the baseline for
+every other vocoder.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vocoder.mel import Mel, Mfcc
-from vocoder.protocol import by_row
-from vocoder.spectrum import Padding, sound, spectrum
+from vocoder.protocol import generate_by_length
+from vocoder.stft import Padding, istft, stft
 
 
 @torch.no_grad()
@@ -25,32 +25,32 @@ def griffin_lim(
     *,
     iterations: int = 32,
     momentum: float = 0.99,
-    edge: str = "reflect",
+    pad_mode: str = "reflect",
 ) -> Tensor:
-    """Give a wav (batch, frames * hop) for a magnitude spectrogram (batch, frames, bins).
+    """Returns a waveform (batch, frames * hop) for a magnitude spectrogram.
 
     Args:
-        magnitude: (batch, frames, bins), made with a periodic Hann window of 2 * (bins - 1) samples.
+        magnitude: (batch, frames, bins), computed with a periodic Hann window of 2 * (bins - 1) samples.
         hop: samples from one frame to the next.
-        padding: where the frames stand, see `vocoder.spectrum`.
-        iterations: how often to go back and forth.
+        padding: how frames are aligned, see `vocoder.stft`.
+        iterations: number of iterations.
         momentum: 0 is the classic algorithm.
-        edge: see `vocoder.spectrum.spectrum`.
+        pad_mode: see `vocoder.stft.stft`.
     """
     frames = magnitude.shape[1]
     window = torch.hann_window(2 * (magnitude.shape[2] - 1), device=magnitude.device)
-    wav = sound(torch.polar(magnitude, phases_along_peaks(magnitude, hop)), window, hop, padding)
-    before = torch.zeros_like(magnitude, dtype=torch.complex64)
+    wav = istft(torch.polar(magnitude, initial_phase(magnitude, hop)), window, hop, padding)
+    previous = torch.zeros_like(magnitude, dtype=torch.complex64)
     for _ in range(iterations):
-        heard = spectrum(wav, window, hop, padding, edge)[:, :frames]
-        ahead = torch.lerp(before, heard, 1 + momentum)
-        before = heard
-        wav = sound(ahead.mul_(magnitude / ahead.abs().clamp_(min=1e-12)), window, hop, padding)
+        rebuilt = stft(wav, window, hop, padding, pad_mode)[:, :frames]
+        accelerated = torch.lerp(previous, rebuilt, 1 + momentum)
+        previous = rebuilt
+        wav = istft(accelerated.mul_(magnitude / accelerated.abs().clamp_(min=1e-12)), window, hop, padding)
     return wav
 
 
-def phases_along_peaks(magnitude: Tensor, hop: int) -> Tensor:
-    """Guess phases (batch, frames, bins): every bin turns with the frequency of the peak nearest to it."""
+def initial_phase(magnitude: Tensor, hop: int) -> Tensor:
+    """Estimate phases (batch, frames, bins): every bin advances at the frequency of its nearest peak."""
     bins = magnitude.shape[2]
     index = torch.arange(bins, device=magnitude.device, dtype=torch.float32)
     left, right = F.pad(magnitude, (1, -1)), F.pad(magnitude, (-1, 1))
@@ -60,26 +60,26 @@ def phases_along_peaks(magnitude: Tensor, hop: int) -> Tensor:
     below = torch.where(peak, index, -bins).cummax(-1).values
     above = torch.where(peak, index, 2 * bins).flip(-1).cummin(-1).values.flip(-1)
     nearest = torch.where(index - below <= above - index, below, above).clamp(0, bins - 1).long()
-    frequency = (nearest + offset.gather(-1, nearest)) / (2 * (bins - 1))  # in turns a sample
-    turns = (frequency.double() * hop).cumsum(1) % 1.0 + 0.5 * index  # a peak's phase is that of the frame's middle
-    return (2 * torch.pi * turns).float()
+    frequency = (nearest + offset.gather(-1, nearest)) / (2 * (bins - 1))  # in cycles per sample
+    cycles = (frequency.double() * hop).cumsum(1) % 1.0 + 0.5 * index  # a peak's phase is that at the frame's centre
+    return (2 * torch.pi * cycles).float()
 
 
 def spectral_convergence(wav: Tensor, magnitude: Tensor, hop: int, padding: Padding = "same") -> float:
-    """Measure how far a wav (batch, samples) is from the magnitudes wanted (batch, frames, bins); 0 is best."""
+    """Returns the relative error of a waveform's magnitudes (batch, samples) to the target (batch, frames, bins)."""
     window = torch.hann_window(2 * (magnitude.shape[2] - 1), device=wav.device)
-    heard = spectrum(wav, window, hop, padding)[:, : magnitude.shape[1]].abs()
-    return float(torch.linalg.vector_norm(heard - magnitude) / torch.linalg.vector_norm(magnitude))
+    rebuilt = stft(wav, window, hop, padding)[:, : magnitude.shape[1]].abs()
+    return float(torch.linalg.vector_norm(rebuilt - magnitude) / torch.linalg.vector_norm(magnitude))
 
 
 class GriffinLim(nn.Module):
-    """Vocoder for mel spectrograms and MFCC: (batch, frames, dim) to (batch, frames * hop).
+    """Vocoder for mel spectrograms and MFCCs: (batch, frames, dim) to (batch, frames * hop_length).
 
-    Phases are found for a clip as a whole, so memory grows with its length: about 25 MB a second at 16 kHz.
+    Phases are estimated for whole clips, so memory grows with length: about 25 MB per second at 16 kHz.
 
     Args:
-        features: the `Mel` or `Mfcc` that makes the frames.
-        iterations: how often to go back and forth.
+        features: the `Mel` or `Mfcc` that computes the frames.
+        iterations: number of iterations.
         momentum: of the fast algorithm.
     """
 
@@ -92,7 +92,7 @@ class GriffinLim(nn.Module):
 
     @property
     def reads(self) -> dict[str, Any]:
-        """What the frames are."""
+        """The input features."""
         return self.features.reads
 
     @property
@@ -101,8 +101,8 @@ class GriffinLim(nn.Module):
         return self.features.mel.filters if isinstance(self.features, Mfcc) else self.features.filters
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Give the wav (batch, frames * hop) of frames (batch, frames, dim)."""
-        return by_row(self, self._generate, frames, lengths)
+        """Returns waveforms (batch, frames * hop_length) for frames (batch, frames, dim)."""
+        return generate_by_length(self, self._generate, frames, lengths)
 
     def _generate(self, frames: Tensor) -> Tensor:
         config = self.features.config
@@ -113,13 +113,13 @@ class GriffinLim(nn.Module):
         )
 
     def magnitude(self, mel: Tensor, steps: int = 64) -> Tensor:
-        """Find magnitudes (batch, frames, bins), none negative, that give these mel frames (batch, frames, bands).
+        """Returns non-negative magnitudes (batch, frames, bins) whose mel spectrogram is `mel` (batch, frames, bands).
 
-        Lee and Seung's multiplicative steps (2001): they stay positive and need no step size.
+        Lee and Seung's multiplicative updates (2001), which stay positive and need no step size.
         """
-        wanted = mel @ self.filters
-        square = self.filters.T @ self.filters
-        guess = wanted / square.sum(0).clamp(min=1e-12)
+        target = mel @ self.filters
+        gram = self.filters.T @ self.filters
+        magnitude = target / gram.sum(0).clamp(min=1e-12)
         for _ in range(steps):
-            guess = guess * wanted / (guess @ square).clamp(min=1e-12)
-        return guess
+            magnitude = magnitude * target / (magnitude @ gram).clamp(min=1e-12)
+        return magnitude

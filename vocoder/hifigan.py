@@ -2,8 +2,8 @@
 
 Kong, Kim and Bae, 2020, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis",
 arXiv 2010.05646. On SSL features a linear layer narrows the frames first (Baas, van Niekerk and Kamper, 2023, "Voice
-Conversion With Just Nearest Neighbors", arXiv 2305.18975). With `harmonic`, pulses at the pitch and noise come in at
-every rate (as in Wang, Takaki and Yamagishi, 2019, "Neural source-filter waveform models", arXiv 1904.12088).
+Conversion With Just Nearest Neighbors", arXiv 2305.18975). With `harmonic`, pulses at F0 and noise are added at every
+rate (as in Wang, Takaki and Yamagishi, 2019, "Neural source-filter waveform models", arXiv 1904.12088).
 """
 
 import math
@@ -17,30 +17,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vocoder import foreign
 from vocoder.excitation import Excitation
+from vocoder.foreign import build, mel_from_settings, read_checkpoint, rename_weights, shape_from_weights
 from vocoder.mel import Mel
 from vocoder.network import NeuralVocoder, VocoderConfig, same_padding
 
 SLOPE = 0.1
-LAST_SLOPE = 0.01  # before the last convolution the published models have another slope
+LAST_SLOPE = 0.01  # the published models differ before the last convolution
 
 
 @dataclass(frozen=True)
 class HiFiGANConfig(VocoderConfig):
-    """The shape of a `HiFiGAN`. The defaults are kNN-VC's: V1 on 1024 numbers, 320 samples a frame.
+    """The shape of a `HiFiGAN`. The defaults are kNN-VC's: V1 on frames of 1024 numbers and 320 samples.
 
     Attributes:
-        projection: width of the linear layer in front; 0 for none.
-        channels: of the first convolution; each upsampling halves them.
+        projection: width of the input linear layer; 0 for none.
+        channels: of the first convolution; each upsampling layer halves them.
         rates: upsampling factors; their product is the hop.
-        kernels: of the transposed convolutions; each must exceed its rate by an even number.
+        kernels: of the transposed convolutions; each exceeds its rate by an even number.
         block: 1 (three pairs of convolutions, V1 and V2) or 2 (single convolutions, V3).
         block_kernels: kernels of the parallel residual stacks.
         dilations: of each stack's convolutions.
         final_bias: whether the last convolution has a bias.
-        harmonic: whether it hears pulses and noise (`vocoder.excitation`); a frame's first number must be the logarithm
-            of F0 then.
+        harmonic: whether pulses and noise are added (`vocoder.excitation`); a frame's first number must then be log-F0.
     """
 
     kind: str = "hifigan"
@@ -61,25 +60,25 @@ class HiFiGANConfig(VocoderConfig):
             raise ValueError(f"{len(self.rates)} rates need as many kernels, not {len(self.kernels)}.")
         for rate, kernel in zip(self.rates, self.kernels, strict=True):
             if kernel < rate or (kernel - rate) % 2:
-                raise ValueError(f"the kernel {kernel} does not exceed its rate {rate} by an even number.")
+                raise ValueError(f"kernel {kernel} does not exceed its rate {rate} by an even number.")
         if len(self.block_kernels) != len(self.dilations):
-            raise ValueError(f"{len(self.block_kernels)} block_kernels need as many rows of dilations.")
+            raise ValueError(f"{len(self.block_kernels)} block_kernels need as many lists of dilations.")
         if self.block not in (1, 2):
             raise ValueError(f"block is {self.block}; possible are 1 and 2.")
         if self.channels % 2 ** len(self.rates):
             raise ValueError(f"channels is {self.channels}; it is halved {len(self.rates)} times.")
 
-    def _least(self, name: str) -> int:
+    def _minimum(self, name: str) -> int:
         return 0 if name == "projection" else 1
 
     @property
     def hop_length(self) -> int:
-        """Samples that a frame becomes."""
+        """Samples per frame."""
         return math.prod(self.rates)
 
     @classmethod
     def v1(cls, dim: int = 80, **other: Any) -> Self:
-        """The best of the paper's three; without a linear layer in front, as for mel spectrograms."""
+        """The largest of the paper's three, without an input linear layer, as for mel spectrograms."""
         return cls(**{"dim": dim, "projection": 0, **other})
 
     @classmethod
@@ -103,7 +102,7 @@ class HiFiGANConfig(VocoderConfig):
         }
         if sample_rate not in upsampling:
             raise ValueError(
-                f"no upsampling is known for {sample_rate} Hz; set rates and kernels, or take one of "
+                f"no upsampling is known for {sample_rate} Hz; set rates and kernels, or use one of "
                 f"{', '.join(map(str, upsampling))}."
             )
         rates, kernels = upsampling[sample_rate]
@@ -111,17 +110,17 @@ class HiFiGANConfig(VocoderConfig):
 
 
 class HiFiGAN(NeuralVocoder):
-    """HiFi-GAN generator: (batch, frames, dim) to (batch, frames * hop)."""
+    """HiFi-GAN generator: (batch, frames, dim) to (batch, frames * hop_length)."""
 
     trains_with_weight_norm = True
-    REACH = 0  # steps on either side that the activation of a residual stack hears
+    ACTIVATION_CONTEXT = 0  # steps on either side that an activation depends on
     config: HiFiGANConfig
 
     def __init__(self, config: HiFiGANConfig | None = None) -> None:
         config = config or HiFiGANConfig()
         super().__init__(config)
-        width = config.projection or self._width()
-        self.lin_pre = nn.Linear(self._width(), width) if config.projection else nn.Identity()
+        width = config.projection or self._input_width()
+        self.lin_pre = nn.Linear(self._input_width(), width) if config.projection else nn.Identity()
         self.conv_pre = nn.Conv1d(width, config.channels, 7, padding=3)
         self.ups, self.resblocks, self.sources = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         if config.harmonic:
@@ -138,53 +137,52 @@ class HiFiGAN(NeuralVocoder):
                 self.resblocks.append(stack)
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=config.final_bias)
         for convolutions in (self.ups, self.resblocks, self.sources, self.conv_post):
-            convolutions.apply(_small)
-        self.context = frames_of_context(config, self.REACH)
+            convolutions.apply(_init_weights)
+        self.context = context_frames(config, self.ACTIVATION_CONTEXT)
 
-    def _width(self) -> int:
-        """Numbers in a frame as the first layer sees it."""
+    def _input_width(self) -> int:
         return self.config.dim
 
     def _activation(self, channels: int) -> nn.Module:
-        """Make what stands before each convolution of a residual stack."""
+        """Returns the activation before each convolution of a residual stack."""
         return nn.LeakyReLU(SLOPE)
 
     @classmethod
     def from_foreign(cls, source: str | Path, config: HiFiGANConfig | Mapping[str, Any] | None = None) -> Self:
-        """Read a generator that others published.
+        """Load a generator published by others.
 
         Args:
             source: kNN-VC's `prematch_g_02500000.pt` or `g_02500000.pt`, or jik876's `generator_v1`.
-            config: its shape, or the settings that were published with it. If None: the `config.json` that lies beside
-                the file; what that does not say either is as the papers have it.
+            config: its shape, or the settings published with it. If None, the `config.json` beside the file; anything
+                still missing is as in the papers.
         """
-        weights, settings = foreign.read(Path(source), "generator")
+        weights, settings = read_checkpoint(Path(source), "generator")
         if isinstance(config, HiFiGANConfig):
-            return foreign.holding(cls, config, foreign.renamed(weights), source)
+            return build(cls, config, rename_weights(weights), source)
         settings = dict(config or settings)
-        shape = foreign.shape_of(weights, settings)
-        weights = foreign.renamed(weights)
+        shape = shape_from_weights(weights, settings)
+        weights = rename_weights(weights)
         if "lin_pre.weight" in weights:
             projection, dim = weights["lin_pre.weight"].shape
             reads: dict[str, Any] = {"kind": "ssl", "layer": 6, "normalized": False}  # of WavLM-Large
-            made: dict[str, Any] = {"dim": dim, "projection": projection, "reads": reads}
+            inputs: dict[str, Any] = {"dim": dim, "projection": projection, "reads": reads}
         else:
-            mel = foreign.mel_of(settings, weights["conv_pre.weight"].shape[1])
-            made = {"dim": mel.bands, "projection": 0, "sample_rate": mel.sample_rate, "reads": Mel(mel).reads}
-        return foreign.holding(cls, HiFiGANConfig(**shape, **made), weights, source)
+            mel = mel_from_settings(settings, weights["conv_pre.weight"].shape[1])
+            inputs = {"dim": mel.bands, "projection": 0, "sample_rate": mel.sample_rate, "reads": Mel(mel).reads}
+        return build(cls, HiFiGANConfig(**shape, **inputs), weights, source)
 
     def generate(self, frames: Tensor) -> Tensor:
-        """Map whole rows (batch, frames, dim) to (batch, frames * hop)."""
+        """Map unpadded rows (batch, frames, dim) to (batch, frames * hop_length)."""
         dtype = self.conv_pre.weight.dtype
         source = None if self.excitation is None else torch.stack(self.excitation(frames), 1).to(dtype)
         return self.upsample(self.lin_pre(frames[..., : self.dim].to(dtype)).transpose(1, 2), source)
 
     def upsample(self, x: Tensor, source: Tensor | None = None) -> Tensor:
-        """Map what the first convolution hears (batch, width, frames) to sound (batch, frames * hop).
+        """Map the first convolution's input to waveforms (batch, frames * hop_length).
 
         Args:
-            x: what it hears.
-            source: pulses and noise (batch, 2, frames * hop), where it is `harmonic`.
+            x: (batch, width, frames).
+            source: pulses and noise (batch, 2, frames * hop_length) if the vocoder is `harmonic`.
         """
         x = self.conv_pre(x)
         stacks = len(self.config.block_kernels)
@@ -208,7 +206,7 @@ class HiFiGAN(NeuralVocoder):
 
 
 class ResidualStack(nn.Module):
-    """Dilated convolutions, each adding to what it heard; `paired` ones are followed by one without dilation."""
+    """Residual dilated convolutions; if `paired`, each is followed by an undilated one."""
 
     def __init__(
         self,
@@ -231,35 +229,35 @@ class ResidualStack(nn.Module):
         """Map (batch, channels, samples) to the same shape."""
         activations = iter(self.activations)
         for index, conv in enumerate(self.convs1):
-            heard = conv(next(activations)(x))
+            residual = conv(next(activations)(x))
             if self.convs2:
-                heard = self.convs2[index](next(activations)(heard))
-            x = x + heard
+                residual = self.convs2[index](next(activations)(residual))
+            x = x + residual
         return x
 
 
-def frames_of_context(config: HiFiGANConfig, extra: int = 0) -> int:
-    """Count the frames on either side that a frame's sound depends on.
+def context_frames(config: HiFiGANConfig, activation_context: int = 0) -> int:
+    """Returns how many frames on either side a frame's samples depend on.
 
     Args:
         config: the generator's shape.
-        extra: steps that each activation hears on either side.
+        activation_context: steps on either side that an activation depends on.
     """
-    scale = 1  # steps in a frame, where we are
-    reach = Fraction(3)  # frames; the first convolution
+    scale = 1  # steps per frame at the current layer
+    context = Fraction(3)  # frames; the first convolution
     for rate, kernel in zip(config.rates, config.kernels, strict=True):
-        reach += Fraction(-(-(kernel - rate) // 2), rate * scale) + Fraction(1, scale)
+        context += Fraction(-(-(kernel - rate) // 2), rate * scale) + Fraction(1, scale)
         scale *= rate
         stacks = []
         for block_kernel, dilations in zip(config.block_kernels, config.dilations, strict=True):
             half = (block_kernel - 1) // 2
             pairs = half * len(dilations) if config.block == 1 else 0
             activations = len(dilations) * (2 if config.block == 1 else 1)
-            stacks.append(half * sum(dilations) + pairs + extra * activations)
-        reach += Fraction(max(stacks), scale)
-    return math.ceil(reach + Fraction(3 + extra, scale))
+            stacks.append(half * sum(dilations) + pairs + activation_context * activations)
+        context += Fraction(max(stacks), scale)
+    return math.ceil(context + Fraction(3 + activation_context, scale))
 
 
-def _small(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
         nn.init.normal_(module.weight, 0.0, 0.01)

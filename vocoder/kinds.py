@@ -1,4 +1,4 @@
-"""The trained vocoders by name, and weights of any of them from one place."""
+"""The trained vocoders by name, and one function that loads any of them."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
-from vocoder.export import Exported
+from vocoder.export import OpenVINOVocoder
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.network import NeuralVocoder, VocoderConfig
 from vocoder.unit_hifigan import UnitHiFiGAN, UnitHiFiGANConfig
@@ -22,15 +22,15 @@ KINDS: dict[str, tuple[type[NeuralVocoder], type[VocoderConfig]]] = {
 
 
 def load(source: str | Path) -> NeuralVocoder:
-    """Load a trained vocoder, ready for use.
+    """Load a trained vocoder, in evaluation mode.
 
     Args:
-        source: a folder or hub id of ours, or a folder of `vocoder.export`; kNN-VC's or jik876's generator file; a
-            folder of NVIDIA's BigVGAN or of gemelo-ai's Vocos on mel spectrograms.
+        source: a folder or hub id of ours, a folder written by `vocoder.export`, kNN-VC's or jik876's generator file,
+            or a folder of NVIDIA's BigVGAN or gemelo-ai's Vocos for mel spectrograms.
     """
     path = Path(source)
     if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
-        path = path / "model"  # of a training
+        path = path / "model"  # of a training folder
     if path.is_file():
         return HiFiGAN.from_foreign(path)
     if (path / "bigvgan_generator.pt").is_file():
@@ -39,14 +39,15 @@ def load(source: str | Path) -> NeuralVocoder:
         return Vocos.from_foreign(path)
     try:
         config = path / "config.json" if path.is_dir() else Path(hf_hub_download(str(source), "config.json"))
-        facts = json.loads(config.read_text())
-        kind = facts["kind"]
-        vocoder, shape = KINDS[kind]
+        settings = json.loads(config.read_text())
+        vocoder, config_class = KINDS[settings["kind"]]
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise ValueError(f"there is no vocoder {str(source)!r} ({str(error).splitlines()[0]}).") from None
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{source} holds no vocoder's config.json; its kind would be {', '.join(KINDS)}.") from None
+        raise ValueError(
+            f"the config.json of {source} is not a vocoder's; `kind` must be one of {', '.join(KINDS)}."
+        ) from None
     if (path / "vocoder.xml").is_file():
-        context = facts.pop("context")
-        return Exported(path, shape(**facts), context)
+        context = settings.pop("context")
+        return OpenVINOVocoder(path, config_class(**settings), context)
     return vocoder.from_pretrained(path if path.is_dir() else source)

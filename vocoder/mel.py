@@ -1,4 +1,4 @@
-"""Mel spectrogram and MFCC: the features of classic vocoders, as modules whose constants move with the model."""
+"""Mel spectrogram and MFCC, the features of classic vocoders, as modules whose buffers follow the model's device."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -7,26 +7,26 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vocoder.spectrum import Padding, spectrum
+from vocoder.stft import Padding, stft
 
 Scale = Literal["slaney", "htk"]
 
 
 @dataclass(frozen=True)
 class MelConfig:
-    """How a log-mel spectrogram is made. The defaults are kNN-VC's, at 16 kHz with frames of 20 ms.
+    """The parameters of a log-mel spectrogram. The defaults are kNN-VC's, at 16 kHz with frames of 20 ms.
 
     Attributes:
-        sample_rate: of the wav, in Hz.
-        n_fft: samples in a frame, which is also the length of its Hann window.
+        sample_rate: of the waveform, in Hz.
+        n_fft: FFT size, also the length of the Hann window.
         hop_length: samples from one frame to the next.
-        bands: mel bands.
+        bands: number of mel bands.
         low: lower edge of the lowest band, in Hz.
         high: upper edge of the highest band; half the sample rate if None.
         scale: `slaney` (bands of equal area: HiFi-GAN, BigVGAN) or `htk` (bands of equal height: Vocos).
-        padding: where frames stand, see `vocoder.spectrum`.
-        floor: what the logarithm is kept above.
-        epsilon: added to the squared magnitude, so that its root has a slope at zero (HiFi-GAN: 1e-9; Vocos: 0).
+        padding: how frames are aligned, see `vocoder.stft`.
+        floor: lower bound of the mel magnitudes, before the logarithm.
+        epsilon: added to the squared magnitude, so that its root is differentiable at 0 (HiFi-GAN: 1e-9; Vocos: 0).
     """
 
     sample_rate: int = 16_000
@@ -43,25 +43,27 @@ class MelConfig:
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "bands"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a number from 1 on.")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a positive integer.")
         if self.scale not in ("slaney", "htk"):
             raise ValueError(f"scale is {self.scale!r}; possible are 'slaney' and 'htk'.")
         if self.padding not in ("same", "center"):
             raise ValueError(f"padding is {self.padding!r}; possible are 'same' and 'center'.")
         if not 0 < self.hop_length <= self.n_fft:
-            raise ValueError(f"hop_length is {self.hop_length}; it must lie between 1 and n_fft, {self.n_fft}.")
+            raise ValueError(f"hop_length is {self.hop_length}; it must be between 1 and n_fft, {self.n_fft}.")
         if not 0 <= self.low < (self.high or self.sample_rate / 2) <= self.sample_rate / 2:
-            raise ValueError(f"low {self.low}, high {self.high} do not lie in order below {self.sample_rate / 2} Hz.")
+            raise ValueError(
+                f"low is {self.low}, high is {self.high}; 0 <= low < high <= {self.sample_rate / 2} is required."
+            )
 
 
-def mel_read(reads: Mapping[str, Any], **other: Any) -> MelConfig:
-    """Give the mel spectrogram that a vocoder reads, or that beneath the MFCC that it reads; `other` counts more."""
+def mel_config_from(reads: Mapping[str, Any], **overrides: Any) -> MelConfig:
+    """Returns the mel spectrogram that a vocoder reads, or the one beneath its MFCCs, with some fields overridden."""
     known = {each.name for each in fields(MelConfig)} & reads.keys()
-    return MelConfig(**{**{name: reads[name] for name in known}, **other})
+    return MelConfig(**{**{name: reads[name] for name in known}, **overrides})
 
 
 class Mel(nn.Module):
-    """Log-mel spectrogram: (batch, samples) to (batch, samples // hop, bands); with `center` one frame more."""
+    """Log-mel spectrogram: (batch, samples) to (batch, samples // hop_length, bands); `center` adds a frame."""
 
     window: Tensor
     filters: Tensor
@@ -75,7 +77,7 @@ class Mel(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Numbers in a frame."""
+        """Size of a frame."""
         return self.config.bands
 
     @property
@@ -84,21 +86,21 @@ class Mel(nn.Module):
         return {"kind": "mel", **asdict(self.config)}
 
     def forward(self, wav: Tensor) -> Tensor:
-        """Give the log-mel spectrogram of (batch, samples)."""
+        """Returns the log-mel spectrogram of (batch, samples)."""
         return (self.magnitude(wav) @ self.filters.T).clamp(min=self.config.floor).log()
 
     def magnitude(self, wav: Tensor) -> Tensor:
-        """Give the magnitude spectrogram (batch, frames, n_fft // 2 + 1), in float32."""
-        spectra = spectrum(wav.float(), self.window, self.config.hop_length, self.config.padding)
+        """Returns the magnitude spectrogram (batch, frames, n_fft // 2 + 1), in float32."""
+        spectra = stft(wav.float(), self.window, self.config.hop_length, self.config.padding)
         if self.config.epsilon:
             return (spectra.real.square() + spectra.imag.square() + self.config.epsilon).sqrt()
         return spectra.abs()
 
 
 class Mfcc(nn.Module):
-    """Mel-frequency cepstrum: the first `count` cosine terms of a log-mel frame."""
+    """Mel-frequency cepstral coefficients: the first `count` terms of a log-mel frame's DCT."""
 
-    cosines: Tensor
+    dct: Tensor
 
     def __init__(self, mel: MelConfig | None = None, count: int = 24) -> None:
         super().__init__()
@@ -108,13 +110,13 @@ class Mfcc(nn.Module):
             raise ValueError(f"count is {count}; {bands} mel bands have 1 to {bands} cepstral coefficients.")
         self.dim = count
         order = torch.arange(count, dtype=torch.float64)[:, None]
-        cosines = torch.cos(torch.pi / bands * order * (torch.arange(bands) + 0.5)) * (2.0 / bands) ** 0.5
-        cosines[0] *= 0.5**0.5
-        self.register_buffer("cosines", cosines.float(), persistent=False)
+        dct = torch.cos(torch.pi / bands * order * (torch.arange(bands) + 0.5)) * (2.0 / bands) ** 0.5
+        dct[0] *= 0.5**0.5
+        self.register_buffer("dct", dct.float(), persistent=False)
 
     @property
     def config(self) -> MelConfig:
-        """How the log-mel spectrogram beneath is made."""
+        """The parameters of the underlying log-mel spectrogram."""
         return self.mel.config
 
     @property
@@ -124,17 +126,17 @@ class Mfcc(nn.Module):
 
     def forward(self, wav: Tensor) -> Tensor:
         """Map (batch, samples) to (batch, frames, count)."""
-        return self.mel(wav) @ self.cosines.T
+        return self.mel(wav) @ self.dct.T
 
     def inverse(self, frames: Tensor) -> Tensor:
-        """Give the log-mel frames (batch, frames, bands) that are nearest: smooth, and exact if count is bands."""
-        return frames @ self.cosines
+        """Returns smoothed log-mel frames (batch, frames, bands), exact if `count` is `bands`."""
+        return frames @ self.dct
 
 
 def mel_filters(
     sample_rate: int, n_fft: int, bands: int, low: float = 0.0, high: float | None = None, scale: Scale = "slaney"
 ) -> Tensor:
-    """Make triangles (bands, n_fft // 2 + 1), equally spaced on the `slaney` (equal areas) or `htk` (heights) scale."""
+    """Returns triangular filters (bands, n_fft // 2 + 1), equally spaced on the `slaney` or `htk` mel scale."""
     ends = torch.tensor([low, high or sample_rate / 2], dtype=torch.float64)
     to_mel, to_hertz = (_slaney_mel, _slaney_hertz) if scale == "slaney" else (_htk_mel, _htk_hertz)
     mels = to_mel(ends)

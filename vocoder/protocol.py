@@ -1,4 +1,4 @@
-"""What every vocoder is: frames (batch, frames, dim) in, sound (batch, frames * hop) out."""
+"""The vocoder protocol: frames (batch, frames, dim) in, waveforms (batch, frames * hop_length) out."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class Vocoder(Protocol):
-    """Anything that turns frames into sound.
+    """Anything that turns frames into a waveform.
 
     Attributes:
-        dim: numbers in a frame.
-        sample_rate: of the sound, in Hz.
-        hop_length: samples that a frame becomes.
-        reads: the features it reads, by name: `kind` (mel, mfcc, world, ssl, units) and what made them.
+        dim: size of a frame.
+        sample_rate: of the waveform, in Hz.
+        hop_length: samples per frame.
+        reads: the input features: `kind` (mel, mfcc, world, ssl, units) and how they were extracted.
     """
 
     dim: int
@@ -23,40 +23,42 @@ class Vocoder(Protocol):
 
     @property
     def reads(self) -> Mapping[str, Any]:
-        """Name the features."""
+        """The input features."""
 
     def __call__(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Give the sound (batch, frames * hop) of frames (batch, frames, dim); a row ends after its length."""
+        """Returns waveforms (batch, frames * hop_length) for frames (batch, frames, dim), zero beyond each length."""
 
 
-def require(reads: Mapping[str, Any], made_by: Mapping[str, Any], what: str = "this") -> None:
-    """Refuse features that a vocoder does not read.
+def check_features(reads: Mapping[str, Any], features: Mapping[str, Any], name: str = "this") -> None:
+    """Refuse features that a vocoder was not built for.
 
     Args:
-        reads: what the vocoder reads; only what it names must agree.
-        made_by: what made the features.
-        what: the features' name in the sentence.
+        reads: what the vocoder reads; only the keys present here must match.
+        features: what the frames are.
+        name: the features' name in the error message.
     """
     differences = [
-        f"{key} is {made_by.get(key)!r} where {wanted!r} is wanted"
-        for key, wanted in reads.items()
-        if made_by.get(key) != wanted
+        f"{key} is {features.get(key)!r} where {expected!r} is wanted"
+        for key, expected in reads.items()
+        if features.get(key) != expected
     ]
     if differences:
         raise ValueError(
-            f"{what} does not fit this vocoder: {', '.join(differences)}; "
-            "make the features again, or take a vocoder that was trained on these."
+            f"{name} does not fit this vocoder: {', '.join(differences)}; "
+            "extract the features again, or use a vocoder trained on these."
         )
 
 
-def by_row(vocoder: Vocoder, generate: Callable[[Tensor], Tensor], frames: Tensor, lengths: Tensor | None) -> Tensor:
-    """Generate each row from its own frames alone, rows of equal length together; zeros behind a shorter row's end.
+def generate_by_length(
+    vocoder: Vocoder, generate: Callable[[Tensor], Tensor], frames: Tensor, lengths: Tensor | None
+) -> Tensor:
+    """Generate rows of equal length together, so that no row sees padding; zeros follow a shorter row.
 
     Args:
-        vocoder: whose `dim` and `hop_length` count.
-        generate: maps (rows, frames, dim) to (rows, frames * hop).
+        vocoder: its `dim` and `hop_length` are used.
+        generate: maps (rows, frames, dim) to (rows, frames * hop_length).
         frames: (batch, frames, dim).
-        lengths: how many frames of each row are real (batch,); all if None.
+        lengths: valid frames of each row (batch,); all if None.
     """
     if frames.ndim != 3 or frames.shape[2] != vocoder.dim:
         raise ValueError(
@@ -64,10 +66,10 @@ def by_row(vocoder: Vocoder, generate: Callable[[Tensor], Tensor], frames: Tenso
         )
     total = frames.shape[1]
     if not len(frames) or not total:
-        raise ValueError(f"the frames have shape {tuple(frames.shape)}; there must be at least one row and one frame.")
+        raise ValueError(f"the frames have shape {tuple(frames.shape)}; at least one row and one frame are needed.")
     lengths = torch.full((len(frames),), total) if lengths is None else torch.as_tensor(lengths).long()
     if lengths.shape != (len(frames),) or not (lengths.min() >= 1 and lengths.max() <= total):
-        raise ValueError(f"lengths is {lengths.tolist()}; {len(frames)} rows need a number from 1 to {total} each.")
+        raise ValueError(f"lengths is {lengths.tolist()}; {len(frames)} rows need one length from 1 to {total} each.")
     lengths = lengths.to(frames.device)
     if bool((lengths == total).all()):
         return generate(frames)

@@ -1,8 +1,8 @@
-"""HiFi-GAN on discrete units: what is said, how high, and who says it, as three embeddings side by side.
+"""HiFi-GAN on discrete units: the concatenated embeddings of content, pitch and speaker.
 
 Polyak, Adi, Copet, Kharitonov, Lakhotia, Hsu, Mohamed and Dupoux, 2021, "Speech Resynthesis from Discrete Disentangled
-Self-Supervised Representations", arXiv 2104.00355. Here the streams come at one frame rate, in one tensor, so that this
-vocoder is used and trained like the others; `UnitHiFiGAN.frames` puts them together.
+Self-Supervised Representations", arXiv 2104.00355. Here the streams share one frame rate and one tensor, so that this
+vocoder is used and trained like the others; `UnitHiFiGAN.frames` joins them.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class UnitHiFiGANConfig(HiFiGANConfig):
     """The shape of a `UnitHiFiGAN`. `dim` follows from the streams: unit, pitch, speaker.
 
     Attributes:
-        units: how many units there are.
+        units: size of the unit codebook.
         unit_dim: width of a unit's embedding.
         pitch: `none`; `codes` (quantised F0) or `hertz` (continuous F0, 0 where unvoiced).
-        pitch_codes: how many codes of quantised F0 there are.
+        pitch_codes: number of codes of quantised F0.
         pitch_dim: width of the pitch's embedding.
-        speakers: rows of the speaker table; 0 for none.
-        speaker_vector: numbers in a speaker vector, such as a mean frame or a d-vector; 0 for none.
+        speakers: rows of the speaker embedding table; 0 for none.
+        speaker_vector: size of a speaker vector, such as a mean frame or a d-vector; 0 for none.
         speaker_dim: width of the speaker's embedding.
     """
 
@@ -52,18 +52,18 @@ class UnitHiFiGANConfig(HiFiGANConfig):
         if self.speakers and self.speaker_vector:
             raise ValueError("a speaker comes from a table (speakers) or as a vector (speaker_vector), not both.")
         if self.harmonic:
-            raise ValueError("harmonic is true; a unit's first number is no pitch, so set it to false.")
+            raise ValueError("harmonic is true, but a frame starts with its unit, not log-F0; set it to false.")
         dim = 1 + (self.pitch != "none") + bool(self.speakers) + self.speaker_vector
         if self.dim not in (1, dim):
-            raise ValueError(f"dim is {self.dim}; unit, pitch and speaker make {dim} numbers.")
+            raise ValueError(f"dim is {self.dim}; unit, pitch and speaker add up to {dim}.")
         object.__setattr__(self, "dim", dim)
 
-    def _least(self, name: str) -> int:
+    def _minimum(self, name: str) -> int:
         return 0 if name in ("projection", "speakers", "speaker_vector") else 1
 
 
 class UnitHiFiGAN(HiFiGAN):
-    """HiFi-GAN behind embeddings: (batch, frames, 1 to 3 streams) to (batch, frames * hop)."""
+    """HiFi-GAN on embeddings: (batch, frames, dim) to (batch, frames * hop_length)."""
 
     config: UnitHiFiGANConfig
 
@@ -75,24 +75,24 @@ class UnitHiFiGAN(HiFiGAN):
         if config.pitch == "codes":
             self.pitch = nn.Embedding(config.pitch_codes, config.pitch_dim)
         elif config.pitch == "hertz":
-            self.pitch = nn.Linear(2, config.pitch_dim)  # its logarithm, and whether there is any
+            self.pitch = nn.Linear(2, config.pitch_dim)  # log-F0 and voicing
         self.speaker: nn.Module | None = None
         if config.speakers:
             self.speaker = nn.Embedding(config.speakers, config.speaker_dim)
         elif config.speaker_vector:
             self.speaker = nn.Linear(config.speaker_vector, config.speaker_dim)
 
-    def _width(self) -> int:
+    def _input_width(self) -> int:
         config = self.config
         pitch = config.pitch_dim if config.pitch != "none" else 0
         return config.unit_dim + pitch + (config.speaker_dim if config.speakers or config.speaker_vector else 0)
 
     def frames(self, units: Tensor, pitch: Tensor | None = None, speaker: Tensor | None = None) -> Tensor:
-        """Put the streams of a batch side by side: (batch, frames, dim).
+        """Join the streams of a batch as (batch, frames, dim).
 
         Args:
-            units: (batch, frames), from 0 to the number of units.
-            pitch: (batch, n), codes or Hz; where n is less than frames (a slower stream), each is repeated.
+            units: (batch, frames), below the number of units.
+            pitch: (batch, n), codes or Hz; repeated to the frame rate if n is less than frames.
             speaker: (batch,) rows of the table, or (batch, speaker_vector).
         """
         batch, count = units.shape
@@ -114,26 +114,26 @@ class UnitHiFiGAN(HiFiGAN):
         return torch.cat(streams, dim=2)
 
     def generate(self, frames: Tensor) -> Tensor:
-        """Map whole rows (batch, frames, dim) to (batch, frames * hop)."""
-        heard, dtype = [_looked_up(self.unit, frames[..., 0], "units")], self.conv_pre.weight.dtype
+        """Map unpadded rows (batch, frames, dim) to (batch, frames * hop_length)."""
+        embeddings, dtype = [_embed(self.unit, frames[..., 0], "units")], self.conv_pre.weight.dtype
         if isinstance(self.pitch, nn.Embedding):
-            heard.append(_looked_up(self.pitch, frames[..., 1], "pitch codes"))
+            embeddings.append(_embed(self.pitch, frames[..., 1], "pitch codes"))
         elif self.pitch is not None:
             hertz = frames[..., 1]
             voiced = hertz > 0
-            height = torch.where(voiced, hertz.clamp(min=1.0).log() - 5.0, 0.0)  # 0 at 148 Hz
-            heard.append(self.pitch(torch.stack([height, voiced.float()], dim=-1).to(dtype)))
+            log_f0 = torch.where(voiced, hertz.clamp(min=1.0).log() - 5.0, 0.0)  # 0 at 148 Hz
+            embeddings.append(self.pitch(torch.stack([log_f0, voiced.float()], dim=-1).to(dtype)))
         if isinstance(self.speaker, nn.Embedding):
-            heard.append(_looked_up(self.speaker, frames[..., -1], "speakers"))
+            embeddings.append(_embed(self.speaker, frames[..., -1], "speakers"))
         elif self.speaker is not None:
-            heard.append(self.speaker(frames[..., -self.config.speaker_vector :].to(dtype)))
-        return self.upsample(self.lin_pre(torch.cat(heard, dim=-1)).transpose(1, 2))
+            embeddings.append(self.speaker(frames[..., -self.config.speaker_vector :].to(dtype)))
+        return self.upsample(self.lin_pre(torch.cat(embeddings, dim=-1)).transpose(1, 2))
 
 
-def _looked_up(table: nn.Embedding, numbers: Tensor, what: str) -> Tensor:
-    rows = numbers.round().long()
+def _embed(table: nn.Embedding, indices: Tensor, name: str) -> Tensor:
+    rows = indices.round().long()
     if rows.min() < 0 or rows.max() >= table.num_embeddings:
         raise ValueError(
-            f"the {what} go from {rows.min()} to {rows.max()}; this vocoder knows 0 to {table.num_embeddings - 1}."
+            f"the {name} range from {rows.min()} to {rows.max()}; this vocoder knows 0 to {table.num_embeddings - 1}."
         )
     return table(rows)

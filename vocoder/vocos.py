@@ -1,11 +1,11 @@
-"""Vocos: ConvNeXt blocks at the frame rate, then one inverse Fourier transform up to the sample rate. Made for CPUs.
+"""Vocos: ConvNeXt blocks at the frame rate, then one inverse STFT up to the sample rate. Suits CPUs.
 
 Siuzdak, 2023, "Vocos: Closing the gap between time-domain and Fourier-based neural vocoders for high-quality audio
-synthesis", arXiv 2306.00814. Nothing runs faster than once a frame, so it is some thirty times as fast as HiFi-GAN V1
-with as many weights.
+synthesis", arXiv 2306.00814. All layers run at the frame rate, so it is about thirty times as fast as HiFi-GAN V1 with
+as many weights.
 
-With `harmonic` it says not a spectrum but what becomes of the spectra of pulses at the pitch and of noise (see
-`vocoder.excitation`): phases then agree from frame to frame by themselves, and a small network has less to learn.
+With `harmonic` the network predicts no spectrum but filters for the spectra of pulses at F0 and of noise (see
+`vocoder.excitation`): phases are then coherent across frames by construction, and a small network has less to learn.
 """
 
 import math
@@ -17,11 +17,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from vocoder import foreign
 from vocoder.excitation import Excitation
+from vocoder.foreign import build, read_checkpoint
 from vocoder.mel import Mel, MelConfig
 from vocoder.network import NeuralVocoder, VocoderConfig
-from vocoder.spectrum import Padding, sound, spectrum
+from vocoder.stft import Padding, istft, stft
 
 KERNEL = 7  # of every convolution
 
@@ -34,11 +34,11 @@ class VocosConfig(VocoderConfig):
         width: channels of the blocks.
         ffn_dim: width inside a block.
         depth: number of blocks.
-        n_fft: samples that a frame's spectrum becomes.
+        n_fft: FFT size of the inverse STFT.
         hop: samples from one frame to the next.
-        padding: where the frames stand, see `vocoder.spectrum`; `center` is what the published models have.
-        spectra: how many to a frame.
-        harmonic: whether pulses and noise are filtered; a frame's first number must be the logarithm of F0 then.
+        padding: how frames are aligned, see `vocoder.stft`; the published models use `center`.
+        spectra: spectra per frame.
+        harmonic: whether pulses and noise are filtered; a frame's first number must then be log-F0.
     """
 
     kind: str = "vocos"
@@ -62,7 +62,7 @@ class VocosConfig(VocoderConfig):
 
     @property
     def hop_length(self) -> int:
-        """Samples that a frame becomes."""
+        """Samples per frame."""
         return self.hop
 
     @property
@@ -72,9 +72,9 @@ class VocosConfig(VocoderConfig):
 
 
 class Vocos(NeuralVocoder):
-    """Vocos: (batch, frames, dim) to (batch, frames * hop).
+    """Vocos generator: (batch, frames, dim) to (batch, frames * hop_length).
 
-    Sound in pieces is exact with a context of 3 frames for each convolution and those that a spectrum overlaps with.
+    Its context is 3 frames per convolution plus the frames that a spectrum overlaps.
     """
 
     config: VocosConfig
@@ -88,47 +88,47 @@ class Vocos(NeuralVocoder):
         self.convnext = nn.ModuleList(ConvNeXtBlock(config) for _ in range(config.depth))
         self.final_layer_norm = nn.LayerNorm(config.width, eps=1e-6)
         self.bins = config.n_fft // 2 + 1
-        self.kinds = 3 if config.harmonic else 2  # numbers to a bin
-        self.out = nn.Linear(config.width, config.spectra * self.kinds * self.bins)
+        self.bin_outputs = 3 if config.harmonic else 2  # log-magnitude and phase; log-magnitude of the noise filter
+        self.out = nn.Linear(config.width, config.spectra * self.bin_outputs * self.bins)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        self.apply(_narrow)
+        self.apply(_init_weights)
         if config.harmonic:
             self.excitation = Excitation(config.sample_rate, config.hop)
         self.context = (config.depth + 1) * (KERNEL // 2) + math.ceil(config.n_fft / config.hop)
 
     @classmethod
     def from_foreign(cls, folder: str | Path) -> Self:
-        """Read a folder of gemelo-ai's mel models: `pytorch_model.bin` with its `config.yaml`."""
+        """Load a folder of gemelo-ai's mel models: `pytorch_model.bin` with its `config.yaml`."""
         folder = Path(folder)
-        weights, _ = foreign.read(folder / "pytorch_model.bin")
+        weights, _ = read_checkpoint(folder / "pytorch_model.bin")
         weights = {
             key.split(".", 1)[1]: value for key, value in weights.items() if key.startswith(("backbone", "head"))
         }
         weights.pop("istft.window", None)
         try:
             settings = OmegaConf.load(folder / "config.yaml")
-            head, heard = settings.head.init_args, settings.feature_extractor.init_args
+            head, features = settings.head.init_args, settings.feature_extractor.init_args
             width, bands, _ = weights["embed.weight"].shape
             shape = {"n_fft": head.n_fft, "hop": head.hop_length, "padding": head.get("padding", "same")}
             mel = MelConfig(
-                heard.sample_rate, heard.n_fft, heard.hop_length, bands, scale="htk", floor=1e-7, epsilon=0.0
+                features.sample_rate, features.n_fft, features.hop_length, bands, scale="htk", floor=1e-7, epsilon=0.0
             )
-            # these frames have one more than samples // hop, as the published model wants
-            mel = replace(mel, padding=heard.get("padding", "center"))
+            # `center` gives one frame more than samples // hop, as the published model expects
+            mel = replace(mel, padding=features.get("padding", "center"))
             depth = sum(key.endswith("gamma") for key in weights)
             ffn_dim = weights["convnext.0.pwconv1.weight"].shape[0]
         except (OSError, AttributeError, KeyError) as error:
-            raise ValueError(f"{folder} holds no Vocos on mel spectrograms ({error}).") from None
+            raise ValueError(f"{folder} is not a Vocos for mel spectrograms ({error}).") from None
         config = VocosConfig(
             dim=bands,
-            sample_rate=heard.sample_rate,
+            sample_rate=features.sample_rate,
             reads=Mel(mel).reads,
             width=width,
             ffn_dim=ffn_dim,
             depth=depth,
             **shape,
         )
-        return foreign.holding(cls, config, weights, folder)
+        return build(cls, config, weights, folder)
 
     def backbone(self, frames: Tensor) -> Tensor:
         """Map (batch, frames, dim) to (batch, frames, width)."""
@@ -138,20 +138,20 @@ class Vocos(NeuralVocoder):
         return self.final_layer_norm(x)
 
     def generate(self, frames: Tensor) -> Tensor:
-        """Map whole rows (batch, frames, dim) to (batch, frames * hop)."""
-        told = self.out(self.backbone(frames[..., : self.dim])).float()
-        log_magnitude, phase, *breath = told.view(len(frames), -1, self.kinds, self.bins).unbind(2)
+        """Map unpadded rows (batch, frames, dim) to (batch, frames * hop_length)."""
+        outputs = self.out(self.backbone(frames[..., : self.dim])).float()
+        log_magnitude, phase, *noise_filter = outputs.view(len(frames), -1, self.bin_outputs, self.bins).unbind(2)
         magnitude = log_magnitude.exp().clamp(max=100.0)
         spectra = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
         window, step = self.window.float(), self.config.step
         if self.excitation is not None:
-            pulses, noise = (spectrum(each, window, step, self.config.padding) for each in self.excitation(frames))
-            spectra = spectra * pulses + breath[0].exp().clamp(max=100.0) * noise
-        return sound(spectra, window, step, self.config.padding)
+            pulses, noise = (stft(each, window, step, self.config.padding) for each in self.excitation(frames))
+            spectra = spectra * pulses + noise_filter[0].exp().clamp(max=100.0) * noise
+        return istft(spectra, window, step, self.config.padding)
 
 
 class ConvNeXtBlock(nn.Module):
-    """A depthwise convolution over time, then two layers on each frame alone, scaled and added to what came in."""
+    """A depthwise convolution over time and two pointwise layers, scaled and added to the input."""
 
     def __init__(self, config: VocosConfig) -> None:
         super().__init__()
@@ -163,11 +163,11 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, frames, width) to the same shape."""
-        heard = self.norm(self.dwconv(x.transpose(1, 2)).transpose(1, 2))
-        return x + self.gamma * self.pwconv2(nn.functional.gelu(self.pwconv1(heard)))
+        hidden = self.norm(self.dwconv(x.transpose(1, 2)).transpose(1, 2))
+        return x + self.gamma * self.pwconv2(nn.functional.gelu(self.pwconv1(hidden)))
 
 
-def _narrow(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv1d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         assert module.bias is not None

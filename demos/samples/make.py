@@ -1,4 +1,4 @@
-"""Make the clips of this folder: python demos/samples/make.py KOKORO_FOLDER (extra `synth`, and a reader of text)."""
+"""Synthesize the clips of this folder: python demos/samples/make.py KOKORO_FOLDER (extra `synth`, and a G2P)."""
 
 import sys
 from pathlib import Path

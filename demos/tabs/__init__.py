@@ -1,1 +1,1 @@
-"""A module for each tab."""
+"""One module per tab."""

@@ -1,28 +1,29 @@
-"""The tab for many recordings and many voices at once."""
+"""The tab of batch conversion: many recordings to many voices."""
 
 import csv
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import soundfile
 
 from demos.panel import SUFFIXES
-from demos.studio import MARK, Brake, Folder, Held, Studio, short, start_and_stop, told, without_folders
-from demos.uploads import FILES, MINUTES, check_sounds, given
+from demos.studio import Folder, Session, Studio, file_name, label_synthetic
+from demos.uploads import MAX_FILES, MAX_MINUTES, sounds, uploaded
+from demos.widgets import StopSignal, report_errors, start_and_stop, without_folders
 
-MOST = 100  # conversions at a time
+MAX_CONVERSIONS = 100  # at a time
 WIDTHS = ["17%", "13%", "22%", "9%", "11%", "28%"]
 COLUMNS = ["source", "voice", "output", "state", "seconds", "error"]
 
 
-def batch(studio: Studio) -> None:
-    """Make the tab."""
+def batch_tab(studio: Studio) -> None:
+    """Build the tab."""
     gr.Markdown(
-        f"## Batch\nEvery recording in every voice, as a zip with a report. Each file on the right is a voice: "
-        f"a recording, or a saved .voice. {FILES} files of each kind, {MOST} conversions at most."
+        f"## Batch\nEvery recording in every voice, as a zip with a report. Each file on the right is one voice: "
+        f"a recording or a saved .voice. At most {MAX_FILES} files on each side and {MAX_CONVERSIONS} conversions."
     )
     with gr.Row():
         sources = gr.File(
@@ -31,70 +32,73 @@ def batch(studio: Studio) -> None:
         voices = gr.File(
             label="Voices", file_count="multiple", file_types=[*SUFFIXES, ".voice"], elem_id="batch-voices"
         )
-    held = gr.State(Held())
+    session = gr.State(Session())
     with gr.Row():
-        go = gr.Button("Convert all", variant="primary", elem_id="batch")
+        start = gr.Button("Convert all", variant="primary", elem_id="batch")
         stop = gr.Button("Stop", elem_id="batch-stop")
     status = gr.Markdown(elem_id="batch-status")
-    made = gr.File(label="All of them, zipped", interactive=False, elem_id="batch-zip")
+    archive = gr.File(label="All results as a zip", interactive=False, elem_id="batch-zip")
     table = gr.Dataframe(headers=COLUMNS, interactive=False, label="Report", wrap=True, column_widths=WIDTHS)
-
-    @told
-    def run(
-        _brake: Brake,
-        sources: list[str] | None,
-        voices: list[str] | None,
-        held: Held,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple[Any, Any, Any]]:
-        recordings, targets = given(sources, "recordings to convert"), given(voices, "voices")
-        count = len(recordings) * len(targets)
-        if count > MOST:
-            raise ValueError(f"These are {count} conversions; {MOST} are possible at a time.")
-        heard = {}
-        for number, path in enumerate(targets):
-            progress(0.2 * number / len(targets), f"voice {path.stem}")
-            heard[path] = studio.voice(held, [str(path)])
-            yield gr.skip(), gr.skip(), f"voice {number + 1} of {len(targets)} …"
-        rows: list[list[Any]] = []
-        with Folder() as folder:
-            good = [path for path in recordings if _good(path, rows)]
-            jobs = [
-                (path, heard[target], f"{a:02d}-{short(path.stem)}__{b:02d}-{short(target.stem)}.wav")
-                for a, path in enumerate(good, 1)
-                for b, target in enumerate(targets, 1)
-            ]
-            results = studio.converter.convert_batch(jobs, folder) if jobs else iter(())
-            for number, result in enumerate(results, 1):
-                progress(0.2 + 0.8 * number / len(jobs), f"{number} of {len(jobs)}")
-                name, error = Path(result.source).name, without_folders(result.error)
-                rows.append([name, result.voice, result.output, result.state, result.seconds, error])
-                yield gr.skip(), rows, f"{number} of {len(jobs)} …"
-            done = [row for row in rows if row[3] == "done"]
-            yield _zipped(folder, rows), rows, f"{len(done)} of {count} conversions are done."
-
-    start_and_stop(go, stop, run, [sources, voices, held], [made, table, status], "batch")
+    start_and_stop(
+        start, stop, partial(_convert_all, studio), [sources, voices, session], [archive, table, status], "batch"
+    )
 
 
-def _good(path: Path, rows: list[list[Any]]) -> bool:
+@report_errors
+def _convert_all(
+    studio: Studio,
+    _stop: StopSignal,
+    sources: list[str] | None,
+    voices: list[str] | None,
+    session: Session,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008
+) -> Iterator[tuple[Any, Any, Any]]:
+    recordings, targets = uploaded(sources, "recordings to convert"), uploaded(voices, "voices")
+    count = len(recordings) * len(targets)
+    if count > MAX_CONVERSIONS:
+        raise ValueError(f"These are {count} conversions; the limit is {MAX_CONVERSIONS}.")
+    enrolled = {}
+    for number, path in enumerate(targets):
+        progress(0.2 * number / len(targets), f"voice {path.stem}")
+        enrolled[path] = studio.voice(session, [str(path)])
+        yield gr.skip(), gr.skip(), f"voice {number + 1} of {len(targets)} …"
+    rows: list[list[Any]] = []
+    with Folder() as folder:
+        usable = [path for path in recordings if _usable(path, rows)]
+        jobs = [
+            (path, enrolled[target], f"{a:02d}-{file_name(path.stem)}__{b:02d}-{file_name(target.stem)}.wav")
+            for a, path in enumerate(usable, 1)
+            for b, target in enumerate(targets, 1)
+        ]
+        results = studio.converter.convert_batch(jobs, folder) if jobs else iter(())
+        for number, result in enumerate(results, 1):
+            progress(0.2 + 0.8 * number / len(jobs), f"{number} of {len(jobs)}")
+            name, error = Path(result.source).name, without_folders(result.error)
+            rows.append([name, result.voice, result.output, result.state, result.seconds, error])
+            yield gr.skip(), rows, f"{number} of {len(jobs)} …"
+        done = [row for row in rows if row[3] == "done"]
+        yield _zip(folder, rows), rows, f"{len(done)} of {count} conversions done."
+
+
+def _usable(path: Path, rows: list[list[Any]]) -> bool:
+    """Returns whether a recording can be converted; if not, the report gets a row that says why."""
     try:
-        check_sounds([path], MINUTES)
+        sounds([path], MAX_MINUTES)
     except ValueError as error:
         rows.append([path.name, "", "", "failed", None, without_folders(str(error))])
         return False
     return True
 
 
-def _zipped(folder: Path, rows: list[list[Any]]) -> str:
-    """Put the sounds, marked as made, and the report into a zip."""
-    report, whole = folder / "conversions.csv", folder / "conversions.zip"
+def _zip(folder: Path, rows: list[list[Any]]) -> str:
+    """Zip the report and the sounds, labelled as synthetic; returns the path of the archive."""
+    report, archive = folder / "conversions.csv", folder / "conversions.zip"
     with report.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
-    with zipfile.ZipFile(whole, "w") as file:
+    with zipfile.ZipFile(archive, "w") as file:
         file.write(report, "report.csv")
         for row in rows:
             if row[3] == "done":
-                with soundfile.SoundFile(folder / row[2], "r+") as sound:
-                    sound.comment = MARK
+                label_synthetic(folder / row[2])
                 file.write(folder / row[2], row[2])
-    return str(whole)
+    return str(archive)

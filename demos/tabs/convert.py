@@ -1,140 +1,134 @@
-"""The tab that converts."""
+"""The tab of voice conversion."""
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import gradio as gr
+from torch import Tensor
 
 import ssl_vc
-from demos.panel import Panel
-from demos.studio import WORK, Brake, Folder, Held, Studio, short, start_and_stop, told, write
-from demos.uploads import MINUTES, SAMPLES, Sent, check_sounds, given
-from ssl_vc.html.page import Row, figure
+from demos.panel import VoicePanel
+from demos.studio import Folder, Session, Studio, file_name, write
+from demos.uploads import MAX_MINUTES, Upload, sounds, uploaded
+from demos.widgets import ALONE, StopSignal, figures, player, recording, report_errors, start_and_stop
+from ssl_vc.html.page import Row
 
-EXCERPT = 10  # seconds of the target that are shown
+EXCERPT = 10  # seconds of the target to show
 MATCHERS = [
-    ("let the voice's length decide", "auto"),
-    ("nearest frames (kNN)", "knn"),
+    ("automatic, by the length of the voice", "auto"),
+    ("nearest neighbours (kNN)", "knn"),
     ("smooth paths", "smooth"),
-    ("transport of all frames (little speech)", "transport"),
+    ("optimal transport (short references)", "transport"),
 ]
-PITCHES = [("as the conversion gives it", "keep"), ("move it to the voice's", "match"), ("so many semitones", "moved")]
+PITCHES = [("as converted", "keep"), ("shift to the target's median", "match"), ("shift by semitones", "moved")]
 
 
-def convert(studio: Studio, panel: Panel) -> None:
-    """Make the tab."""
-    gr.Markdown("## 2. What it shall say\nThe words and the way to say them come from here; the voice from above.")
+def convert_tab(studio: Studio, panel: VoicePanel) -> None:
+    """Build the tab."""
+    gr.Markdown("## 2. Source\nWords, timing and intonation come from this recording.")
     with gr.Row():
         with gr.Column(min_width=300):
-            source = gr.Audio(
-                label="Recording to convert",
-                sources=["upload", "microphone"],
-                type="filepath",
-                buttons=[],
-                elem_id="source",
-            )
-            gr.Examples([[str(SAMPLES / "source.flac")]], [source], label="Example", api_visibility="private")
+            source = recording("Recording to convert", "source")
         with gr.Column(min_width=300):
-            result = gr.Audio(
-                label="Result", type="filepath", interactive=False, buttons=["download"], elem_id="result"
-            )
+            result = player("Result", "result")
             status = gr.Markdown(elem_id="convert-status")
-    with gr.Accordion("How to convert", open=False):
-        with gr.Row():
-            blend = gr.Slider(0, 1.5, 1, step=0.05, label="λ: how much of the target", info="0 is the source itself")
-            k = gr.Slider(
-                0, 32, 0, step=1, label="k: neighbours averaged", info="0 leaves it to the matcher; more is smoother"
-            )
-            matcher = gr.Dropdown(MATCHERS, value="auto", label="How frames are chosen")
-        with gr.Row():
-            pitch = gr.Dropdown(PITCHES, value="keep", label="Pitch")
-            semitones = gr.Slider(-12, 12, 0, step=1, label="Semitones", info="with “so many semitones”")
-            speed = gr.Slider(0.5, 2, 1, step=0.05, label="Speed", info="2 is twice as fast")
+    with gr.Accordion("Options", open=False):
+        options = _options()
     with gr.Row():
-        go = gr.Button("Convert", variant="primary", elem_id="convert")
+        start = gr.Button("Convert", variant="primary", elem_id="convert")
         stop = gr.Button("Stop", elem_id="convert-stop")
         save = gr.Button("Save this voice", elem_id="save-voice")
-    kept = gr.File(label="The voice, as a file", visible=False, interactive=False, elem_id="voice-file")
+    saved = gr.File(label="The voice as a file", visible=False, interactive=False, elem_id="voice-file")
     pictures = gr.HTML(elem_id="pictures")
-
-    @told
-    def run(
-        _brake: Brake,
-        source: str | None,
-        held: Held,
-        files: list[str] | None,
-        spoken: str | None = None,
-        saved: str | None = None,
-        other: list[str] | None = None,
-        share: float = 0.5,
-        blend: float = 1.0,
-        k: float = 0,
-        matcher: str = "auto",
-        pitch: str = "keep",
-        semitones: float = 0.0,
-        speed: float = 1.0,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple[Any, Any, Any]]:
-        (path,) = given(source, "a recording to convert")
-        check_sounds([path], MINUTES)
-        progress(0.1, "hearing the voice")
-        yield gr.skip(), gr.skip(), "hearing the voice …"
-        voice = studio.voice(held, files, spoken, saved, other, share)
-        if voice is None:
-            raise ValueError("Give a voice first: recordings of somebody, or a saved voice.")
-        begun = time.perf_counter()
-        progress(0.4, "hearing the recording")
-        yield gr.skip(), gr.skip(), "hearing the recording …"
-        heard = studio.converter.encode(path)
-        progress(0.6, "converting")
-        moved = semitones if pitch == "moved" else pitch
-        how: dict[str, Any] = {"blend": blend, "k": int(k) or None, "matcher": matcher, "pitch": moved, "speed": speed}
-        done = studio.converter.converted(heard, voice, **how)
-        taken = time.perf_counter() - begun
-        with Folder() as folder:
-            yield (
-                write(folder / f"{short(path.stem)}-{short(voice.name)}.wav", done.wav, done.sample_rate),
-                _pictures(path, files, done),
-                _told(done, taken),
-            )
-
-    @told
-    def keep(
-        held: Held,
-        files: list[str] | None,
-        spoken: str | None = None,
-        saved: str | None = None,
-        other: list[str] | None = None,
-        share: float = 0.5,
-    ) -> Iterator[Any]:
-        voice = studio.voice(held, files, spoken, saved, other, share)
-        if voice is None:
-            raise ValueError("Give a voice first; then it can be saved.")
-        with Folder() as folder:
-            yield gr.File(str(voice.save(folder / f"{short(voice.name)}.voice")), visible=True)
-
-    options = [blend, k, matcher, pitch, semitones, speed]
-    start_and_stop(go, stop, run, [source, *panel, *options], [result, pictures, status], "convert")
-    save.click(keep, list(panel), kept, api_name="save_voice", concurrency_limit=1, concurrency_id=WORK)
+    inputs, outputs = [source, *panel, *options], [result, pictures, status]
+    start_and_stop(start, stop, partial(_convert, studio), inputs, outputs, "convert")
+    save.click(partial(_save, studio), list(panel), saved, api_name="save_voice", **ALONE)
 
 
-def _pictures(source: Path, files: Sent, done: Any) -> str:
-    rows = [Row("source", ssl_vc.read(source), 16_000, {}, "")]
+def _options() -> list[Any]:
+    with gr.Row():
+        blend = gr.Slider(0, 1.5, 1, step=0.05, label="Blend λ", info="1: target frames, 0: the source's own frames")
+        k = gr.Slider(0, 32, 0, step=1, label="Neighbours k", info="0: the matcher's default; more is smoother")
+        matcher = gr.Dropdown(MATCHERS, value="auto", label="Matcher")
+    with gr.Row():
+        pitch = gr.Dropdown(PITCHES, value="keep", label="Pitch")
+        semitones = gr.Slider(-12, 12, 0, step=1, label="Semitones", info="with “shift by semitones”")
+        speed = gr.Slider(0.5, 2, 1, step=0.05, label="Speed", info="2 is twice as fast")
+    return [blend, k, matcher, pitch, semitones, speed]
+
+
+@report_errors
+def _convert(
+    studio: Studio,
+    _stop: StopSignal,
+    source: str | None,
+    session: Session,
+    files: list[str] | None,
+    recorded: str | None = None,
+    saved: str | None = None,
+    other: list[str] | None = None,
+    share: float = 0.5,
+    blend: float = 1.0,
+    k: float = 0,
+    matcher: str = "auto",
+    pitch: str = "keep",
+    semitones: float = 0.0,
+    speed: float = 1.0,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008
+) -> Iterator[tuple[Any, Any, Any]]:
+    (path,) = uploaded(source, "a recording to convert")
+    (wav,) = sounds([path], MAX_MINUTES)
+    progress(0.1, "enrolling the voice")
+    yield gr.skip(), gr.skip(), "enrolling the voice …"
+    voice = studio.required_voice(session, files, recorded, saved, other, share)
+    begun = time.perf_counter()
+    progress(0.4, "encoding the source")
+    yield gr.skip(), gr.skip(), "encoding the source …"
+    encoded = studio.converter.encode(wav)
+    progress(0.6, "converting")
+    shift = semitones if pitch == "moved" else pitch
+    options: dict[str, Any] = {"blend": blend, "k": int(k) or None, "matcher": matcher, "pitch": shift, "speed": speed}
+    result = studio.converter.convert_detailed(encoded, voice, **options)
+    seconds = time.perf_counter() - begun
+    with Folder() as folder:
+        yield (
+            write(folder / f"{file_name(path.stem)}-{file_name(voice.name)}.wav", result.wav, result.sample_rate),
+            _pictures(wav, files, result),
+            _summary(result, seconds),
+        )
+
+
+@report_errors
+def _save(
+    studio: Studio,
+    session: Session,
+    files: list[str] | None,
+    recorded: str | None = None,
+    saved: str | None = None,
+    other: list[str] | None = None,
+    share: float = 0.5,
+) -> Iterator[Any]:
+    voice = studio.required_voice(session, files, recorded, saved, other, share)
+    with Folder() as folder:
+        yield gr.File(str(voice.save(folder / f"{file_name(voice.name)}.voice")), visible=True)
+
+
+def _pictures(source: Tensor, files: Upload, result: Any) -> str:
+    rows = [Row("source", source, 16_000)]
     if files:
-        first = ssl_vc.read(given(files, "a voice")[0])
-        rows.append(Row("target", first[: EXCERPT * 16_000], 16_000, {}, f"its first {EXCERPT} s"))
-    rows.append(Row("result", done.wav.cpu(), done.sample_rate, {}, ""))
-    return f'<div class="sounds">{"".join(map(figure, rows))}</div>'
+        target = ssl_vc.read(uploaded(files, "a voice")[0])
+        rows.append(Row("target", target[: EXCERPT * 16_000], 16_000, note=f"its first {EXCERPT} s"))
+    return figures(*rows, Row("result", result.wav.cpu(), result.sample_rate))
 
 
-def _told(done: Any, taken: float) -> str:
-    seconds = len(done.wav) / done.sample_rate
+def _summary(result: Any, seconds: float) -> str:
+    duration = len(result.wav) / result.sample_rate
     first = (
-        f"{seconds:.1f} s of sound, made in {taken:.1f} s ({taken / max(seconds, 0.01):.2f} of its length); "
-        f"matcher {done.matcher}: {done.why}"
+        f"{duration:.1f} s of speech in {seconds:.1f} s (real-time factor {seconds / max(duration, 0.01):.2f}); "
+        f"matcher {result.matcher}: {result.reason}"
     )
-    if done.coverage is not None:
-        first += f" The voice covers {1 - done.coverage:.0%} of the recording."
-    return "\n\n".join([first, *(f"- {warning}" for warning in done.warnings)])
+    if result.coverage is not None:
+        first += f" The voice covers {1 - result.coverage:.0%} of the source."
+    return "\n\n".join([first, *(f"- {warning}" for warning in result.warnings)])

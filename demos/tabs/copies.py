@@ -1,54 +1,53 @@
 """The tab of copy-synthesis: what features and vocoders lose."""
 
 from collections.abc import Iterator
+from functools import partial
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-import ssl_vc
-from demos.studio import Brake, Studio, start_and_stop, told
-from demos.uploads import MINUTES, SAMPLES, check_sounds, given
+from demos.studio import Studio
+from demos.uploads import MAX_MINUTES, sounds, uploaded
+from demos.widgets import StopSignal, recording, report_errors, start_and_stop
 from ssl_vc.copysynth import PAIRS
-from ssl_vc.evaluate.copy_grid import grid, page
+from ssl_vc.evaluate.copy_grid import copy_grid, render_page
 
-EXCERPT = 10  # seconds that are copied
+EXCERPT = 10  # seconds to copy
 
 
-def copies(studio: Studio) -> None:
-    """Make the tab."""
+def copies_tab(studio: Studio) -> None:
+    """Build the tab."""
     gr.Markdown(
-        "## Copies\nA sound is taken apart into features, and put together again by a vocoder: by every pair that "
-        f"fits, to hear what each loses. The first {EXCERPT} s are copied; it takes a minute."
+        "## Copy-synthesis\nA recording is analysed into features and resynthesised by a vocoder, with every pair that "
+        f"fits, so that you hear what each loses. Only the first {EXCERPT} s are copied; it takes a minute."
     )
-    source = gr.Audio(
-        label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[], elem_id="copy-source"
-    )
-    gr.Examples([[str(SAMPLES / "source.flac")]], [source], label="Example", api_visibility="private")
+    source = recording("Recording", "copy-source")
     with gr.Row():
-        go = gr.Button("Copy", variant="primary", elem_id="copy")
+        start = gr.Button("Copy", variant="primary", elem_id="copy")
         stop = gr.Button("Stop")
     status = gr.Markdown(elem_id="copy-status")
     shown = gr.HTML(elem_id="copies")
+    start_and_stop(start, stop, partial(_copy, studio), [source], [shown, status], "copies")
 
-    @told
-    def run(
-        _brake: Brake,
-        source: str | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple[Any, str]]:
-        (path,) = given(source, "a sound to copy")
-        check_sounds([path], MINUTES)
-        made, total = [], len(PAIRS) + 1
-        for copy in grid(ssl_vc.read(path)[: EXCERPT * 16_000], device=studio.device):
-            made.append(copy)
-            progress(len(made) / total, copy.name)
-            yield gr.skip(), f"{copy.name} done, {len(made)} of {total} …"
-        whole = escape(page(path.name, made), quote=True)
-        title = "Copies: players, spectrograms and measures"
-        yield (
-            f'<iframe title="{title}" class="page" sandbox="allow-scripts" srcdoc="{whole}"></iframe>',
-            f"{sum(copy.wav is not None for copy in made) - 1} copies.",
-        )
 
-    start_and_stop(go, stop, run, [source], [shown, status], "copies")
+@report_errors
+def _copy(
+    studio: Studio,
+    _stop: StopSignal,
+    source: str | None,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008
+) -> Iterator[tuple[Any, str]]:
+    (path,) = uploaded(source, "a recording to copy")
+    (wav,) = sounds([path], MAX_MINUTES)
+    copies, total = [], len(PAIRS) + 1
+    for copy in copy_grid(wav[: EXCERPT * 16_000], device=studio.device):
+        copies.append(copy)
+        progress(len(copies) / total, copy.name)
+        yield gr.skip(), f"{copy.name} done, {len(copies)} of {total} …"
+    document = escape(render_page(path.name, copies), quote=True)
+    title = "Copies: players, spectrograms and metrics"
+    yield (
+        f'<iframe title="{title}" class="page" sandbox="allow-scripts" srcdoc="{document}"></iframe>',
+        f"{sum(copy.wav is not None for copy in copies) - 1} copies.",
+    )

@@ -1,1 +1,1 @@
-"""Clips for pretraining: manifests, packs, shards, and batches of them."""
+"""Training data: manifests, packed audio, shards, augmentation and batches."""

@@ -1,8 +1,8 @@
-"""A batch: clips side by side, cropped at random, padded and masked, perhaps played faster or heard elsewhere.
+"""Collation: clips are cropped, augmented, masked and padded to a batch.
 
 clip    |-----------------------------------------|
-crop         |==========================|              begins at a whole frame, so that
-labels       |0|1|2|3| ...           |T-1|             label t goes with frame t
+crop         |==========================|              starts at a frame boundary, so that
+labels       |0|1|2|3| ...           |T-1|             label t belongs to frame t
 """
 
 import math
@@ -17,46 +17,46 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pretrain.data.channel import other_channel
-from pretrain.data.manifest import SAMPLE_RATE, Clip, Samples
-from pretrain.encoder.frontend import FIELD, HOP
+from pretrain.data.channel import random_channel
+from pretrain.data.manifest import Clip, Samples
+from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD, SAMPLE_RATE, num_frames
 
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-# (wavs, their frame counts, a generator for each; whether to learn from it) -> (wavs, masks)
+# (waveforms, their frame counts, a random generator each, training or not) -> (waveforms, masks)
 Prepare = Callable[[list[Samples], list[int], list[np.random.Generator], bool], tuple[list[Samples], list[Mask]]]
 
 
 class LabelSet(Protocol):
-    """Labels of clips by their keys, as in `pretrain.labels.labels`; -1 is nobody asked to guess."""
+    """Frame labels by clip key, as in `pretrain.labels`; a frame with -1 has no label."""
 
     @property
     def clusters(self) -> int:
-        """Labels are below this."""
+        """Number of clusters: labels are below it."""
 
     @property
-    def made_of(self) -> str:
-        """A fingerprint of what they are made of."""
+    def fingerprint(self) -> str:
+        """Hash of what decides the labels."""
 
     def __contains__(self, key: str, /) -> bool:
-        """Tell whether a clip has labels."""
+        """Return whether a clip has labels."""
 
     def __getitem__(self, key: str, /) -> Integers:
-        """Give a clip's labels (frames,)."""
+        """Return a clip's labels (frames,)."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips side by side, padded at the end.
+    """A batch of clips, padded at the end.
 
     Attributes:
         wav: (batch, samples).
-        lengths: samples of each (batch,).
-        counts: frames of each (batch,).
-        mask: True where the encoder must guess (batch, frames).
-        labels: of each label set (sets, batch, frames); -1 beyond a clip's end, and where it is not known.
-        tokens: what is said, where that is known (batch, tokens).
-        token_counts: how many tokens that is; 0 where it is not known (batch,).
+        lengths: samples of each clip (batch,).
+        counts: frames of each clip (batch,).
+        mask: True where the encoder's input is masked (batch, frames).
+        labels: of each label set (sets, batch, frames); -1 for padding and unlabelled frames.
+        tokens: of the transcripts (batch, tokens).
+        token_counts: tokens of each clip (batch,); 0 without a transcript.
     """
 
     wav: Tensor
@@ -68,27 +68,27 @@ class Batch:
     token_counts: Tensor
 
     def to(self, device: torch.device) -> Self:
-        """Move all of it."""
+        """Return a copy on a device."""
         parts = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
         return type(self)(**parts)
 
     @property
     def seconds(self) -> float:
-        """How much sound it holds, without the padding."""
+        """Duration of the audio, without padding."""
         return float(self.lengths.sum()) / SAMPLE_RATE
 
 
-class Maker:
-    """Makes batches of clips.
+class Collator:
+    """Collates clips to a batch.
 
     Args:
-        labels: for each label set, a clip's labels by its key.
-        prepare: the objective's part: masks, mixtures.
-        longest: seconds of a crop.
-        spell: a clip's tokens; None where they are not known.
-        speeds: play clips faster, at random between so many times and so many, as other people would speak.
-        channel: how many clips come through another channel, see `pretrain.data.channel`.
-        training: crop, play and hear at random and let `prepare` change the sound; else begin at the beginning.
+        labels: the label sets.
+        prepare: masks and mixes waveforms, by the objective's settings.
+        longest: maximum duration of a crop, in seconds.
+        tokenize: returns a clip's tokens; None without a usable transcript.
+        speeds: range of random speed perturbation, as factors.
+        channel: probability of a random channel response, see `pretrain.data.channel`.
+        training: augment, and crop at random; otherwise crop at the start.
     """
 
     def __init__(
@@ -97,17 +97,17 @@ class Maker:
         prepare: Prepare,
         *,
         longest: float,
-        spell: Callable[[Clip], list[int] | None] | None = None,
+        tokenize: Callable[[Clip], list[int] | None] | None = None,
         speeds: tuple[float, float] = (1.0, 1.0),
         channel: float = 0.0,
         training: bool = True,
     ) -> None:
-        self.labels, self.prepare, self.spell, self.training = labels, prepare, spell, training
+        self.labels, self.prepare, self.tokenize, self.training = labels, prepare, tokenize, training
         self.speeds, self.channel = (speeds, channel) if training else ((1.0, 1.0), 0.0)
         self.longest = round(longest * SAMPLE_RATE)
 
     def __call__(self, clips: Sequence[tuple[Clip, Samples]], generators: list[np.random.Generator]) -> Batch:
-        """Make one batch; each clip comes with what to draw from."""
+        """Collate clips, each with its random generator."""
         crops = [self._crop(clip, wav, rng) for (clip, wav), rng in zip(clips, generators, strict=True)]
         counts = [crop.frames for crop in crops]
         wavs, masks = self.prepare([crop.wav for crop in crops], counts, generators, self.training)
@@ -117,7 +117,7 @@ class Maker:
             lengths=torch.tensor([len(wav) for wav in wavs]),
             counts=torch.tensor(counts),
             mask=pad_sequence([torch.from_numpy(mask) for mask in masks], batch_first=True),
-            labels=self._padded([crop.labels for crop in crops], max(counts)),
+            labels=self._pad([crop.labels for crop in crops], max(counts)),
             tokens=pad_sequence(tokens, batch_first=True),
             token_counts=torch.tensor([len(row) for row in tokens]),
         )
@@ -129,37 +129,37 @@ class Maker:
         if len(wav) > longest:
             first = int(rng.integers((len(wav) - longest) // HOP + 1)) if self.training else 0
             wav = wav[first * HOP : first * HOP + longest]
-        elif self.spell and clip.text:  # of a part of a clip nobody knows what is said in it
-            tokens = self.spell(clip)
-        frames = (len(wav) - FIELD) // HOP + 1
+        elif self.tokenize and clip.text:  # the transcript of a crop is unknown
+            tokens = self.tokenize(clip)
+        frames = num_frames(len(wav))
         labels = [of[clip.key][first : first + frames] for of in self.labels]
         if any(len(row) < frames for row in labels):
-            raise ValueError(f"the labels of {clip.key} are shorter than its sound; make them again.")
+            raise ValueError(f"the labels of {clip.key} are shorter than its audio; make them again.")
         if speed != 1.0:
-            wav, labels = faster(wav, labels, speed)
+            wav, labels = change_speed(wav, labels, speed)
             frames = len(labels[0])
         if self.channel and rng.random() < self.channel:
-            wav = other_channel(wav, rng)
+            wav = random_channel(wav, rng)
         return _Crop(wav, frames, labels, tokens or [])
 
-    def _padded(self, labels: list[list[Integers]], longest: int) -> Tensor:
-        """Lay labels side by side: (sets, batch, frames)."""
-        laid = np.full((len(self.labels), len(labels), longest), -1)
+    def _pad(self, labels: list[list[Integers]], longest: int) -> Tensor:
+        """Pad labels with -1: (sets, batch, frames)."""
+        padded = np.full((len(self.labels), len(labels), longest), -1)
         for row, sets in enumerate(labels):
             for of, values in enumerate(sets):
-                laid[of, row, : len(values)] = values
-        return torch.from_numpy(laid)
+                padded[of, row, : len(values)] = values
+        return torch.from_numpy(padded)
 
 
-def faster(wav: Samples, labels: Sequence[Integers], speed: float) -> tuple[Samples, list[Integers]]:
-    """Play a wav (samples,) so many times as fast, so higher and from a smaller mouth; its labels (frames,) go along.
+def change_speed(wav: Samples, labels: Sequence[Integers], speed: float) -> tuple[Samples, list[Integers]]:
+    """Speed up a waveform (samples,) by resampling, which also raises pitch and formants, with its labels (frames,).
 
-    A frame takes the label of the frame whose centre it then hears.
+    A frame takes the label of the original frame at its centre.
     """
-    played = soxr.resample(wav, speed * SAMPLE_RATE, SAMPLE_RATE, quality="LQ")
-    centres = np.arange(max((len(played) - FIELD) // HOP + 1, 1)) * HOP + FIELD / 2
-    heard = ((centres * speed - FIELD / 2) / HOP).round().astype(np.int64)
-    return played, [row[heard.clip(0, len(row) - 1)] for row in labels]
+    resampled = soxr.resample(wav, speed * SAMPLE_RATE, SAMPLE_RATE, quality="LQ")
+    centres = np.arange(max(num_frames(len(resampled)), 1)) * HOP + RECEPTIVE_FIELD / 2
+    original = ((centres * speed - RECEPTIVE_FIELD / 2) / HOP).round().astype(np.int64)
+    return resampled, [row[original.clip(0, len(row) - 1)] for row in labels]
 
 
 class _Crop(NamedTuple):

@@ -1,4 +1,4 @@
-"""Lists of clips: from a folder, a table, or a Kaldi-like folder; what cannot be used is named, never fatal."""
+"""Manifests: lists of clips from a folder, a table, or a Kaldi-style folder; unusable clips are skipped and logged."""
 
 import csv
 import hashlib
@@ -15,27 +15,28 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from pretrain.encoder.framing import HOP, SAMPLE_RATE
+
 log = logging.getLogger(__name__)
 
-SAMPLE_RATE = 16_000
-APART = 320  # samples by which a source may be longer or shorter than its clip: a frame
-SOUNDS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
+SOURCE_TOLERANCE = HOP  # samples by which a source may be longer or shorter than its clip
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
 Samples = npt.NDArray[np.float32]
-BROKEN = (OSError, ValueError, TypeError, soundfile.SoundFileError)  # what reading a file that is no sound ends in
+READ_ERRORS = (OSError, ValueError, TypeError, soundfile.SoundFileError)  # of reading a broken audio file
 
 
 class Clip(NamedTuple):
-    """A sound file and what is known of it.
+    """An audio file and its metadata.
 
     Attributes:
-        key: its name: the path as the list has it; labels and alignments are found by it.
-        path: where it is.
-        seconds: how long it is.
-        speaker: who speaks; empty if unknown.
-        text: what is said; empty if unknown.
-        language: of the text; empty if unknown.
-        source: what is heard where that is not the clip itself: the same words at the same times in another voice, as
-            long within 20 ms. Speaker, text and labels are the clip's own; None if the clip itself is heard.
+        key: identifies its labels and alignment: the path as written in the manifest.
+        path: of the file.
+        seconds: duration.
+        speaker: empty if unknown.
+        text: transcript; empty if unknown.
+        language: of the transcript; empty if unknown.
+        source: parallel recording to use as input instead: the same words at the same times in another voice, of the
+            same duration within 20 ms. Speaker, transcript and labels remain those of the clip.
     """
 
     key: str
@@ -47,67 +48,66 @@ class Clip(NamedTuple):
     source: Path | None = None
 
     @property
-    def heard(self) -> Path:
-        """The file that is heard."""
+    def input_path(self) -> Path:
+        """The file that a model gets as input: the source, if there is one."""
         return self.path if self.source is None else self.source
 
 
 def read_manifest(source: str | Path, split: str | None = None, shortest: float = 0.1) -> list[Clip]:
-    """List clips; those that are not there, unreadable, or too short are left out, and named in the log.
+    """List clips; missing, unreadable and too short ones are skipped and logged.
 
-    So are those whose source is not there, unreadable, or not as long as the clip.
+    So are clips whose source is missing, unreadable or of another duration.
 
     Args:
-        source: a folder (every sound file in it, however deep; the folder that holds a file names its speaker), a
-            folder with a Kaldi `wav.scp` (perhaps `utt2spk`, `text`, `utt2dur`), or a tab-separated table with the
-            column `path` and perhaps `seconds`, `speaker`, `text`, `language`, `source` and `split`; its paths start
-            from its own folder.
-        split: which rows of the table; all if None. Folders have no splits.
-        shortest: clips of fewer seconds are left out.
+        source: a folder (searched recursively; the parent folder of a file is its speaker), a folder with a Kaldi
+            `wav.scp` (and optionally `utt2spk`, `text`, `utt2dur`), or a tab-separated table with the column `path` and
+            optionally `seconds`, `speaker`, `text`, `language`, `source` and `split`, whose paths are relative to it.
+        split: rows of the table to use; all if None. Folders have no splits.
+        shortest: minimum duration in seconds.
     """
     source = Path(source)
     if split is not None and source.is_dir():
-        raise ValueError(f"{source} is a folder, which has no splits; leave {split!r} out, or give a table.")
+        raise ValueError(f"{source} is a folder, which has no splits; drop {split!r}, or give a table.")
     if (source / "wav.scp").is_file():
-        listed = list(_kaldi(source))
+        clips = list(_kaldi(source))
     elif source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in SOUNDS)
-        listed = [Clip(path.relative_to(source).as_posix(), path, 0.0, path.parent.name) for path in files]
+        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+        clips = [Clip(path.relative_to(source).as_posix(), path, 0.0, path.parent.name) for path in files]
     elif source.is_file():
-        listed = list(_table(source, split))
+        clips = list(_table(source, split))
     else:
-        raise ValueError(f"there are no clips at {source}; give a folder of sound files or a table of them.")
-    with ThreadPoolExecutor(8) as pool:  # waits for the disk
-        found = list(pool.map(_measured, listed))
-    clips, left_out = [], []
-    for clip, problem in found:
+        raise ValueError(f"there are no clips at {source}; give a folder of audio files or a manifest.")
+    with ThreadPoolExecutor(8) as pool:  # I/O-bound
+        checked = list(pool.map(_with_duration, clips))
+    usable, left_out = [], []
+    for clip, problem in checked:
         if problem is None and clip.seconds < shortest:
             problem = f"too short: {clip.seconds:.2f} s"
         if problem is None:
-            clips.append(clip)
+            usable.append(clip)
         else:
             left_out.append(f"{clip.key} ({problem})")
-    name_left_out(left_out)
-    if not clips:
+    log_skipped(left_out)
+    if not usable:
         of_split = f" of the split {split!r}" if split else ""
         reason = f"; the first left out: {left_out[0]}" if left_out else ""
         raise ValueError(f"{source} lists no usable clips{of_split}{reason}.")
-    if len({clip.key for clip in clips}) < len(clips):
-        raise ValueError(f"{source} lists a clip twice; its labels could not be told apart.")
-    return clips
+    if len({clip.key for clip in usable}) < len(usable):
+        raise ValueError(f"{source} lists a clip twice; its labels would be ambiguous.")
+    return usable
 
 
-def name_left_out(left_out: list[str]) -> None:
-    """Say which clips cannot be used, the first twenty by name."""
+def log_skipped(left_out: list[str]) -> None:
+    """Warn about skipped clips, with the first twenty by name."""
     if left_out:
         more = f" and {len(left_out) - 20} more" if len(left_out) > 20 else ""
         log.warning("%d clips left out: %s%s", len(left_out), ", ".join(left_out[:20]), more)
 
 
 def decode(path: Path | BinaryIO) -> Samples:
-    """Read a sound file as mono at 16 kHz (samples,)."""
-    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1)
+    """Read an audio file as mono at 16 kHz (samples,)."""
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
     if not len(mono):
         raise ValueError("it has no samples")
     if not np.isfinite(mono).all():
@@ -117,36 +117,38 @@ def decode(path: Path | BinaryIO) -> Samples:
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
-def decode_heard(clip: Clip) -> Samples:
-    """Returns what is heard of a clip (samples,), exactly as long as the clip itself, so that its labels fit."""
-    sound = decode(clip.heard)
-    return sound if clip.source is None else fitted(sound, len(decode(clip.path)))
+def decode_input(clip: Clip) -> Samples:
+    """Return a clip's input waveform (samples,), exactly as long as the clip itself, so that its labels fit."""
+    wav = decode(clip.input_path)
+    return wav if clip.source is None else fit_length(wav, len(decode(clip.path)))
 
 
-def fitted(sound: Samples, samples: int) -> Samples:
-    """Returns a sound cut, or filled up with silence, to so many samples."""
-    return np.pad(sound[:samples], (0, max(samples - len(sound), 0)))
+def fit_length(wav: Samples, samples: int) -> Samples:
+    """Cut or zero-pad a waveform to a number of samples."""
+    return np.pad(wav[:samples], (0, max(samples - len(wav), 0)))
 
 
-def sources_of(clips: Iterable[Clip]) -> str:
-    """Returns a fingerprint of the sources, and of whose they are; empty if no clip has one."""
-    named = sorted((clip.key, os.path.relpath(clip.source, clip.path.parent)) for clip in clips if clip.source)
-    return hashlib.blake2b(repr(named).encode(), digest_size=8).hexdigest() if named else ""
+def sources_fingerprint(clips: Iterable[Clip]) -> str:
+    """Return a hash of the clips' sources; empty if no clip has one."""
+    sources = sorted((clip.key, os.path.relpath(clip.source, clip.path.parent)) for clip in clips if clip.source)
+    return hashlib.blake2b(repr(sources).encode(), digest_size=8).hexdigest() if sources else ""
 
 
-def ahead(clips: list[Clip], read: Callable[[Clip], Samples], workers: int) -> Iterator[tuple[Clip, "Future[Samples]"]]:
-    """Have clips read by threads, a few ahead of what is asked for."""
-    waiting: deque[tuple[Clip, Future[Samples]]] = deque()
+def prefetch(
+    clips: list[Clip], read: Callable[[Clip], Samples], workers: int
+) -> Iterator[tuple[Clip, "Future[Samples]"]]:
+    """Read clips in threads, in order and a few in advance."""
+    pending: deque[tuple[Clip, Future[Samples]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for clip in clips:
-            waiting.append((clip, pool.submit(read, clip)))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft()
-        yield from waiting
+            pending.append((clip, pool.submit(read, clip)))
+            if len(pending) > 2 * workers:
+                yield pending.popleft()
+        yield from pending
 
 
-def _measured(clip: Clip) -> tuple[Clip, str | None]:
-    """Fill in how long a clip is, where the list does not say, or tell why it cannot be used."""
+def _with_duration(clip: Clip) -> tuple[Clip, str | None]:
+    """Return a clip with its duration, and why it is unusable, if it is."""
     if not clip.key:
         return clip, "a row without a path"
     if not clip.path.is_file():
@@ -157,26 +159,26 @@ def _measured(clip: Clip) -> tuple[Clip, str | None]:
         seconds = _duration(clip.path)
     except (soundfile.SoundFileError, TypeError) as error:
         return clip, str(error).splitlines()[0]
-    problem = None if clip.source is None else _unlike(clip.source, seconds)
+    problem = None if clip.source is None else _mismatch(clip.source, seconds)
     return clip if clip.seconds else clip._replace(seconds=seconds), problem
 
 
-def _unlike(source: Path, seconds: float) -> str | None:
-    """Returns why a source cannot stand for a clip of so many seconds; None if it can."""
+def _mismatch(source: Path, seconds: float) -> str | None:
+    """Return why a source does not fit a clip of some duration; None if it does."""
     if not source.is_file():
         return "its source is not there"
     try:
         longer = _duration(source) - seconds
     except (soundfile.SoundFileError, TypeError) as error:
         return f"its source: {str(error).splitlines()[0]}"
-    if round(abs(longer) * SAMPLE_RATE) <= APART:
+    if round(abs(longer) * SAMPLE_RATE) <= SOURCE_TOLERANCE:
         return None
     return f"its source is {abs(longer):.3f} s {'longer' if longer > 0 else 'shorter'}"
 
 
 def _duration(path: Path) -> float:
-    facts = soundfile.info(str(path))
-    return facts.frames / facts.samplerate
+    info = soundfile.info(str(path))
+    return info.frames / info.samplerate
 
 
 def _table(file: Path, split: str | None) -> Iterator[Clip]:
@@ -187,13 +189,13 @@ def _table(file: Path, split: str | None) -> Iterator[Clip]:
                 if None in row or any("\n" in (value or "") for value in row.values()):
                     raise csv.Error("a quotation mark is opened and not closed, or there are too many columns")
                 if split is None or row.get("split") == split:
-                    facts = {name: row.get(name) or "" for name in ("speaker", "text", "language")}
+                    metadata = {name: row.get(name) or "" for name in ("speaker", "text", "language")}
                     source = row.get("source")
                     yield Clip(
                         row.get("path") or "",
                         file.parent / (row.get("path") or ""),
                         _number(row.get("seconds")),
-                        **facts,
+                        **metadata,
                         source=file.parent / source if source else None,
                     )
         except csv.Error as error:
@@ -210,7 +212,7 @@ def _kaldi(folder: Path) -> Iterator[Clip]:
     columns = {name: dict(_pairs(folder / name)) for name in ("utt2spk", "text", "utt2dur")}
     for key, path in _pairs(folder / "wav.scp"):
         if path.endswith("|"):
-            raise ValueError(f"{folder / 'wav.scp'} runs a command for {key}; only paths of sound files are read.")
+            raise ValueError(f"{folder / 'wav.scp'} runs a command for {key}; only paths of audio files are supported.")
         speaker, text, seconds = (columns[name].get(key, "") for name in ("utt2spk", "text", "utt2dur"))
         yield Clip(key, folder / path, _number(seconds), speaker, text)
 

@@ -1,10 +1,9 @@
-"""Clips in tar files: for corpora that are read from end to end, from slow disks or from afar.
+"""Shards: clips in tar files, for corpora that are read sequentially, from slow disks or over the network.
 
-Shards are in the webdataset form: a sound file's own bytes (of a clip with a source, the source's), and a json of what
-is known of the clip. Every reader takes whole shards, in an order drawn anew each epoch, and shuffles what comes
-through a buffer:
+Shards have the webdataset format: an audio file's own bytes (the source's, if the clip has one), and its metadata as
+json. Every reader takes whole shards, in an order drawn anew each epoch, and shuffles clips in a buffer:
 
-    shards, in the epoch's order --> mine --> clips --> buffer --> skip --> decode
+    shards, shuffled --> this reader's --> clips --> shuffle buffer --> skip --> decode
 """
 
 import json
@@ -24,15 +23,16 @@ from zlib import crc32
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from pretrain.data.manifest import BROKEN, SAMPLE_RATE, SOUNDS, Clip, Samples, decode, fitted, name_left_out
+from pretrain.data.manifest import AUDIO_SUFFIXES, READ_ERRORS, Clip, Samples, decode, fit_length, log_skipped
+from pretrain.encoder.framing import SAMPLE_RATE
 
 log = logging.getLogger(__name__)
 
-FACTS = ("speaker", "text", "language")
+METADATA = ("speaker", "text", "language")
 
 
-class Stored(NamedTuple):
-    """A clip, its file's bytes, and how many samples are to come of it; None if as many as there are."""
+class StoredClip(NamedTuple):
+    """A clip, its file's bytes, and the length to cut or pad it to in samples, if any."""
 
     clip: Clip
     data: bytes
@@ -40,24 +40,24 @@ class Stored(NamedTuple):
 
 
 class Shards(IterableDataset[tuple[Clip, Samples]]):
-    """A stream of clips and their samples (samples,) at 16 kHz, out of tar files.
+    """A stream of clips and their waveforms (samples,) at 16 kHz, from tar files.
 
-    All readers together (ranks, and the workers of each) read every clip once an epoch. Where there are fewer shards
-    than readers, all read all of them, and each takes every n-th clip; otherwise some read a shard more than others.
-    Set `epoch` and `skip` before iterating; a DataLoader's workers take them as they are when it is iterated.
+    All readers together (ranks, and the workers of each) read every clip once an epoch. With fewer shards than readers,
+    all read all shards, and each takes every n-th clip; otherwise some read one shard more than others. Set `epoch` and
+    `skip` before iterating; a DataLoader's workers use their values at that time.
 
     Args:
         source: a folder of `write_shards` (or of any tars), a URL with braces ("http://.../shard-{000000..000099}.tar"),
             or a list of paths and URLs; what webdataset opens, `pipe:` with its shell commands included.
-        seed: of the orders.
-        rank: which of `ranks` processes this is.
-        ranks: how many processes share the clips.
-        buffer: of so many clips, still encoded, any may be next; 1 keeps them in their order.
+        seed: of the shuffling.
+        rank: of this process.
+        world_size: number of processes that share the clips.
+        buffer: size of the shuffle buffer, in undecoded clips; 1 keeps their order.
 
     Attributes:
-        epoch: which order is next.
-        skip: how many clips of each worker are passed over first, without decoding them: those already seen.
-        index: what `write_shards` wrote of the folder; empty if the shards come from elsewhere.
+        epoch: the next one, which decides the order.
+        skip: clips of each worker to skip without decoding, since a resumed training has seen them.
+        index: that `write_shards` wrote; empty for other shards.
     """
 
     def __init__(
@@ -66,13 +66,15 @@ class Shards(IterableDataset[tuple[Clip, Samples]]):
         *,
         seed: int = 0,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
         buffer: int = 1000,
     ) -> None:
-        if not 0 <= rank < ranks or buffer < 1:
-            raise ValueError(f"rank {rank} of {ranks}, buffer {buffer}; give 0 <= rank < ranks, a buffer of 1 or more.")
-        self.urls, self.index = _listed(source)
-        self.seed, self.rank, self.ranks, self.buffer = seed, rank, ranks, buffer
+        if not 0 <= rank < world_size or buffer < 1:
+            raise ValueError(
+                f"rank {rank} of {world_size}, buffer {buffer}; rank must be below world_size, buffer at least 1."
+            )
+        self.urls, self.index = _expand(source)
+        self.seed, self.rank, self.world_size, self.buffer = seed, rank, world_size, buffer
         self.epoch = self.skip = 0
 
     def __iter__(self) -> Iterator[tuple[Clip, Samples]]:
@@ -80,12 +82,12 @@ class Shards(IterableDataset[tuple[Clip, Samples]]):
         return self.stream(self.epoch, self.skip, *((info.id, info.num_workers) if info else (0, 1)))
 
     def stream(self, epoch: int, skip: int = 0, worker: int = 0, workers: int = 1) -> Iterator[tuple[Clip, Samples]]:
-        """Give one worker's clips of an epoch, in an order that follows from the seed, the epoch and who reads.
+        """Yield one worker's clips of an epoch, in an order that depends on seed, epoch and worker.
 
-        Shards and clips that are broken are passed over and named in the log. They do not count for `skip`, unless it
-        takes decoding to notice, which it does not for what `write_shards` wrote.
+        Broken shards and clips are skipped and logged. They do not count for `skip`, unless only decoding reveals them,
+        which is never the case for shards by `write_shards`.
         """
-        reader, readers = self.rank * workers + worker, self.ranks * workers
+        reader, readers = self.rank * workers + worker, self.world_size * workers
         urls = [self.urls[shard] for shard in np.random.default_rng((self.seed, epoch)).permutation(len(self.urls))]
         enough = len(urls) >= readers
         clips = _clips(urls[reader::readers]) if enough else islice(_clips(urls), reader, None, readers)
@@ -93,111 +95,115 @@ class Shards(IterableDataset[tuple[Clip, Samples]]):
         for clip, data, length in islice(_shuffled(clips, self.buffer, generator), skip, None):
             try:
                 samples = _decoded(data)
-            except BROKEN as error:
-                _passed_over(error, str(clip.path))
+            except READ_ERRORS as error:
+                _log_skip(error, str(clip.path))
             else:
-                samples = samples if length is None else fitted(samples, length)
+                samples = samples if length is None else fit_length(samples, length)
                 yield clip._replace(seconds=len(samples) / SAMPLE_RATE), samples
 
 
 def write_shards(
     clips: Sequence[Clip], folder: str | Path, *, megabytes: float = 256, seed: int = 0, workers: int = 2
 ) -> Shards:
-    """Copy clips into shards of about the same size, in random order, with an index.json of what they hold.
+    """Copy clips into shards of about equal size, in random order, with an index.json.
 
-    Every file is decoded once, to see that it can be; those that cannot are left out, and named in the log.
+    Every file is decoded once as a check; those that fail are skipped and logged.
 
     Args:
-        clips: what to copy, each as it is heard; the files' bytes stay as they are.
-        folder: where to; it must not be there yet, and is there only once it is whole.
-        megabytes: of a shard, about; have several shards for every reader.
+        clips: to copy; their input files are stored unchanged.
+        folder: of the shards; it must not exist, and appears only once complete.
+        megabytes: approximate size of a shard; there should be several shards per reader.
         seed: of the order.
-        workers: how many threads read and decode.
+        workers: number of threads that read and decode.
     """
     folder = Path(folder)
     if megabytes <= 0:
-        raise ValueError(f"megabytes is {megabytes}; give more than 0.")
+        raise ValueError(f"megabytes is {megabytes}; it must be above 0.")
     if folder.exists():
-        raise ValueError(f"{folder} is there already; remove it, or name another folder.")
+        raise ValueError(f"{folder} already exists; remove it, or choose another folder.")
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shards: list[dict[str, Any]] = []
-    marks: list[str] = []
+    checksums: list[str] = []
     left_out: list[str] = []
     with ThreadPoolExecutor(workers) as pool:
-        for group in _dealt(clips, megabytes * 1e6, np.random.default_rng(seed)):
+        for group in _grouped(clips, megabytes * 1e6, np.random.default_rng(seed)):
             name = f"shard-{len(shards):06d}.tar"
-            lengths = list(_written(partial / name, zip(group, pool.map(_taken, group), strict=True), marks, left_out))
+            lengths = list(
+                _write_shard(partial / name, zip(group, pool.map(_load, group), strict=True), checksums, left_out)
+            )
             if lengths:
                 shards.append({"name": name, "clips": len(lengths), "seconds": sum(lengths)})
-    name_left_out(left_out)
+    log_skipped(left_out)
     if not shards:
         shutil.rmtree(partial)
         raise ValueError(f"no clip can be read{'; the first: ' + left_out[0] if left_out else ', as none is listed'}.")
     seconds = sum(shard["seconds"] for shard in shards)
-    mark = blake2b("".join(sorted(marks)).encode(), digest_size=8).hexdigest()
-    index = {"shards": shards, "clips": len(marks), "seconds": seconds, "fingerprint": mark}
+    fingerprint = blake2b("".join(sorted(checksums)).encode(), digest_size=8).hexdigest()
+    index = {"shards": shards, "clips": len(checksums), "seconds": seconds, "fingerprint": fingerprint}
     (partial / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
     partial.rename(folder)
     return Shards(folder)
 
 
-def _dealt(clips: Sequence[Clip], size: float, rng: np.random.Generator) -> Iterator[list[Clip]]:
-    """Divide clips, in random order, into groups of about the same number of bytes, about `size` at most."""
+def _grouped(clips: Sequence[Clip], size: float, rng: np.random.Generator) -> Iterator[list[Clip]]:
+    """Divide shuffled clips into groups of about equal size, about `size` bytes at most."""
     order = [clips[at] for at in rng.permutation(len(clips))]
-    sizes = np.array([clip.heard.stat().st_size if clip.heard.is_file() else 0 for clip in order])
+    sizes = np.array([clip.input_path.stat().st_size if clip.input_path.is_file() else 0 for clip in order])
     total = max(int(sizes.sum()), 1)
-    group = (sizes.cumsum() - sizes) * ceil(total / size) // total  # by where a clip's bytes would begin
-    for _, some in groupby(zip(group, order, strict=True), key=itemgetter(0)):
-        yield [clip for _, clip in some]
+    group = (sizes.cumsum() - sizes) * ceil(total / size) // total  # by the offset of a clip's first byte
+    for _, members in groupby(zip(group, order, strict=True), key=itemgetter(0)):
+        yield [clip for _, clip in members]
 
 
-def _written(
-    tar: Path, taken: Iterable[tuple[Clip, "_Taken"]], marks: list[str], left_out: list[str]
+def _write_shard(
+    tar: Path, loaded: Iterable[tuple[Clip, "_Loaded"]], checksums: list[str], left_out: list[str]
 ) -> Iterator[float]:
-    """Write a shard, and give the seconds of each clip that is in it; add to the marks of all, or to those left out."""
+    """Write a shard and yield the duration of each of its clips; append to `checksums`, or to `left_out`."""
     from webdataset.writer import TarWriter
 
     with tar.open("wb") as file, TarWriter(file, mtime=0, user="", group="") as writer:
-        for clip, (data, seconds, problem) in taken:
+        for clip, (data, seconds, problem) in loaded:
             if problem:
                 left_out.append(f"{clip.key} ({problem})")
                 continue
-            mark, name = crc32(data), f"{len(marks):09d}"
-            facts = {"key": clip.key, "crc32": mark, **{fact: getattr(clip, fact) for fact in FACTS}}
-            facts |= {"cut_to": round(seconds * SAMPLE_RATE)} if clip.source else {}
-            writer.write({"__key__": name, "json": json.dumps(facts | {"seconds": seconds}).encode()})
-            writer.write({"__key__": name, clip.heard.suffix.lower()[1:]: data})  # last: half a clip has no sound
-            marks.append(f"{clip.key} {mark}\n")
+            checksum, name = crc32(data), f"{len(checksums):09d}"
+            metadata = {"key": clip.key, "crc32": checksum, **{name: getattr(clip, name) for name in METADATA}}
+            metadata |= {"cut_to": round(seconds * SAMPLE_RATE)} if clip.source else {}
+            writer.write({"__key__": name, "json": json.dumps(metadata | {"seconds": seconds}).encode()})
+            writer.write(
+                {"__key__": name, clip.input_path.suffix.lower()[1:]: data}
+            )  # audio last, so that a truncated clip has none
+            checksums.append(f"{clip.key} {checksum}\n")
             yield seconds
 
 
-class _Taken(NamedTuple):
+class _Loaded(NamedTuple):
     data: bytes
     seconds: float
     problem: str
 
 
-def _taken(clip: Clip) -> _Taken:
-    """Read the bytes of what is heard of a clip, if it can be decoded; the seconds are the clip's own."""
-    if clip.heard.suffix.lower() not in SOUNDS:
-        return _Taken(b"", 0.0, f"not named {', '.join(sorted(SOUNDS))}")
+def _load(clip: Clip) -> _Loaded:
+    """Read the bytes of a clip's input file, if it can be decoded; the duration is the clip's own."""
+    if clip.input_path.suffix.lower() not in AUDIO_SUFFIXES:
+        return _Loaded(b"", 0.0, f"not named {', '.join(sorted(AUDIO_SUFFIXES))}")
     try:
-        data = clip.heard.read_bytes()
+        data = clip.input_path.read_bytes()
         samples = len(_decoded(data))
         samples = samples if clip.source is None else len(decode(clip.path))
-        return _Taken(data, samples / SAMPLE_RATE, "")
-    except BROKEN as error:
-        return _Taken(b"", 0.0, _reason(error))
+        return _Loaded(data, samples / SAMPLE_RATE, "")
+    except READ_ERRORS as error:
+        return _Loaded(b"", 0.0, _reason(error))
 
 
 def _decoded(data: bytes) -> Samples:
     return decode(BytesIO(data))
 
 
-def _listed(source: str | Path | Sequence[str | Path]) -> tuple[list[str], dict[str, Any]]:
-    """Give the shards' URLs and their index, if there is one."""
+def _expand(source: str | Path | Sequence[str | Path]) -> tuple[list[str], dict[str, Any]]:
+    """Return the shards' URLs and their index, if there is one."""
     from webdataset.shardlists import expand_urls
 
     if isinstance(source, str | Path) and Path(source).is_dir():
@@ -206,37 +212,37 @@ def _listed(source: str | Path | Sequence[str | Path]) -> tuple[list[str], dict[
         if (folder / "index.json").is_file():
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         urls = [str(path) for path in sorted(folder.glob("*.tar"))]
-        return _some(urls, source), index
-    several = [source] if isinstance(source, str | Path) else source
-    return _some([url for some in several for url in expand_urls(str(some))], source), {}
+        return _require(urls, source), index
+    sources = [source] if isinstance(source, str | Path) else source
+    return _require([url for each in sources for url in expand_urls(str(each))], source), {}
 
 
-def _some(urls: list[str], source: object) -> list[str]:
+def _require(urls: list[str], source: object) -> list[str]:
     if not urls:
         raise ValueError(f"there are no shards at {source}; give a folder of .tar files, or their URLs.")
     return urls
 
 
-def _clips(urls: Iterable[str]) -> Iterator[Stored]:
-    """Read shards one after the other; pass over what is broken."""
+def _clips(urls: Iterable[str]) -> Iterator[StoredClip]:
+    """Read shards in order, skipping what is broken."""
     for url in urls:
         for sample in _samples(url):
             try:
-                stored = _stored(sample)
+                stored = _parse(sample)
             except (ValueError, TypeError, AttributeError) as error:
-                _passed_over(error, f"{url}/{sample['__key__']}")
+                _log_skip(error, f"{url}/{sample['__key__']}")
             else:
                 yield stored
 
 
 def _samples(url: str) -> Iterator[dict[str, Any]]:
-    """Read a shard's members, those of the same name together."""
+    """Read a shard's members, grouped by key."""
     from webdataset.gopen import gopen
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     def handler(error: Exception) -> bool:
-        error.args = error.args[:1]  # webdataset adds what it had in hand
-        _passed_over(error, url)
+        error.args = error.args[:1]  # webdataset appends its own state
+        _log_skip(error, url)
         return True
 
     try:
@@ -249,39 +255,41 @@ def _samples(url: str) -> Iterator[dict[str, Any]]:
     finally:
         try:
             stream.close()
-        except OSError as error:  # a command that failed, or was not heard to its end
+        except OSError as error:  # a command that failed, or was not read to its end
             log.debug("%s: %s", url, error)
 
 
-def _stored(sample: dict[str, Any]) -> Stored:
-    """Understand the members of one clip; a ValueError says what is wrong with them."""
-    member = next((name for name in sample if f".{name.rpartition('.')[2]}" in SOUNDS), None)
+def _parse(sample: dict[str, Any]) -> StoredClip:
+    """Parse a clip's members; raise ValueError if they are broken."""
+    member = next((name for name in sample if f".{name.rpartition('.')[2]}" in AUDIO_SUFFIXES), None)
     if member is None:
-        raise ValueError("there is no sound")
-    data, facts = sample[member], json.loads(sample.get("json", b"{}"))
-    if facts.get("crc32", crc32(data)) != crc32(data):
-        raise ValueError("it is not what was written")
+        raise ValueError("there is no audio")
+    data, metadata = sample[member], json.loads(sample.get("json", b"{}"))
+    if metadata.get("crc32", crc32(data)) != crc32(data):
+        raise ValueError("its checksum is wrong")
     path = Path(sample["__url__"]) / f"{sample['__key__']}.{member}"
-    known = {name: str(facts.get(name) or "") for name in FACTS}
-    length = None if facts.get("cut_to") is None else int(facts["cut_to"])
-    return Stored(Clip(str(facts.get("key") or sample["__key__"]), path, 0.0, source=None, **known), data, length)
+    known = {name: str(metadata.get(name) or "") for name in METADATA}
+    length = None if metadata.get("cut_to") is None else int(metadata["cut_to"])
+    return StoredClip(
+        Clip(str(metadata.get("key") or sample["__key__"]), path, 0.0, source=None, **known), data, length
+    )
 
 
-def _shuffled(clips: Iterable[Stored], size: int, rng: np.random.Generator) -> Iterator[Stored]:
-    """Hold `size` clips back, and give any of them for each that comes."""
-    held: list[Stored] = []
+def _shuffled(clips: Iterable[StoredClip], size: int, rng: np.random.Generator) -> Iterator[StoredClip]:
+    """Shuffle clips in a buffer of `size`."""
+    buffer: list[StoredClip] = []
     for clip in clips:
-        if len(held) < size:
-            held.append(clip)
+        if len(buffer) < size:
+            buffer.append(clip)
             continue
         at = rng.integers(size)
-        yield held[at]
-        held[at] = clip
-    yield from (held[at] for at in rng.permutation(len(held)))
+        yield buffer[at]
+        buffer[at] = clip
+    yield from (buffer[at] for at in rng.permutation(len(buffer)))
 
 
-def _passed_over(error: Exception, what: str) -> None:
-    log.warning("%s passed over: %s", what, _reason(error))
+def _log_skip(error: Exception, what: str) -> None:
+    log.warning("%s skipped: %s", what, _reason(error))
 
 
 def _reason(error: Exception) -> str:

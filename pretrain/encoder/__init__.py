@@ -1,4 +1,4 @@
-"""The speech encoder: wav -> frames of 20 ms."""
+"""The speech encoder: waveform -> frames of 20 ms."""
 
 from pretrain.encoder.config import EncoderConfig
 from pretrain.encoder.model import SpeechEncoder, WeightedSum

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 def relative_buckets(delta: Tensor, num_buckets: int, max_distance: int) -> Tensor:
-    """Give each distance (key - query, in frames) its row of the bias table.
+    """Map each distance (key - query, in frames) to its row of the bias table.
 
-    Half of the rows are for keys to the right. Of each half, the first rows are single distances, the others grow
-    logarithmically up to `max_distance`.
+    Half of the rows are for keys to the right. In each half, the first rows are for single distances, the
+    others for ranges that grow logarithmically up to `max_distance`.
     """
     half = num_buckets // 2
     exact = half // 2
@@ -22,7 +22,7 @@ def relative_buckets(delta: Tensor, num_buckets: int, max_distance: int) -> Tens
 
 
 class RelativePositionBias(nn.Module):
-    """The table of position biases that all blocks share; each block gates it by itself."""
+    """The table of position biases that all blocks share; each block has its own gate."""
 
     def __init__(self, heads: int, num_buckets: int, max_distance: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class RelativePositionBias(nn.Module):
         nn.init.xavier_normal_(self.table.weight)
 
     def forward(self, frames: int) -> Tensor:
-        """Make the bias (heads, query frames, key frames)."""
+        """Return the bias (heads, query frames, key frames)."""
         delta = torch.arange(1 - frames, frames, device=self.table.weight.device)
         by_delta = self.table(relative_buckets(delta, self.table.num_embeddings, self.max_distance)).T
         # row i of the bias is the run of `frames` distances that begins at -i
@@ -76,10 +76,10 @@ class SelfAttention(nn.Module):
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def _gate(self, x: Tensor) -> Tensor:
-        """How much of the bias each query takes: (batch, heads, frames, 1)."""
+        """Return the weight of the bias for each query (batch, heads, frames, 1)."""
         assert self.gate is not None
         assert self.gate_scale is not None
-        # the eight outputs are only ever summed in two groups of four, so sum the weights instead
+        # the eight outputs are used only as two sums of four, so sum the weights instead
         weight = self.gate.weight.unflatten(0, (2, 4)).sum(1)
         offset = self.gate.bias.unflatten(0, (2, 4)).sum(1)
         update, reset = torch.sigmoid(F.linear(self._split(x), weight, offset)).unbind(-1)

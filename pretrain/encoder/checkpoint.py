@@ -1,7 +1,7 @@
-"""Pickled checkpoints, read without running anything of theirs.
+"""Pickled checkpoints, read without executing any of their code.
 
 `torch.load(weights_only=True)` builds tensors and plain containers only. fairseq's files also hold objects of its
-configuration; those are built as `Inert`, a class of ours that keeps their data and does nothing.
+configuration; these become `Inert`, a class of ours that only keeps their data.
 """
 
 import pickletools
@@ -14,7 +14,7 @@ import torch
 
 
 def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten what a checkpoint says of itself: unilm's `cfg`, fairseq's `cfg` (a tree) or `args` (a namespace)."""
+    """Flatten a checkpoint's settings: unilm's `cfg`, fairseq's `cfg` (a tree) or `args` (a namespace)."""
     flat: dict[str, Any] = {}
 
     def collect(node: Any) -> None:
@@ -43,9 +43,9 @@ class Inert:
         self.__dict__.update(state if isinstance(state, dict) else {"state": state})
 
 
-# where the classes come from whose data may be kept; of torch's and Python's own the unpickler allows what is safe
+# modules whose classes may be kept as data; of torch's and Python's own the unpickler admits the safe ones
 _HARMLESS = ("fairseq.", "omegaconf.", "argparse.Namespace", "enum.", "typing.", "examples.", "numpy.")
-_JUDGED_BY_TORCH = ("torch.", "collections.", "_codecs.", "__builtin__.", "builtins.")
+_CHECKED_BY_TORCH = ("torch.", "collections.", "_codecs.", "__builtin__.", "builtins.")
 
 
 def load_inert(file: Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def load_inert(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{file} does not exist.")
     try:
-        named = [name for name in _classes_in(file) if not name.startswith(_JUDGED_BY_TORCH)]
+        named = [name for name in _classes_in(file) if not name.startswith(_CHECKED_BY_TORCH)]
         unknown = [name for name in named if not name.startswith(_HARMLESS)]
         if not unknown:
             with torch.serialization.safe_globals([(type("Inert", (Inert,), {}), name) for name in named]):

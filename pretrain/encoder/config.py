@@ -1,12 +1,12 @@
-"""What an encoder is made of, and the published shapes by name."""
+"""The architecture of an encoder, and the published ones by name."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The shape of a `SpeechEncoder`. The defaults are HuBERT Base.
+    """The architecture of a `SpeechEncoder`. The defaults are HuBERT Base.
 
     Attributes:
         frontend: `conv` (seven convolutions on the waveform) or `log_mel` (log-mel + two convolutions).
@@ -18,21 +18,20 @@ class EncoderConfig:
         depth: number of transformer blocks.
         heads: attention heads.
         ffn_dim: width inside a block's feed-forward part.
-        pre_norm: normalise before attention and feed-forward (Large) or after (Base).
+        pre_norm: LayerNorm before attention and feed-forward (Large) or after (Base).
         gated_bias: WavLM's gated relative position bias.
         num_buckets: rows of the relative position table.
         max_distance: frames beyond which all distances share a bucket.
         pos_kernel: kernel of the positional convolution, in frames.
         pos_groups: groups of the positional convolution.
-        normalized: the input is brought to zero mean and unit variance, utterance by utterance (1e-5 is added to the
-            variance, as where these encoders were trained; transformers' feature extractor adds 1e-7).
+        normalized: scale the input to zero mean and unit variance per utterance (with 1e-5 added to the variance, as in
+            the original training; transformers' feature extractor adds 1e-7).
         dropout: after the projection, attention, and feed-forward (training).
         attention_dropout: on attention weights (training).
         activation_dropout: inside the feed-forward part (training).
         layer_drop: probability that a block is skipped (training).
-        matching_layer: the layer whose frames are meant for matching; None where nobody has measured it.
-        cepstra: weight of the sound's own cepstra beside those frames when they are matched, see
-            `ssl_vc.features.cepstra`.
+        matching_layer: the recommended layer for matching; None if unknown.
+        cepstra: weight of cepstra appended to those frames for matching, see `ssl_vc.features.cepstra`.
     """
 
     frontend: Literal["conv", "log_mel"] = "conv"

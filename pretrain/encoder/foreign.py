@@ -1,6 +1,6 @@
-"""Encoders that others published -> ours, and ours -> transformers.
+"""Published encoders -> ours, and ours -> transformers.
 
-Four families of names are read: microsoft/unilm and fairseq (`.pt`), transformers (folder or hub id), torchaudio
+Four families are supported: microsoft/unilm and fairseq (`.pt`), transformers (folder or hub id), torchaudio
 (bundle name).
 """
 
@@ -22,7 +22,7 @@ from pretrain.encoder.frontend import KERNELS, STRIDES
 from pretrain.encoder.names import Weights
 
 MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
-SUPPORTED = {  # what transformers can vary, and we do not
+SUPPORTED = {  # options of transformers with one supported value
     "conv_stride": list(STRIDES),
     "feat_extract_activation": "gelu",
     "hidden_act": "gelu",
@@ -33,7 +33,7 @@ SUPPORTED = {  # what transformers can vary, and we do not
 
 
 def read(source: str | Path) -> tuple[EncoderConfig, Weights]:
-    """Read a published encoder.
+    """Load a published encoder.
 
     Args:
         source: a `.pt` of microsoft/unilm (WavLM) or fairseq (HuBERT, wav2vec 2.0), a transformers folder or hub id
@@ -52,19 +52,19 @@ def read(source: str | Path) -> tuple[EncoderConfig, Weights]:
             weights, hints = _read_transformers(name)
         return convert(weights, hints)
     except KeyError as error:
-        raise ValueError(f"{name} lacks {error}; it is no HuBERT, WavLM or wav2vec 2.0 encoder.") from None
-    except (TypeError, AttributeError, IndexError, RecursionError, SafetensorError) as error:  # oddly built files
-        raise ValueError(f"{name} is no HuBERT, WavLM or wav2vec 2.0 encoder ({error}).") from None
+        raise ValueError(f"{name} lacks {error}; it is not a HuBERT, WavLM or wav2vec 2.0 encoder.") from None
+    except (TypeError, AttributeError, IndexError, RecursionError, SafetensorError) as error:  # malformed files
+        raise ValueError(f"{name} is not a HuBERT, WavLM or wav2vec 2.0 encoder ({error}).") from None
 
 
 def convert(weights: Weights, hints: Mapping[str, Any]) -> tuple[EncoderConfig, Weights]:
-    """Turn weights under transformers' names into our config and names; `hints` is what the weights cannot tell."""
+    """Convert weights under transformers' names to our config and names; `hints` has what shapes do not reveal."""
     weights = names.encoder_only(weights)
     return EncoderConfig(**{**_shape(weights), **hints}), names.to_ours(weights)
 
 
 def write_transformers(config: EncoderConfig, weights: Mapping[str, Tensor], folder: str | Path) -> None:
-    """Write `config.json` and `model.safetensors` that transformers' WavLMModel or HubertModel loads."""
+    """Write `config.json` and `model.safetensors` for transformers' WavLMModel or HubertModel."""
     if config.frontend != "conv":
         raise ValueError("transformers has no encoder with a log-mel front end; only `frontend: conv` can be exported.")
     folder = Path(folder)
@@ -110,20 +110,22 @@ def write_transformers(config: EncoderConfig, weights: Mapping[str, Tensor], fol
 
 
 def is_foreign(source: str | Path) -> bool:
-    """Tell whether `source` is something `read` understands, as opposed to one of our own folders or hub ids."""
+    """Return whether `source` is for `read`, rather than one of our own folders or hub ids."""
     name = str(source)
     if name.startswith("torchaudio:") or Path(name).suffix in (".pt", ".pth"):
         return True
     config = _fetch(name, "config.json")
-    return config is not None and _facts(config).get("model_type") in MODEL_TYPES
+    return config is not None and _read_json(config).get("model_type") in MODEL_TYPES
 
 
 def _shape(weights: Weights) -> dict[str, Any]:
-    """Read the config off the weights; what they cannot tell is set as in the published models."""
+    """Infer the config from the weights; what shapes do not reveal is as in the published models."""
     convs = "feature_extractor.conv_layers"
     shapes = [tuple(weights[f"{convs}.{n}.conv.weight"].shape) for n in range(len(KERNELS))]
     if [shape[2] for shape in shapes] != list(KERNELS) or len({shape[0] for shape in shapes}) != 1:
-        raise ValueError(f"the front end's convolutions have shapes {shapes}; only the usual seven kernels are known.")
+        raise ValueError(
+            f"the front end's convolutions have shapes {shapes}; only the usual seven kernels are supported."
+        )
     query = weights["encoder.layers.0.attention.q_proj.weight"]
     position = weights["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
     gate = weights.get("encoder.layers.0.attention.gru_rel_pos_const")
@@ -144,7 +146,7 @@ def _shape(weights: Weights) -> dict[str, Any]:
         "pos_kernel": position.shape[2],
         "pos_groups": dim // position.shape[1],
         "normalized": large,
-        # kNN-VC's layer, the one layer somebody has measured
+        # kNN-VC's layer, the only one with published results
         "matching_layer": 6 if gate is not None and dim == 1024 else None,
     }
 
@@ -152,8 +154,8 @@ def _shape(weights: Weights) -> dict[str, Any]:
 def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
     config_file = _fetch(name, "config.json")
     if config_file is None:
-        raise ValueError(f"{name} holds no config.json, so it is no model.")
-    theirs = _facts(config_file)
+        raise ValueError(f"{name} holds no config.json.")
+    theirs = _read_json(config_file)
     if theirs.get("model_type") not in MODEL_TYPES:
         raise ValueError(f"{name} holds a {theirs.get('model_type')!r}; possible are {', '.join(MODEL_TYPES)}.")
     for key, only in SUPPORTED.items():
@@ -173,22 +175,22 @@ def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
         "max_distance": theirs.get("max_bucket_distance", 800),
     }
     if preprocessor:
-        hints["normalized"] = _facts(preprocessor).get("do_normalize", True)
+        hints["normalized"] = _read_json(preprocessor).get("do_normalize", True)
     return {key.removeprefix(prefix): value for key, value in weights.items()}, hints
 
 
-def _facts(file: Path) -> dict[str, Any]:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is broken ({error}).") from None
-    if not isinstance(facts, dict):
-        raise ValueError(f"{file} holds a {type(facts).__name__} where names and values should be.")
-    return facts
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} holds a {type(values).__name__}; it must be an object.")
+    return values
 
 
 def _fetch(name: str, file: str) -> Path | None:
-    """Find a file in a folder, or through the hub and its cache; None if the folder or repository lacks it."""
+    """Return the path of a file in a folder, or from the hub and its cache; None if it does not exist."""
     if Path(name).is_dir():
         path = Path(name) / file
         return path if path.is_file() else None
@@ -196,11 +198,11 @@ def _fetch(name: str, file: str) -> Path | None:
         return Path(hf_hub_download(name, file))
     except LocalEntryNotFoundError:
         raise ValueError(
-            f"{name} is no folder here nor in the cache of the hub, and the hub cannot be reached."
+            f"{name} is neither a folder nor in the cache of the hub, and the hub cannot be reached."
         ) from None
     except EntryNotFoundError:
         return None
-    except (OSError, ValueError) as error:  # no such repository, no valid id
+    except (OSError, ValueError) as error:  # no such repository, or an invalid id
         raise ValueError(f"{name} is neither a folder nor a model of the hub ({str(error).splitlines()[0]}).") from None
 
 
@@ -214,7 +216,7 @@ def _read_torchaudio(name: str) -> tuple[Weights, dict[str, Any]]:
     bundle = getattr(torchaudio.pipelines, name, None)
     if bundle is None:
         raise ValueError(
-            f"torchaudio has no bundle {name!r}; WAVLM_LARGE, HUBERT_BASE and WAV2VEC2_BASE are some it has."
+            f"torchaudio has no bundle {name!r}; WAVLM_LARGE, HUBERT_BASE and WAV2VEC2_BASE are among those it has."
         )
     hints = {
         "heads": bundle._params["encoder_num_heads"],

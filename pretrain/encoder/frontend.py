@@ -1,14 +1,6 @@
-"""The two front ends: waveform -> one feature vector every 20 ms.
+"""The two front ends: waveform -> one feature vector every 20 ms, see `pretrain.encoder.framing`.
 
-Both keep the same arithmetic: frame t sees the 400 samples from 320 t on, so `num_frames(n) = (n - 400) // 320 + 1`.
-
-    samples   0      320     640     960
-              |-------|-------|-------|---
-    frame 0   [=========]                      400 samples = 25 ms
-    frame 1           [=========]
-    frame 2                   [=========]
-
-(The log-mel front end's convolutions let a frame hear 20 ms more on both sides, where there are any.)
+(The convolutions of the log-mel front end widen a frame's context by 20 ms on both sides.)
 """
 
 import math
@@ -18,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HOP = 320
-FIELD = 400  # receptive field of one frame, in samples
+from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD, num_frames
+
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
-CHUNK = 100  # frames a CPU takes through the convolutions at a time: what they hold then stays in the cache
+CHUNK = 100  # frames convolved at a time on a CPU: the activations then stay in its cache
 
 
 class Moments(NamedTuple):
-    """Mean (batch, 10) and covariance (batch, 10, 10) of what the first convolution sees of each utterance, in float64.
+    """Mean (batch, 10) and covariance (batch, 10, 10) of each utterance's patches of the first convolution, in float64.
 
-    Where the sound has no energy, a filter's variance is a small difference of large numbers: float32 loses it.
+    Where the spectrum has no energy, a filter's variance is a small difference of large numbers: float32 loses it.
     """
 
     mean: Tensor
@@ -50,7 +42,7 @@ def strided_conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) ->
     flat = weight.permute(0, 2, 1).flatten(1)
     if not x.requires_grad:
         return F.linear(_patches(x, flat.shape[1], stride), flat, bias)
-    if torch.is_autocast_enabled(x.device.type):  # which does not reach into what follows
+    if torch.is_autocast_enabled(x.device.type):  # autocast does not apply inside an autograd.Function
         dtype = torch.get_autocast_dtype(x.device.type)
         x, flat = x.to(dtype), flat.to(dtype)
     y: Tensor = _StridedConv.apply(x, flat, stride)  # type: ignore[no-untyped-call]
@@ -58,14 +50,14 @@ def strided_conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) ->
 
 
 def _patches(x: Tensor, width: int, stride: int) -> Tensor:
-    """See (batch, time, in) as what each output hears (batch, count, width); nothing is copied."""
+    """View (batch, time, in) as the input of each output (batch, count, width), without copying."""
     batch, time, channels = x.shape
     count = (time - width // channels) // stride + 1
     return x.as_strided((batch, count, width), (time * channels, stride * channels, 1))
 
 
 class _StridedConv(torch.autograd.Function):
-    """`F.linear` of the patches; the gradient of overlapping views, left to torch, takes 2.5 times as long."""
+    """`F.linear` of the patches; torch's own gradient of overlapping views takes 2.5 times as long."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -144,7 +136,7 @@ class ConvFrontend(nn.Module):
         self.needs_moments = norm == "group"
 
     def moments(self, wav: Tensor, lengths: Tensor) -> Moments | None:
-        """Measure what GroupNorm needs of each whole utterance (batch, samples); None if this front end has none."""
+        """Return GroupNorm's statistics of each whole utterance (batch, samples); None without GroupNorm."""
         if not self.needs_moments:
             return None
         dtype = torch.float32 if wav.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
@@ -163,11 +155,11 @@ class ConvFrontend(nn.Module):
 
         Nothing crosses from one frame to another here, so the rows' `lengths` do not matter.
         """
-        total = (wav.shape[1] - FIELD) // HOP + 1
+        total = num_frames(wav.shape[1])
         if torch.is_grad_enabled() or wav.device.type != "cpu":
             return self._convolve(wav, moments)
         starts = range(0, total, CHUNK)
-        spans = [(HOP * start, HOP * (min(start + CHUNK, total) - 1) + FIELD) for start in starts]
+        spans = [(HOP * start, HOP * (min(start + CHUNK, total) - 1) + RECEPTIVE_FIELD) for start in starts]
         return torch.cat([self._convolve(wav[:, start:stop], moments) for start, stop in spans], dim=1)
 
     def _convolve(self, wav: Tensor, moments: Moments | None) -> Tensor:
@@ -189,21 +181,21 @@ class LogMelFrontend(nn.Module):
         self.halve = nn.Conv1d(dim, dim, 3, stride=2, padding=1)
 
     def moments(self, wav: Tensor, lengths: Tensor) -> Moments | None:
-        """Say that nothing needs to be known of the whole utterance."""
+        """Return None: there is no GroupNorm."""
         return None
 
     def forward(self, wav: Tensor, lengths: Tensor, moments: Moments | None) -> Tensor:
         """Map (batch, samples) to (batch, frames, dim); rows are zero beyond their lengths."""
         mel = self.log_mel(wav)
         padding = ~valid_frames((lengths - self.WINDOW) // self.STEP + 1, mel.shape[1])[:, None]
-        # the convolutions look one step beyond a row's end: what they meet there must be the zeros they pad with
+        # the convolutions look one step beyond a row's end, which must equal their zero padding
         x = mel.transpose(1, 2).to(self.smooth.weight.dtype).masked_fill(padding, 0.0)
         x = F.gelu(self.smooth(x)).masked_fill(padding, 0.0)
         return F.gelu(self.halve(x)).transpose(1, 2)
 
     def log_mel(self, wav: Tensor) -> Tensor:
         """Map (batch, samples) to (batch, steps of 10 ms, mel_bins), of mean 0 and variance 1 on much speech."""
-        # window and filters are made here, in float32, since buffers would be rounded with an encoder in bfloat16
+        # window and filters stay float32; as buffers they would be rounded in a bfloat16 encoder
         window = torch.hann_window(self.WINDOW, device=wav.device)
         spectrum = torch.stft(wav.float(), self.WINDOW, self.STEP, window=window, center=False, return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()
@@ -212,7 +204,7 @@ class LogMelFrontend(nn.Module):
 
 
 def mel_filters(bands: int, window: int, device: torch.device) -> Tensor:
-    """Make triangles (bands, window // 2 + 1) equally spaced on the HTK mel scale, from 0 to 8 kHz."""
+    """Return triangular filters (bands, window // 2 + 1) equally spaced on the HTK mel scale, from 0 to 8 kHz."""
     mel = torch.linspace(0.0, 2595.0 * math.log10(1.0 + 8000.0 / 700.0), bands + 2, device=device)
     edges = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     bins = torch.linspace(0.0, 8000.0, window // 2 + 1, device=device)

@@ -16,15 +16,17 @@ from torch.overrides import TorchFunctionMode
 
 from pretrain.encoder import foreign
 from pretrain.encoder.config import EncoderConfig
-from pretrain.encoder.frontend import FIELD, HOP, ConvFrontend, LogMelFrontend, Moments, valid_frames
+from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD, SAMPLE_RATE, num_frames
+from pretrain.encoder.frontend import ConvFrontend, LogMelFrontend, Moments, valid_frames
 from pretrain.encoder.transformer import Transformer
 
-# what of a config the shapes of the weights do not tell, but the frames depend on
-BESIDE_WEIGHTS = ("frontend", "conv_norm", "heads", "pre_norm", "max_distance")
+WEIGHTS = "model.safetensors"
+# settings that change the frames without changing the shapes of the weights
+SHAPELESS_SETTINGS = ("frontend", "conv_norm", "heads", "pre_norm", "max_distance")
 
 
 class Statistics(NamedTuple):
-    """What an encoder must know of whole utterances before it can read windows of them; one row an utterance."""
+    """Statistics of whole utterances that an encoder needs to process windows of them; one row per utterance."""
 
     shift: Tensor  # (batch, 1)
     scale: Tensor  # (batch, 1)
@@ -32,7 +34,7 @@ class Statistics(NamedTuple):
 
     @classmethod
     def stack(cls, rows: "Sequence[Statistics]", device: torch.device) -> "Statistics":
-        """Join the rows of several, to stand beside a batch of windows."""
+        """Concatenate statistics to match a batch of windows."""
         shifts, scales, moments = zip(*rows, strict=True)
         known = [moment for moment in moments if moment is not None]
         joined = Moments(*(torch.cat(part).to(device) for part in zip(*known, strict=True))) if known else None
@@ -40,13 +42,13 @@ class Statistics(NamedTuple):
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Inside, tensors that would be filled with numbers stay as they are: what loads weights anyway need not wait.
+    """Skip the initialisation of tensors, whose weights are loaded anyway.
 
-    (The `meta` device would do, but filling tensors there imports the whole compiler: 1.4 s.)
+    (The `meta` device would do, but initialising tensors there imports the whole compiler: 1.4 s.)
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Leave out random numbers and the functions of `torch.nn.init`, and do everything else."""
+        """Skip random numbers and the functions of `torch.nn.init`; call everything else."""
         kwargs = kwargs or {}
         if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
@@ -54,13 +56,13 @@ class _Uninitialised(TorchFunctionMode):
 
 
 class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags=["speech", "ssl"]):
-    """Turn a 16 kHz waveform into one vector every 20 ms, as any of its layers sees it.
+    """Map a 16 kHz waveform to frames of 20 ms, from any of its layers.
 
     Layer 0 is the transformer's input (after the positional convolution), layer n the residual stream after the n-th
-    block, without a final norm. Extraction stops at the layer asked for.
+    block, without a final norm. Extraction stops at the requested layer.
     """
 
-    sample_rate = 16_000
+    sample_rate = SAMPLE_RATE
     hop_length = HOP
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -79,24 +81,24 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
 
     @classmethod
     def from_foreign(cls, source: str | Path, *, normalized: bool | None = None) -> Self:
-        """Read an encoder that others published.
+        """Load a published encoder.
 
         Args:
             source: see `pretrain.encoder.foreign.read`.
-            normalized: whether to normalise the input, where that differs from the checkpoint's own habit: kNN-VC's
-                vocoders want WavLM-Large fed with the raw waveform (`normalized=False`).
+            normalized: whether to normalise the input, if not as the checkpoint says: kNN-VC's vocoders expect
+                WavLM-Large on the raw waveform (`normalized=False`).
         """
         config, weights = foreign.read(source)
         if normalized is not None:
             config = replace(config, normalized=normalized)
         try:
-            return cls._holding(config, weights).eval()
+            return cls._with_weights(config, weights).eval()
         except ValueError as error:
-            raise ValueError(f"{source} holds no encoder that is known here: {error}.") from None
+            raise ValueError(f"{source} holds no supported encoder: {error}.") from None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
-        """Read a folder or hub id with our `config.json` and `model.safetensors`; see `PyTorchModelHubMixin`."""
+        """Load a folder or hub id with our `config.json` and `model.safetensors`; see `PyTorchModelHubMixin`."""
         name = pretrained_model_name_or_path
         if Path(name).is_dir() and foreign.is_foreign(name):
             raise ValueError(f"{name} holds a model of transformers; `SpeechEncoder.from_foreign` reads it.")
@@ -106,40 +108,37 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
     def _from_pretrained(
         cls, *, model_id: str, config: EncoderConfig | None = None, map_location: str = "cpu", **hub: Any
     ) -> Self:
-        # the mixin's own way would first fill the encoder with random numbers (5 s at WavLM-Large's size), and print
+        # the mixin's own version initialises the encoder first (5 s at WavLM-Large's size), and prints
         if config is None:
             raise ValueError(f"{model_id} holds no config.json, so it is no encoder.")
         try:
-            folder = Path(model_id)
-            name = "model.safetensors"
-            file = folder / name if folder.is_dir() else hf_hub_download(model_id, name, **hub)
+            file = Path(model_id, WEIGHTS) if Path(model_id).is_dir() else hf_hub_download(model_id, WEIGHTS, **hub)
             weights = {key: value.float() for key, value in load_file(file, device=map_location).items()}
-            return cls._holding(config, weights).eval()
+            return cls._with_weights(config, weights).eval()
         except (OSError, SafetensorError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{model_id} holds no weights of the encoder it describes: {reason}.") from None
+            raise ValueError(f"{model_id} has no weights that fit its config: {str(error).splitlines()[0]}.") from None
 
     @classmethod
-    def _holding(cls, config: EncoderConfig, weights: dict[str, Tensor]) -> Self:
-        """Make an encoder around these very tensors, without initialising others first."""
+    def _with_weights(cls, config: EncoderConfig, weights: dict[str, Tensor]) -> Self:
+        """Build an encoder on existing tensors, without initialising its own."""
         with _Uninitialised():
             encoder = cls(config)
         wanted = encoder.state_dict()
         for key in sorted(wanted.keys() | weights.keys()):
             has, wants = (None if key not in of else tuple(of[key].shape) for of in (weights, wanted))
             if has != wants:
-                raise ValueError(f"the weight {key} has the shape {has}; by its config this encoder wants {wants}")
+                raise ValueError(f"the weight {key} has shape {has}; the config requires {wants}")
         encoder.load_state_dict(weights, assign=True)
         return encoder
 
     def first_layers(self, depth: int) -> Self:
-        """Give this encoder without the blocks above layer `depth`; the weights are shared, not copied."""
+        """Return this encoder without the blocks above layer `depth`; weights are shared, not copied."""
         above = self._above(depth)
         weights = {key: value for key, value in self.state_dict().items() if not key.startswith(above)}
-        return self._holding(replace(self.config, depth=depth, matching_layer=None), weights).train(self.training)
+        return self._with_weights(replace(self.config, depth=depth, matching_layer=None), weights).train(self.training)
 
     def save_transformers(self, folder: str | Path) -> None:
-        """Write a folder that transformers' `WavLMModel` or `HubertModel` loads to equal outputs."""
+        """Write a folder for transformers' `WavLMModel` or `HubertModel`, with equal outputs."""
         foreign.write_transformers(self.config, self.state_dict(), folder)
 
     @overload
@@ -151,11 +150,12 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
     @staticmethod
     def num_frames(num_samples: int | Tensor) -> int | Tensor:
         """Count the frames of a clip: 0 below 400 samples, 49 for one second."""
-        frames = (num_samples - FIELD) // HOP + 1
-        return frames.clamp(min=0) if isinstance(frames, Tensor) else max(frames, 0)
+        if isinstance(num_samples, Tensor):
+            return ((num_samples - RECEPTIVE_FIELD) // HOP + 1).clamp(min=0)
+        return num_frames(num_samples)
 
     def statistics(self, wav: Tensor, lengths: Tensor | None = None) -> Statistics:
-        """Measure whole utterances (batch, samples) for reading windows of them later; see `layers`."""
+        """Return statistics of whole utterances (batch, samples), to process windows of them later; see `layers`."""
         lengths = self._lengths(wav, lengths)
         shift = torch.zeros(len(wav), 1, device=wav.device)
         scale = torch.ones_like(shift)
@@ -171,7 +171,7 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         return Statistics(shift, scale, moments)
 
     def features(self, wav: Tensor, lengths: Tensor | None = None, statistics: Statistics | None = None) -> Tensor:
-        """Map (batch, samples) to what the front end hears, (batch, frames, conv_dim)."""
+        """Map (batch, samples) to front-end features (batch, frames, conv_dim)."""
         lengths = self._lengths(wav, lengths)
         if statistics is None:
             statistics = self.statistics(wav, lengths)
@@ -188,7 +188,7 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
             features: (batch, frames, conv_dim).
             counts: how many frames of each row are real (batch,); all if None.
             mask: (batch, frames), True where the mask embedding takes the frame's place (pretraining).
-            upto: the last layer wanted; the last there is if None.
+            upto: the last layer to compute; all if None.
         """
         upto = self._layer(upto)
         total = features.shape[1]
@@ -207,21 +207,21 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         mask: Tensor | None = None,
         statistics: Statistics | None = None,
     ) -> list[Tensor]:
-        """Give layers 0 .. `upto` of a batch.
+        """Return layers 0 .. `upto` of a batch.
 
-        A row's frames do not depend on the padding behind it or on its neighbours in the batch.
+        A row's frames do not depend on its padding or on the other rows.
 
         Args:
             wav: (batch, samples) at 16 kHz, padded at the end.
             lengths: the true samples of each row (batch,); all if None.
-            upto: the last layer wanted; the last there is if None.
+            upto: the last layer to compute; all if None.
             mask: (batch, frames), True where the mask embedding takes the frame's place (pretraining).
             statistics: of the whole utterances, where `wav` holds windows of them.
 
         Returns:
-            `upto + 1` tensors (batch, frames, dim); only the first `num_frames(lengths)` of a row mean anything.
+            `upto + 1` tensors (batch, frames, dim); only the first `num_frames(lengths)` of a row are valid.
         """
-        upto = self._layer(upto)  # before the front end works for nothing
+        upto = self._layer(upto)  # fail before the front end runs
         features = self.features(wav, lengths, statistics)
         counts = None if lengths is None else self.num_frames(lengths.to(wav.device))
         return self.encode(features, counts, mask, upto)
@@ -235,22 +235,21 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         mask: Tensor | None = None,
         statistics: Statistics | None = None,
     ) -> Tensor:
-        """Give one layer (batch, frames, dim), or, without `layer`, the output: the last, normed if `pre_norm`."""
+        """Return one layer (batch, frames, dim), or without `layer` the output: the last, normalised if `pre_norm`."""
         last = self.layers(wav, lengths, layer, mask=mask, statistics=statistics)[-1]
         return self.transformer.norm(last) if layer is None and self.config.pre_norm else last
 
     def fingerprint(self, layer: int) -> str:
-        """Name what makes layer `layer` from its input: 16 hex digits over the shape and the weights used up to there.
+        """Return 16 hex digits that identify layer `layer`: a hash of the architecture and the weights up to there.
 
-        It is the same wherever the weights were copied to, as long as float32 holds the same values. Files carry it,
-        so it must not change from one version to the next: a new field of the config may enter only where it differs
-        from its default.
+        It is the same for every copy of the weights, as long as float32 holds the same values. Files store it, so it
+        must not change between versions: a new field of the config may enter only where it differs from its default.
         """
         unused = (*self._above(layer), "mask_embedding", *(("transformer.norm.",) if self.config.pre_norm else ()))
         default = EncoderConfig()
-        beside = {name: getattr(self.config, name) for name in BESIDE_WEIGHTS}
-        beside = {name: value for name, value in beside.items() if value != getattr(default, name)}
-        digest = hashlib.blake2b(json.dumps(beside, sort_keys=True).encode(), digest_size=8)
+        settings = {name: getattr(self.config, name) for name in SHAPELESS_SETTINGS}
+        settings = {name: value for name, value in settings.items() if value != getattr(default, name)}
+        digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
         for key, value in sorted(self.state_dict().items()):
             if not key.startswith(unused):
                 digest.update(f"{key} {tuple(value.shape)}".encode())
@@ -258,7 +257,7 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         return digest.hexdigest()
 
     def _above(self, layer: int) -> tuple[str, ...]:
-        """How the names of the weights above a layer begin."""
+        """Return the prefixes of the weights above a layer."""
         return tuple(f"transformer.blocks.{n}." for n in range(self._layer(layer), self.config.depth))
 
     def _layer(self, layer: int | None) -> int:
@@ -276,23 +275,23 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         if lengths.shape != (len(wav),):
             raise ValueError(f"lengths has shape {tuple(lengths.shape)}; a batch of {len(wav)} needs ({len(wav)},).")
         shortest, longest = int(lengths.min()), int(lengths.max())
-        if shortest < FIELD:
-            raise ValueError(f"a clip of {shortest} samples is too short; one frame needs {FIELD} (25 ms at 16 kHz).")
+        if shortest < RECEPTIVE_FIELD:
+            raise ValueError(f"a clip of {shortest} samples is too short; one frame needs {RECEPTIVE_FIELD} (25 ms).")
         if longest > wav.shape[1]:
             raise ValueError(f"lengths holds {longest}, but wav has only {wav.shape[1]} samples.")
         return lengths.to(wav.device)
 
 
 class WeightedSum(nn.Module):
-    """A learned mixture of layers (SUPERB style): softmax weights over layers 0 .. `depth`."""
+    """A learned weighted sum of layers (as in SUPERB): softmax weights over layers 0 .. `depth`."""
 
     def __init__(self, depth: int, normalized: bool = False) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.zeros(depth + 1))
-        self.normalized = normalized  # each layer brought to the same scale first: their norms differ much
+        self.normalized = normalized  # scale each layer first, as their norms differ much
 
     def forward(self, layers: list[Tensor]) -> Tensor:
-        """Mix layers (batch, frames, dim) into one."""
+        """Sum layers (batch, frames, dim) into one."""
         if len(layers) != len(self.weights):
             raise ValueError(f"got {len(layers)} layers; this sum weighs {len(self.weights)}.")
         if self.normalized:

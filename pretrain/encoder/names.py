@@ -1,6 +1,6 @@
-"""The names that four families of checkpoints give to the same weights.
+"""Names of the same weights in four families of checkpoints.
 
-transformers' names are the pivot: fairseq's, unilm's and torchaudio's are brought to them, and from them to ours.
+transformers' names are the pivot: fairseq's, unilm's and torchaudio's are mapped to them, and from them to ours.
 """
 
 import re
@@ -60,7 +60,7 @@ _WEIGHT_NORM = {
     "encoder.pos_conv_embed.conv.weight_g": "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
     "encoder.pos_conv_embed.conv.weight_v": "encoder.pos_conv_embed.conv.parametrizations.weight.original1",
 }
-# heads and losses of pretraining or fine-tuning, which the encoder does not hear of
+# heads of pretraining or fine-tuning, which are not part of the encoder
 _HEADS = re.compile(
     r"(final_proj|label_embs_concat|project_q|quantizer|target_glu|lm_head|aux|logit_generator|project_hid|"
     r"projector|proj|classifier|layer_weights)\b.*"
@@ -68,29 +68,29 @@ _HEADS = re.compile(
 
 
 def from_fairseq(weights: Mapping[str, Tensor]) -> Weights:
-    """Bring the names of fairseq and unilm to transformers'."""
+    """Rename fairseq's and unilm's weights to transformers'."""
     return _partly_renamed(weights, _FAIRSEQ)
 
 
 def from_torchaudio(weights: Mapping[str, Tensor]) -> Weights:
-    """Bring the names of torchaudio's models to transformers'."""
+    """Rename torchaudio's weights to transformers'."""
     return _partly_renamed({key.removeprefix("model."): value for key, value in weights.items()}, _TORCHAUDIO)
 
 
 def encoder_only(weights: Mapping[str, Tensor]) -> Weights:
-    """Drop the heads of training, and bring spellings of the same thing together."""
+    """Drop the training heads, and unify variant names and shapes."""
     weights = {key: value.float() for key, value in weights.items() if not _HEADS.fullmatch(key)}
-    _mend(weights)
+    _unify(weights)
     return weights
 
 
 def to_ours(weights: Mapping[str, Tensor]) -> Weights:
-    """Bring transformers' names to ours; a key that no encoder has is refused."""
+    """Rename transformers' weights to ours; raise ValueError on an unknown key."""
     return _renamed(weights, {theirs: ours for ours, theirs in _TRANSFORMERS.items()})
 
 
 def to_transformers(weights: Mapping[str, Tensor]) -> Weights:
-    """Bring our names to transformers'."""
+    """Rename our weights to transformers'."""
     renamed = _renamed(weights, _TRANSFORMERS)
     for key, value in renamed.items():
         if key.endswith("gru_rel_pos_const"):
@@ -98,8 +98,8 @@ def to_transformers(weights: Mapping[str, Tensor]) -> Weights:
     return renamed
 
 
-def _mend(weights: Weights) -> None:
-    """Bring spellings of the same thing together, in place."""
+def _unify(weights: Weights) -> None:
+    """Unify variant names and shapes of the same weights, in place."""
     for old, new in _WEIGHT_NORM.items():
         if old in weights:
             weights[new] = weights.pop(old)
@@ -110,19 +110,19 @@ def _mend(weights: Weights) -> None:
         weights.update(
             {key.replace("in_proj_", f"{name}_proj."): part for name, part in zip("qkv", parts, strict=True)}
         )
-    # some files were written without a mask embedding (it serves only training): none is needed to extract
+    # some files lack the mask embedding, which only pretraining needs
     dim = len(weights["encoder.layer_norm.weight"]) if "encoder.layer_norm.weight" in weights else 0
     weights.setdefault("masked_spec_embed", torch.zeros(dim))
 
 
 def _renamed(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> Weights:
-    """Rename keys by the first pattern they begin with; a key that none fits is refused."""
+    """Rename keys by the first matching pattern; raise ValueError if none matches."""
     rules = _compiled(names)
     renamed = {}
     for key, value in weights.items():
         new = next((new for rule in rules if (new := rule(key))), None)
         if new is None:
-            raise ValueError(f"the checkpoint holds {key!r}, which no encoder known here has.")
+            raise ValueError(f"the checkpoint holds {key!r}, which no supported encoder has.")
         renamed[new] = value
     return renamed
 
@@ -138,6 +138,6 @@ def _compiled(names: Mapping[str, str]) -> list[Callable[[str], str | None]]:
 
 
 def _partly_renamed(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> Weights:
-    """Rename the keys that a pattern fits and keep the others."""
+    """Rename the keys that match a pattern and keep the others."""
     rules = _compiled(names)
     return {next((new for rule in rules if (new := rule(key))), key): value for key, value in weights.items()}

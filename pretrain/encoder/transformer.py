@@ -12,7 +12,7 @@ from pretrain.encoder.config import EncoderConfig
 
 
 class PositionalConv(nn.Module):
-    """A wide grouped convolution that tells each frame where it is (wav2vec 2.0)."""
+    """A wide grouped convolution as relative position embedding (wav2vec 2.0)."""
 
     def __init__(self, dim: int, kernel: int, groups: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class PositionalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, frames, dim) to the same shape."""
-        # an even kernel with padding kernel / 2 gives one frame too many, at the end
+        # an even kernel with padding kernel / 2 yields one extra frame, at the end
         return F.gelu(self.conv(x.transpose(1, 2))[:, :, : x.shape[1]]).transpose(1, 2)
 
 
@@ -55,7 +55,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Positional convolution and `depth` blocks; the norm stands before them (post-norm) or after them (pre-norm)."""
+    """Positional convolution and `depth` blocks; the norm comes before them (post-norm) or after them (pre-norm)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -70,12 +70,12 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
 
     def forward(self, x: Tensor, real: Tensor | None, upto: int) -> list[Tensor]:
-        """Give the residual stream before the blocks and after each of the first `upto`.
+        """Return the residual stream before the blocks and after each of the first `upto`.
 
         Args:
             x: (batch, frames, dim).
             real: (batch, frames), False where a frame is padding; None if none is.
-            upto: the last layer wanted.
+            upto: the last layer to compute.
 
         Returns:
             `upto + 1` tensors (batch, frames, dim). Frames of padding are unspecified.

@@ -1,1 +1,1 @@
-"""Labels that an encoder learns to predict: clusters, phones, speakers."""
+"""Frame labels that an encoder is trained to predict: k-means clusters, aligned phones, speakers."""

@@ -1,4 +1,4 @@
-"""Features: the frames that are clustered into labels."""
+"""Features that are clustered into labels."""
 
 from itertools import pairwise
 from typing import Any, Protocol
@@ -7,25 +7,25 @@ import torch
 from torch import Tensor
 
 from pretrain.encoder import SpeechEncoder
-from pretrain.encoder.frontend import FIELD, HOP
+from pretrain.encoder.framing import HOP, num_samples
 from pretrain.labels.mfcc import DIM, frame_mfcc
 
-CORE, CONTEXT = 1500, 64  # frames of a long clip computed at a time, and what is heard beside them
+WINDOW, CONTEXT = 1500, 64  # frames of a long clip computed at a time, and their context on both sides
 
 
 class Features(Protocol):
-    """What is clustered."""
+    """Features to cluster."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What makes the frames, as JSON can hold it; `dim` says how many numbers one has."""
+        """Metadata that identifies the features, as JSON values; among them their `dim`."""
 
     def __call__(self, wav: Tensor) -> Tensor:
         """Map 16 kHz (samples,) to (frames, dim), one every 20 ms: (samples - 400) // 320 + 1 of them."""
 
 
 class MfccFeatures:
-    """What HuBERT starts from: 13 MFCC and two derivatives of each."""
+    """The features of HuBERT's first iteration: 13 MFCC and their first two derivatives."""
 
     facts: dict[str, Any] = {"kind": "mfcc", "dim": DIM}  # noqa: RUF012
 
@@ -35,21 +35,21 @@ class MfccFeatures:
 
 
 class LayerFeatures:
-    """A layer of an encoder, which is left as it is; do not train it meanwhile.
+    """A layer of an encoder, which stays unchanged and must not be trained meanwhile.
 
     Args:
-        encoder: any.
-        layer: which of its layers.
-        device: where to compute.
-        less_mean: give what is said without who says it: less the clip's mean, each frame of length 1.
+        encoder: shared, not copied.
+        layer: of the encoder.
+        device: to compute on.
+        less_mean: subtract each clip's mean, which removes speaker information, and scale each frame to length 1.
     """
 
     def __init__(
         self, encoder: SpeechEncoder, layer: int, device: str | torch.device = "cpu", *, less_mean: bool = False
     ) -> None:
         config = encoder.config
-        made_by = {"encoder": encoder.fingerprint(layer), "layer": layer, "normalized": config.normalized}
-        self.facts: dict[str, Any] = {"kind": "ssl", **made_by, "dim": config.dim}
+        source = {"encoder": encoder.fingerprint(layer), "layer": layer, "normalized": config.normalized}
+        self.facts: dict[str, Any] = {"kind": "ssl", **source, "dim": config.dim}
         if less_mean:
             self.facts["less_mean"] = True
         self.layer, self.less_mean = layer, less_mean
@@ -58,7 +58,7 @@ class LayerFeatures:
         self.encoder = encoder.first_layers(layer).eval().requires_grad_(False).to(self.device)
 
     def __call__(self, wav: Tensor) -> Tensor:
-        """Map (samples,) to (frames, dim); clips above half a minute piece by piece, as the encoder has no end."""
+        """Map (samples,) to (frames, dim); clips above half a minute in overlapping windows, to bound memory."""
         frames = self._frames(wav)
         return torch.nn.functional.normalize(frames - frames.mean(0), dim=1) if self.less_mean else frames
 
@@ -66,14 +66,14 @@ class LayerFeatures:
     def _frames(self, wav: Tensor) -> Tensor:
         wav = wav[None].to(self.device)
         total = self.encoder.num_frames(wav.shape[1])
-        if total <= CORE + 2 * self.context:
+        if total <= WINDOW + 2 * self.context:
             return self.encoder(wav, layer=self.layer)[0]
         statistics = self.encoder.statistics(wav)
-        count = -(-total // CORE)
-        pieces = []
+        count = -(-total // WINDOW)
+        windows = []
         for start, stop in pairwise(total * n // count for n in range(count + 1)):
             first, last = max(start - self.context, 0), min(stop + self.context, total)
-            end = wav.shape[1] if last == total else (last - 1) * HOP + FIELD
-            heard = self.encoder(wav[:, first * HOP : end], layer=self.layer, statistics=statistics)[0]
-            pieces.append(heard[start - first : stop - first])
-        return torch.cat(pieces)
+            end = wav.shape[1] if last == total else num_samples(last)
+            window = self.encoder(wav[:, first * HOP : end], layer=self.layer, statistics=statistics)[0]
+            windows.append(window[start - first : stop - first])
+        return torch.cat(windows)

@@ -1,8 +1,8 @@
-"""k-means: frames -> the number of the nearest of some centres.
+"""k-means: frames -> the index of the nearest centre.
 
-Fitted by faiss from a k-means++ start (Arthur and Vassilvitskii 2007): each next centre is drawn from the frames with
-a probability that grows with the squared distance to those drawn so far. Here several starts are tried on a part of
-the frames, and only the best goes on with all of them.
+Fitted by faiss from a k-means++ initialisation (Arthur and Vassilvitskii 2007): each next centre is drawn from the
+frames with a probability proportional to the squared distance to those drawn so far. Here several initialisations are
+fitted to a subset of the frames, and only the best one to all of them.
 """
 
 import json
@@ -17,18 +17,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-BLOCK = 8192  # frames compared at a time
-STARTS = 5
-PART = 256  # frames for every cluster that the starts are tried on
+BLOCK = 8192  # frames assigned at a time
+INITIALISATIONS = 5
+SUBSET = 256  # frames per cluster to compare initialisations on
 FORMAT = "ssl-vc k-means 1"
 
 
 class KMeans:
-    """Centres, and what they were fitted on.
+    """The centres of k-means.
 
     Args:
         centres: (clusters, dim).
-        facts: what made the frames; it stands in the file.
+        facts: metadata of the frames they were fitted on, stored in the file.
     """
 
     def __init__(self, centres: Tensor, facts: Mapping[str, Any] | None = None) -> None:
@@ -37,7 +37,7 @@ class KMeans:
 
     @property
     def clusters(self) -> int:
-        """How many centres there are."""
+        """Number of centres."""
         return len(self.centres)
 
     @classmethod
@@ -50,37 +50,39 @@ class KMeans:
         iterations: int = 50,
         facts: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Cluster frames (n, dim); the same frames and seed give the same centres.
+        """Cluster frames (n, dim), reproducibly.
 
         Args:
-            frames: what to cluster, as it is: no number of a frame is made to count as much as another.
-            clusters: how many centres.
-            seed: of the starts.
-            iterations: at most, with all frames.
-            facts: see above.
+            frames: to cluster; their dimensions are not scaled.
+            clusters: number of centres.
+            seed: of the initialisations.
+            iterations: maximum number, on all frames.
+            facts: metadata, see above.
         """
         if frames.ndim != 2 or not 0 < clusters <= len(frames):
-            raise ValueError(f"{tuple(frames.shape)} frames cannot make {clusters} clusters; give (n, dim), n as many.")
+            raise ValueError(
+                f"{tuple(frames.shape)} frames cannot make {clusters} clusters; give (n, dim), with n of at least that."
+            )
         data = np.ascontiguousarray(frames.detach().float().cpu().numpy())
         if not np.isfinite(data).all():
-            raise ValueError("the frames to cluster hold infinite numbers or none at all; find what made them.")
+            raise ValueError("the frames to cluster are not finite; check the features.")
         rng = np.random.default_rng(seed)
-        part = data[rng.choice(len(data), min(len(data), PART * clusters), replace=False)]
-        starts = [_lloyd(part, _start(part, clusters, rng), 10) for _ in range(STARTS)]
-        best = min(starts, key=lambda start: start[1])[0]
+        subset = data[rng.choice(len(data), min(len(data), SUBSET * clusters), replace=False)]
+        fits = [_lloyd(subset, _plus_plus(subset, clusters, rng), 10) for _ in range(INITIALISATIONS)]
+        best = min(fits, key=lambda fit: fit[1])[0]
         return cls(torch.from_numpy(_lloyd(data, best, iterations)[0]), facts)
 
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> Tensor:
-        """Give the nearest centre of each frame (n, dim), as (n,) int64 on the frames' device."""
+        """Return the index of the nearest centre of each frame (n, dim), as (n,) int64 on the frames' device."""
         if frames.ndim != 2 or frames.shape[1] != self.centres.shape[1]:
             dim = self.centres.shape[1]
-            raise ValueError(f"the frames have the shape {tuple(frames.shape)}; these centres want (n, {dim}).")
-        middle = self.centres.mean(0)  # float32 tells small numbers apart better than large ones
-        centres = (self.centres - middle).to(frames.device)
+            raise ValueError(f"the frames have shape {tuple(frames.shape)}; these centres need (n, {dim}).")
+        mean = self.centres.mean(0)  # centred first, as float32 is more precise near 0
+        centres = (self.centres - mean).to(frames.device)
         half = centres.square().sum(1) / 2  # |x - c|^2 / 2 = |x|^2 / 2 - (x.c - |c|^2 / 2)
-        middle = middle.to(frames.device)
-        blocks = [torch.addmm(-half, block.float() - middle, centres.T).argmax(1) for block in frames.split(BLOCK)]
+        mean = mean.to(frames.device)
+        blocks = [torch.addmm(-half, block.float() - mean, centres.T).argmax(1) for block in frames.split(BLOCK)]
         return torch.cat(blocks)
 
     def save(self, path: str | Path) -> None:
@@ -89,16 +91,16 @@ class KMeans:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote."""
+        """Load a file by `save`."""
         try:
             with safe_open(path, "pt") as file:
                 return cls(file.get_tensor("centres"), json.loads(file.metadata()["facts"]))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no k-means of ours ({str(error).splitlines()[0]}).") from None
+            raise ValueError(f"{path} is no k-means file ({str(error).splitlines()[0]}).") from None
 
 
-def _start(data: npt.NDArray[np.float32], clusters: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Draw centres from (n, dim) the k-means++ way."""
+def _plus_plus(data: npt.NDArray[np.float32], clusters: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Draw initial centres from (n, dim) by k-means++."""
     frames = torch.from_numpy(data)
     frames = frames - frames.mean(0)
     norms = frames.square().sum(1)
@@ -108,18 +110,18 @@ def _start(data: npt.NDArray[np.float32], clusters: int, rng: np.random.Generato
         last = frames[chosen[-1]]
         nearest = torch.minimum(nearest, (norms - 2 * (frames @ last) + last.square().sum()).clamp(min=0))
         nearest[chosen[-1]] = 0
-        steps = nearest.double().cumsum(0).numpy()
-        # where every frame stands on a centre already, all are as good
-        chosen.append(int(np.searchsorted(steps, rng.random() * steps[-1], "right")) % len(frames))
+        cumulative = nearest.double().cumsum(0).numpy()
+        # if every frame equals a centre, any one will do
+        chosen.append(int(np.searchsorted(cumulative, rng.random() * cumulative[-1], "right")) % len(frames))
     return data[chosen]
 
 
 def _lloyd(
     data: npt.NDArray[np.float32], centres: npt.NDArray[np.float32], iterations: int
 ) -> tuple[npt.NDArray[np.float32], float]:
-    """Move centres to the middle of their frames; give them, and the sum of squared distances that is left.
+    """Run Lloyd's algorithm; return the centres, and the sum of squared distances to them.
 
-    A centre that loses all its frames starts anew beside one with many.
+    A centre that loses all its frames is moved next to one with many.
     """
     try:
         import faiss

@@ -1,8 +1,9 @@
-"""HuBERT: guess the cluster of every hidden frame (Hsu et al. 2021, 2106.07447).
+"""HuBERT: masked prediction of cluster labels (Hsu et al. 2021, 2106.07447).
 
-Spans of frames are hidden, and the encoder must tell from the rest which cluster of MFCC, or of an earlier encoder's
-layer, each was in. Loss: cross-entropy over the hidden frames alone, of cosines / 0.1 to a learned vector per cluster,
-and a penalty on loud front-end features. Here clips of a batch differ in length, so each hides its own share of itself.
+Spans of frames are masked, and the encoder predicts from their context which cluster of MFCC, or of an earlier
+encoder's layer, each belongs to. Loss: cross-entropy over the masked frames, of cosines / 0.1 to a learned
+embedding per cluster, and a penalty on large front-end features. Here the clips of a batch differ in length, so each is
+masked in proportion.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,23 +19,23 @@ from pretrain.data.manifest import Samples
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import valid_frames
 from pretrain.objectives.masking import span_mask
-from pretrain.objectives.protocol import Objective, Outcome, Settings
+from pretrain.objectives.protocol import Objective, ObjectiveOutput, Settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HubertSettings(Settings):
-    """How HuBERT learns.
+    """HuBERT's settings.
 
     Attributes:
-        mask_probability: spans times their length, as a share of the frames; spans overlap, so .8 hides about 57 %.
+        mask_probability: spans times their length, as a share of the frames; spans overlap, so .8 masks about 57 %.
         mask_length: frames in a span.
-        head_dim: in which frames and clusters are compared; 256 in Base, 768 in Large.
+        head_dim: of projected frames and cluster embeddings; 256 in Base, 768 in Large.
         temperature: that cosines are divided by.
-        masked_weight: of the loss on hidden frames.
-        seen_weight: of the same loss on the others: 0 as published, above it little speech teaches more.
+        masked_weight: of the loss on masked frames.
+        seen_weight: of the same loss on unmasked frames: 0 as published; above 0 it helps when there is little speech.
         feature_weight: of the mean square of the front end's features.
-        feature_grad: what the front end's gradients are multiplied by; .1 in Base, 1 in Large.
-        layer: whose frames guess; the last if None.
+        feature_grad: scale of the front end's gradients; .1 in Base, 1 in Large.
+        layer: that predicts; the last if None.
     """
 
     mask_probability: float = 0.8
@@ -59,7 +60,7 @@ class HubertSettings(Settings):
     def prepare(
         self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
     ) -> tuple[list[Samples], list[Mask]]:
-        """Hide spans of each clip."""
+        """Mask spans of each clip."""
         if not self.mask_probability:
             return wavs, [np.zeros(count, bool) for count in counts]
         masks = [
@@ -70,32 +71,32 @@ class HubertSettings(Settings):
 
 
 def cosine_logits(frames: Tensor, clusters: Tensor, temperature: float) -> Tensor:
-    """Compare frames (some, dim) with vectors of clusters (clusters, dim): (some, clusters) in float32."""
+    """Return scaled cosines (frames, clusters) of frames (frames, dim) and embeddings (clusters, dim), in float32."""
     with torch.autocast(frames.device.type, enabled=False):
         return F.normalize(frames.float(), dim=-1) @ F.normalize(clusters.float(), dim=-1).T / temperature
 
 
-def reached(frames: Tensor, share: float) -> Tensor:
-    """Give frames as they are, whose gradients come multiplied by `share`."""
-    return frames if share == 1 else share * frames + (1 - share) * frames.detach()
+def scale_gradient(frames: Tensor, scale: float) -> Tensor:
+    """Return the frames unchanged; their gradients are multiplied by `scale`."""
+    return frames if scale == 1 else scale * frames + (1 - scale) * frames.detach()
 
 
 class Hubert(Objective):
-    """HuBERT's head and losses.
+    """HuBERT's prediction heads and losses.
 
     Args:
-        settings: how.
+        settings: of HuBERT.
         dim: of the encoder's frames.
         clusters: in each label set.
-        shares: what the encoder's gradients from each set are multiplied by: below 0 it learns to hide what the head
-            learns to find (Ganin and Lempitsky, 2015); 1 if empty.
+        gradient_scales: of the encoder's gradients from each set: below 0 is gradient reversal, so the encoder learns
+            to remove what the head predicts (Ganin and Lempitsky, 2015); 1 if empty.
     """
 
     def __init__(
-        self, settings: HubertSettings, dim: int, clusters: Sequence[int], shares: Sequence[float] = ()
+        self, settings: HubertSettings, dim: int, clusters: Sequence[int], gradient_scales: Sequence[float] = ()
     ) -> None:
         super().__init__()
-        self.settings, self.shares = settings, tuple(shares) or (1.0,) * len(clusters)
+        self.settings, self.gradient_scales = settings, tuple(gradient_scales) or (1.0,) * len(clusters)
         self.weights = {
             "masked": settings.masked_weight,
             "seen": settings.seen_weight,
@@ -105,12 +106,12 @@ class Hubert(Objective):
         self.clusters = nn.ParameterList(nn.Parameter(torch.empty(n, settings.head_dim).uniform_()) for n in clusters)
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """Count hidden frames, the others, and all."""
+        """Count masked frames, unmasked ones, and all."""
         masked, frames = int(batch.mask.sum()), int(batch.counts.sum())
         return {"masked": masked, "seen": frames - masked, "features": frames}
 
-    def forward(self, encoder: SpeechEncoder, batch: Batch) -> Outcome:
-        """Guess the hidden frames' labels."""
+    def forward(self, encoder: SpeechEncoder, batch: Batch) -> ObjectiveOutput:
+        """Predict the labels of the masked frames."""
         settings = self.settings
         features = encoder.features(batch.wav, batch.lengths)
         if settings.feature_grad != 1.0 and features.requires_grad:
@@ -121,47 +122,47 @@ class Hubert(Objective):
         if encoder.config.pre_norm:
             layers = [*layers[:-1], encoder.transformer.norm(layers[-1])]
         frames = layers[-1 if settings.layer is None else settings.layer]
-        loss, tallies = self._guess(frames, batch.mask, batch.labels, "masked")
+        loss, stats = self._predict(frames, batch.mask, batch.labels, "masked")
         seen = loss.new_zeros(())
         if settings.seen_weight or not self.training:
-            seen, more = self._guess(frames, real & ~batch.mask, batch.labels, "seen")
-            tallies |= more
-        return Outcome({"masked": loss, "seen": seen, "features": penalty}, tallies, layers)
+            seen, more = self._predict(frames, real & ~batch.mask, batch.labels, "seen")
+            stats |= more
+        return ObjectiveOutput({"masked": loss, "seen": seen, "features": penalty}, stats, layers)
 
-    def _guess(self, frames: Tensor, where: Tensor, labels: Tensor, name: str) -> tuple[Tensor, dict[str, Tensor]]:
+    def _predict(self, frames: Tensor, where: Tensor, labels: Tensor, name: str) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = frames[where]
-        total, tallies = frames.new_zeros((), dtype=torch.float32), {}
+        total, stats = frames.new_zeros((), dtype=torch.float32), {}
         for of, (project, clusters) in enumerate(zip(self.project, self.clusters, strict=True)):
             known = labels[of][where] >= 0
-            wanted = labels[of][where][known]
-            told = reached(chosen[known], self.shares[of])
-            logits = cosine_logits(project(told), clusters, self.settings.temperature)
-            total = total + F.cross_entropy(logits, wanted, reduction="sum")
-            guessed = logits.detach().argmax(-1)
-            tallies[f"{name} {of}"] = torch.stack([(guessed == wanted).sum(), wanted.new_tensor(len(wanted))])
+            targets = labels[of][where][known]
+            inputs = scale_gradient(chosen[known], self.gradient_scales[of])
+            logits = cosine_logits(project(inputs), clusters, self.settings.temperature)
+            total = total + F.cross_entropy(logits, targets, reduction="sum")
+            predicted = logits.detach().argmax(-1)
+            stats[f"{name} {of}"] = torch.stack([(predicted == targets).sum(), targets.new_tensor(len(targets))])
             if not self.training and name == "masked":
-                tallies[f"wanted {of}"] = torch.bincount(wanted, minlength=len(clusters))
-                tallies[f"guessed {of}"] = torch.bincount(guessed, minlength=len(clusters))
-        return total, tallies
+                stats[f"targets {of}"] = torch.bincount(targets, minlength=len(clusters))
+                stats[f"predicted {of}"] = torch.bincount(predicted, minlength=len(clusters))
+        return total, stats
 
-    def figures(self, tallies: Mapping[str, Tensor]) -> dict[str, float]:
-        """Give accuracies, the perplexity of labels and guesses, and how many clusters are never guessed."""
-        made: dict[str, float] = {}
+    def metrics(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return accuracies, the perplexity of labels and predictions, and how many clusters are never predicted."""
+        metrics: dict[str, float] = {}
         for of in range(len(self.clusters)):
-            mark = f"_{of}" if len(self.clusters) > 1 else ""
-            for name, figure in (("masked", "accuracy"), ("seen", "seen_accuracy")):
-                if f"{name} {of}" in tallies:
-                    right, count = tallies[f"{name} {of}"].tolist()
-                    made[figure + mark] = right / max(count, 1)
-            if f"wanted {of}" in tallies:
-                wanted, guessed = tallies[f"wanted {of}"], tallies[f"guessed {of}"]
-                made["label_perplexity" + mark] = perplexity(wanted)
-                made["guess_perplexity" + mark] = perplexity(guessed)
-                made["dead" + mark] = float(((guessed == 0) & (wanted > 0)).sum())
-        return made
+            suffix = f"_{of}" if len(self.clusters) > 1 else ""
+            for name, metric in (("masked", "accuracy"), ("seen", "seen_accuracy")):
+                if f"{name} {of}" in stats:
+                    right, count = stats[f"{name} {of}"].tolist()
+                    metrics[metric + suffix] = right / max(count, 1)
+            if f"targets {of}" in stats:
+                targets, predicted = stats[f"targets {of}"], stats[f"predicted {of}"]
+                metrics["label_perplexity" + suffix] = perplexity(targets)
+                metrics["guess_perplexity" + suffix] = perplexity(predicted)
+                metrics["dead" + suffix] = float(((predicted == 0) & (targets > 0)).sum())
+        return metrics
 
 
 def perplexity(counts: Tensor) -> float:
-    """Give how many equally used clusters would be as hard to foretell as these counts (clusters,)."""
+    """Return exp of the entropy of counts (clusters,): the effective number of clusters."""
     share = counts.double() / counts.sum().clamp(min=1)
     return float(torch.special.entr(share).sum().exp())

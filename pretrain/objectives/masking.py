@@ -1,8 +1,8 @@
-"""Which frames the encoder does not get to see.
+"""Span masking: the frames that the encoder must predict.
 
 Baevski et al., 2020, "wav2vec 2.0", arXiv 2006.11477, and Hsu et al., 2021, "HuBERT", arXiv 2106.07447: spans of a
-fixed length start at random frames and may overlap. Here every clip of a batch keeps a number of masked frames of its
-own, instead of all being cut to the fewest; and in a clip of less than two spans, a span is half the clip.
+fixed length start at random frames and may overlap. Here every clip of a batch keeps its own number of masked frames,
+instead of all being reduced to the fewest; and in a clip shorter than two spans, a span is half the clip.
 
     length 3, starts 1 and 3:   . # # # # # . .     (the last frame is never masked, as published)
 """
@@ -16,23 +16,23 @@ Mask = npt.NDArray[np.bool_]
 
 
 def span_mask(
-    frames: int, rng: np.random.Generator, *, probability: float = 0.8, length: int = 10, least: int = 2
+    frames: int, rng: np.random.Generator, *, probability: float = 0.8, length: int = 10, min_spans: int = 2
 ) -> Mask:
-    """Draw which frames of a clip are masked (frames,); some of them, and never all unless there is but one.
+    """Draw the mask of a clip (frames,), never of all frames unless there is only one.
 
     Args:
-        frames: how many the clip has.
-        rng: what to draw from.
-        probability: the share that would be masked if spans never overlapped: with 0.8 it is 57 %, with 0.65 49 %.
+        frames: of the clip.
+        rng: random generator.
+        probability: the share that would be masked if spans did not overlap: 0.8 masks 57 %, 0.65 masks 49 %.
         length: of a span, in frames.
-        least: how many spans there are at the least.
+        min_spans: minimum number of spans.
     """
-    if not 0 <= probability <= 1 or length < 1 or least < 0:
+    if not 0 <= probability <= 1 or length < 1 or min_spans < 0:
         raise ValueError(
-            f"probability {probability}, length {length} and least {least} make no mask; give a probability from 0 to "
-            "1, a length of at least 1, and least of at least 0."
+            f"no mask has probability {probability}, length {length} and min_spans {min_spans}; give a probability "
+            "from 0 to 1, a length of at least 1, and min_spans of at least 0."
         )
-    spans = max(int(probability * frames / length + rng.random()), least)
+    spans = max(int(probability * frames / length + rng.random()), min_spans)
     if frames < 2:
         return np.full(frames, spans > 0)
     span = min(length, frames // 2)
@@ -43,31 +43,31 @@ def span_mask(
     return edges.cumsum() > 0
 
 
-def span_masks(
+def batch_span_masks(
     counts: Sequence[int],
     total: int,
     rngs: Sequence[np.random.Generator],
     *,
     probability: float = 0.8,
     length: int = 10,
-    least: int = 2,
-    equal: bool = False,
+    min_spans: int = 2,
+    equal_counts: bool = False,
 ) -> Mask:
     """Draw the masks of a batch (clips, total); padding is never masked.
 
     Args:
-        counts: how many frames each clip has.
-        total: how many each has with its padding.
-        rngs: what to draw from, one for each clip, so that its mask does not depend on its neighbours.
+        counts: frames of each clip.
+        total: frames of each clip with padding.
+        rngs: a random generator per clip, so that its mask does not depend on the others.
         probability: see `span_mask`.
         length: see `span_mask`.
-        least: see `span_mask`.
-        equal: unmask frames at random until all clips have as few masked as the one with the fewest, as published.
+        min_spans: see `span_mask`.
+        equal_counts: unmask random frames until all clips have as many masked as the one with the fewest, as published.
     """
     masks = np.zeros((len(counts), total), bool)
     for mask, count, rng in zip(masks, counts, rngs, strict=True):
-        mask[:count] = span_mask(count, rng, probability=probability, length=length, least=least)
-    if equal and len(counts):
+        mask[:count] = span_mask(count, rng, probability=probability, length=length, min_spans=min_spans)
+    if equal_counts and len(counts):
         fewest = masks.sum(1).min()
         for mask, rng in zip(masks, rngs, strict=True):
             (masked,) = mask.nonzero()

@@ -1,7 +1,7 @@
-"""What every objective of pretraining is: settings that prepare the sound, and a module that gives sums of losses.
+"""The interface of a pretraining objective: settings that augment and mask a batch, and a module with the losses.
 
-Losses are sums, and the trainer divides them by counts taken over all processes and all parts of a step. So how a step
-is divided does not change its gradient.
+Losses are sums, which the trainer divides by counts over all processes and accumulated batches. So the split of a step
+does not change its gradient.
 """
 
 from abc import abstractmethod
@@ -16,50 +16,50 @@ from pretrain.data.manifest import Samples
 from pretrain.encoder import SpeechEncoder
 
 
-class Outcome(NamedTuple):
-    """What an objective says of a batch.
+class ObjectiveOutput(NamedTuple):
+    """An objective's result for a batch.
 
     Attributes:
-        losses: sums, by name.
-        tallies: what figures are made of, summed over batches and processes whatever its shape.
-        layers: of the encoder, (batch, frames, dim) each; the last one normed if the encoder does.
+        losses: summed over the batch, by name.
+        stats: sufficient statistics of the metrics, which are summed over batches and processes.
+        layers: of the encoder, (batch, frames, dim) each; the last one normalised if the encoder is pre-norm.
     """
 
     losses: dict[str, Tensor]
-    tallies: dict[str, Tensor]
+    stats: dict[str, Tensor]
     layers: list[Tensor]
 
 
 class Settings:
-    """Settings of an objective: a frozen dataclass under this class."""
+    """Base class of an objective's settings, which are a frozen dataclass."""
 
     def prepare(
         self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
     ) -> tuple[list[Samples], list[Mask]]:
-        """Give the sound to hear and the frames to guess; nothing is changed or masked unless an objective does so."""
+        """Return the waveforms, augmented, and the mask of the frames to predict; unchanged and empty by default."""
         return wavs, [np.zeros(count, bool) for count in counts]
 
 
 class Objective(nn.Module):
-    """A method of pretraining: what it adds to the encoder, and its losses.
+    """A pretraining method: its heads and losses.
 
     Attributes:
-        weights: of each loss in the whole.
+        weights: of the losses in the total.
     """
 
     weights: Mapping[str, float]
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, int]:
-        """Say what each loss is to be divided by, from the batch alone."""
+        """Return the denominator of each loss, from the batch alone."""
 
     @abstractmethod
-    def forward(self, encoder: SpeechEncoder, batch: Batch) -> Outcome:
-        """Give the sums of the losses."""
+    def forward(self, encoder: SpeechEncoder, batch: Batch) -> ObjectiveOutput:
+        """Return the summed losses."""
 
     @abstractmethod
-    def figures(self, tallies: Mapping[str, Tensor]) -> dict[str, float]:
-        """Make figures of the summed tallies."""
+    def metrics(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
+        """Compute metrics from the summed statistics."""
 
     def after_step(self, encoder: SpeechEncoder, step: int) -> None:
-        """Follow the encoder after each step, as a teacher does; nothing unless an objective has one."""
+        """Update, for example, a teacher after each step; does nothing by default."""

@@ -1,7 +1,7 @@
-"""WavLM: HuBERT that hears a second speaker or noise over some clips (Chen et al. 2021, 2110.13900).
+"""WavLM: HuBERT with utterance mixing, of a second speaker or noise into some clips (Chen et al. 2021, 2110.13900).
 
-The labels stay those of the clip itself, so the encoder learns who is meant. (WavLM's other half, the gated relative
-position bias, is the encoder's: `gated_bias`.) Mixtures are made in learning only, not in validation.
+The labels stay those of the primary speaker, so the encoder learns to follow that one. (WavLM's other half, the gated
+relative position bias, is the encoder's: `gated_bias`.) Clips are mixed in training only, not in validation.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from pretrain.objectives.hubert import Hubert, HubertSettings
 __all__ = ["Hubert", "WavlmSettings"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WavlmSettings(HubertSettings):
-    """How WavLM learns.
+    """WavLM's settings.
 
     Attributes:
-        mix_probability: how many clips are mixed with another.
-        noise_probability: how many of the mixtures are with noise instead: 0 in Base, .1 in Base+ and Large.
-        noises: gives pieces of noise; set where there is noise to mix with.
+        mix_probability: of a clip to be mixed.
+        noise_probability: of a mixture to be with noise rather than speech: 0 in Base, .1 in Base+ and Large.
+        noises: source of noise, set by the pipeline.
     """
 
     mix_probability: float = 0.2
@@ -34,7 +34,7 @@ class WavlmSettings(HubertSettings):
     def prepare(
         self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
     ) -> tuple[list[Samples], list[Mask]]:
-        """Hide spans of each clip, and mix some."""
+        """Mask spans of each clip, and mix some clips."""
         wavs, masks = super().prepare(wavs, counts, generators, training)
         if training:
             wavs = mix(

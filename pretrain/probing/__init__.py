@@ -1,1 +1,1 @@
-"""Probes: what each layer of an encoder knows."""
+"""Probing: phone and speaker information in each layer of an encoder."""

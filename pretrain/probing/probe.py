@@ -1,8 +1,8 @@
-"""Probes: what the layers of a frozen encoder know of phones and of speakers.
+"""Linear probes: phone and speaker information in the layers of a frozen encoder.
 
-Frames are as good for matching as they tell phones apart and forget who speaks. Both are asked in the simplest way
-(Alain and Bengio, 2016, arXiv 1610.01644): how far a linear classifier comes that is trained on some frames and tested
-on others. Every layer is asked alike, and so are log-mel and cepstral frames, which no training made.
+Good frames for matching separate phones and are independent of the speaker. Both are measured by the test accuracy of a
+linear classifier (Alain and Bengio, 2016, arXiv 1610.01644), the same way for every layer and for log-mel and MFCC
+frames as baselines.
 """
 
 from collections.abc import Sequence
@@ -12,28 +12,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pretrain.probing.heard import Heard
+from pretrain.probing.probe_features import ProbeFeatures
 
-SILENCE = 0  # the number of the symbol that is no phone
-MOST_FRAMES = 200_000  # that a probe is trained on
-UPDATES = 30  # enough to converge, and the same for all
-PENALTY = 1e-4  # on the square of weights of standardised frames
-RIDGE = 1e-3  # variance of a direction below which it is not blown up
+SILENCE = 0  # its phone id
+MAX_FRAMES = 200_000  # to train a probe on
+UPDATES = 30  # of L-BFGS, enough to converge
+PENALTY = 1e-4  # L2, on the weights of standardised frames
+RIDGE = 1e-3  # added to variances before whitening
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """What is probed, and on what.
+    """The settings of `ssl-vc probe`.
 
     Attributes:
         encoder: a name, a folder or a hub id.
         clips: see `pretrain.data.manifest.read_manifest`.
-        train_split: the clips that probes are trained on.
-        test_split: the clips that they are tested on; of other speakers.
-        phones: folder of alignments, one folder in it for each split; those that are missing are made.
-        layers: which ones; all if empty.
-        train_minutes: how much of `train_split` is heard.
-        test_minutes: how much of `test_split`.
+        train_split: of the clips to train probes on.
+        test_split: of the clips to test them on, by other speakers.
+        phones: folder of alignments, with a subfolder for each split; missing ones are created.
+        layers: to probe; all if empty.
+        train_minutes: amount of `train_split` to use.
+        test_minutes: amount of `test_split` to use.
         device: auto, cpu, cuda, cuda:1 ... or mps.
         seed: of the choice of clips and of the probes.
     """
@@ -51,80 +51,80 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         if not self.clips:
-            raise ValueError("there is nothing to probe on; set `clips` to a table of them.")
+            raise ValueError("there are no clips to probe on; set `clips` to a manifest.")
         for name in ("train_minutes", "test_minutes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give more than 0.")
         if self.train_split == self.test_split:
-            raise ValueError(f"train_split and test_split are both {self.test_split!r}; probes are tested on others.")
+            raise ValueError(f"train_split and test_split are both {self.test_split!r}; they must differ.")
 
 
 class LinearProbe:
-    """Softmax regression: the best that a linear map makes of some frames.
+    """Softmax regression on frames.
 
-    Frames are brought to zero mean and unit variance. The weights are looked for in directions of equal variance, where
-    L-BFGS comes as far in the same number of updates whatever the frames are; the penalty is on the weights themselves.
+    Frames are standardised, and the weights are optimised in a whitened basis, where L-BFGS converges equally fast for
+    all features; the penalty is on the unwhitened weights.
 
     Args:
         frames: (frames, dim).
-        labels: (frames,), from 0 on.
-        classes: how many labels there are.
-        seed: of the choice of frames where there are more than `MOST_FRAMES`.
+        labels: (frames,), from 0.
+        classes: number of labels.
+        seed: of the choice of frames if there are more than `MAX_FRAMES`.
     """
 
     def __init__(self, frames: Tensor, labels: Tensor, classes: int, *, seed: int = 0) -> None:
-        if len(frames) > MOST_FRAMES:
-            chosen = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:MOST_FRAMES]
+        if len(frames) > MAX_FRAMES:
+            chosen = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:MAX_FRAMES]
             frames, labels = frames[chosen.to(frames.device)], labels[chosen.to(labels.device)]
         self.mean, self.deviation = frames.mean(0), frames.std(0, correction=0).clamp(min=1e-5)
         inputs = (frames - self.mean) / self.deviation
         variance, directions = torch.linalg.eigh((inputs.T @ inputs / len(inputs)).cpu())
-        equal = (directions / (variance.clamp(min=0) + RIDGE).sqrt()).to(frames)
-        inputs = inputs @ equal
-        weights = frames.new_zeros(len(equal), classes, requires_grad=True)
+        whitening = (directions / (variance.clamp(min=0) + RIDGE).sqrt()).to(frames)
+        inputs = inputs @ whitening
+        weights = frames.new_zeros(len(whitening), classes, requires_grad=True)
         bias = frames.new_zeros(classes, requires_grad=True)
-        search = torch.optim.LBFGS([weights, bias], max_iter=UPDATES, history_size=20, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS([weights, bias], max_iter=UPDATES, history_size=20, line_search_fn="strong_wolfe")
 
         def loss() -> float:
             with torch.enable_grad():
-                search.zero_grad()
-                fit = torch.nn.functional.cross_entropy(torch.addmm(bias, inputs, weights), labels)
-                total = fit + PENALTY * (equal @ weights).square().sum()
+                optimizer.zero_grad()
+                error = torch.nn.functional.cross_entropy(torch.addmm(bias, inputs, weights), labels)
+                total = error + PENALTY * (whitening @ weights).square().sum()
                 total.backward()
             return float(total.detach())
 
-        search.step(loss)
-        self.weights, self.bias = (equal @ weights).detach(), bias.detach()
+        optimizer.step(loss)
+        self.weights, self.bias = (whitening @ weights).detach(), bias.detach()
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """Give the likeliest label of each frame (frames,)."""
+        """Return the most likely label of each frame (frames,)."""
         return torch.addmm(self.bias, (frames - self.mean) / self.deviation, self.weights).argmax(1)
 
 
 class PhoneAccuracy(NamedTuple):
-    """How often a probe names the phone of a frame: of all frames, and of those that are not silent."""
+    """Accuracy of a phone probe over all frames, and over those that are not silence."""
 
-    every: float
+    all_frames: float
     speech: float
 
 
 def phone_accuracy(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], symbols: int, *, seed: int = 0
 ) -> PhoneAccuracy:
-    """Train a probe on (frames, phones) and test it on others.
+    """Train a phone probe and return its test accuracy.
 
     Args:
-        train: (frames, dim) and (frames,).
+        train: frames (frames, dim) and phones (frames,).
         test: the same, of other speakers.
-        symbols: how many phones there are; `SILENCE` is one of them.
+        symbols: number of phones, including `SILENCE`.
         seed: see `LinearProbe`.
     """
-    right = LinearProbe(*train, symbols, seed=seed)(test[0]) == test[1]
-    return PhoneAccuracy(_share(right), _share(right[test[1] != SILENCE]))
+    correct = LinearProbe(*train, symbols, seed=seed)(test[0]) == test[1]
+    return PhoneAccuracy(_mean(correct), _mean(correct[test[1] != SILENCE]))
 
 
 class SpeakerAccuracy(NamedTuple):
-    """How often a probe names who speaks: from a whole clip's mean, and from single frames."""
+    """Accuracy of a speaker probe on the means of clips, and on single frames."""
 
     clips: float
     frames: float
@@ -133,34 +133,34 @@ class SpeakerAccuracy(NamedTuple):
 def speaker_accuracy(
     frames: Tensor, counts: Sequence[int], speakers: Tensor, *, seed: int = 0
 ) -> SpeakerAccuracy | None:
-    """Train a probe on half of everybody's clips and test it on the other half, and the other way round.
+    """Return the accuracy of speaker probes by two-fold cross-validation over each speaker's clips.
 
     Args:
         frames: of all clips (frames, dim).
-        counts: how many each clip has.
-        speakers: of each clip (clips,); those with a single clip do not count.
-        seed: of the halves.
+        counts: frames of each clip.
+        speakers: of each clip (clips,); those with a single clip are excluded.
+        seed: of the folds.
 
     Returns:
-        None where there are not two speakers with two clips.
+        The accuracies; None without two speakers of two clips each.
     """
-    several = speakers.bincount()[speakers] > 1
-    known = several.repeat_interleave(torch.tensor(counts))
-    names, label = speakers[several].unique(return_inverse=True)
+    eligible = speakers.bincount()[speakers] > 1
+    included = eligible.repeat_interleave(torch.tensor(counts))
+    names, label = speakers[eligible].unique(return_inverse=True)
     if len(names) < 2:
         return None
-    lengths = torch.tensor(counts)[several]
-    first = _first_half(label, seed)
-    frames = frames[known.to(frames.device)]
+    lengths = torch.tensor(counts)[eligible]
+    first = _first_fold(label, seed)
+    frames = frames[included.to(frames.device)]
     means = torch.stack([part.mean(0) for part in frames.split(lengths.tolist())])
     return SpeakerAccuracy(
-        _both_ways(means, label, first, seed),
-        _both_ways(frames, label.repeat_interleave(lengths), first.repeat_interleave(lengths), seed),
+        _cross_validate(means, label, first, seed),
+        _cross_validate(frames, label.repeat_interleave(lengths), first.repeat_interleave(lengths), seed),
     )
 
 
-def chances(test: Heard) -> dict[str, float]:
-    """Give the share of silence, and those that guessing names: the commonest phone, the commonest speaker's clips."""
+def chance_levels(test: ProbeFeatures) -> dict[str, float]:
+    """Return the share of silence, and the accuracy of always predicting the most frequent phone or speaker."""
     speech = test.phones[test.phones != SILENCE]
     return {
         "silence": 1 - len(speech) / len(test.phones),
@@ -169,12 +169,12 @@ def chances(test: Heard) -> dict[str, float]:
     }
 
 
-def _share(right: Tensor) -> float:
-    return float(right.double().mean()) if len(right) else 0.0
+def _mean(correct: Tensor) -> float:
+    return float(correct.double().mean()) if len(correct) else 0.0
 
 
-def _first_half(speakers: Tensor, seed: int) -> Tensor:
-    """Choose every other clip of each speaker, in random order (clips,)."""
+def _first_fold(speakers: Tensor, seed: int) -> Tensor:
+    """Assign half of each speaker's clips, at random, to the first fold (clips,)."""
     first = torch.zeros(len(speakers), dtype=torch.bool)
     order = torch.randperm(len(speakers), generator=torch.Generator().manual_seed(seed))
     for speaker in speakers.unique():
@@ -182,12 +182,12 @@ def _first_half(speakers: Tensor, seed: int) -> Tensor:
     return first
 
 
-def _both_ways(frames: Tensor, labels: Tensor, first: Tensor, seed: int) -> float:
-    """Train on the first half (frames,) and test on the other, and the other way round."""
+def _cross_validate(frames: Tensor, labels: Tensor, first: Tensor, seed: int) -> float:
+    """Return the accuracy over both folds, each tested by a probe trained on the other."""
     labels, first = labels.to(frames.device), first.to(frames.device)
     classes = int(labels.max()) + 1
-    right = [
-        LinearProbe(frames[half], labels[half], classes, seed=seed)(frames[~half]) == labels[~half]
-        for half in (first, ~first)
+    correct = [
+        LinearProbe(frames[fold], labels[fold], classes, seed=seed)(frames[~fold]) == labels[~fold]
+        for fold in (first, ~first)
     ]
-    return _share(torch.cat(right))
+    return _mean(torch.cat(correct))

@@ -1,1 +1,1 @@
-"""The training loop: learner, state, records and export."""
+"""The training loop: model, batches, checkpoints, metrics and export."""

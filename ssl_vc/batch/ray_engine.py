@@ -1,9 +1,9 @@
-"""A batch on Ray: as many workers as you like, on one machine or on many that see the same files.
+"""Run a batch on Ray: any number of workers, on one machine or on several that share the files.
 
-    jobs --> a few of one source at a time --> whichever worker is free --> outputs; their rows come back
+    jobs --> chunks of one source --> the next free worker --> outputs, and rows of the report
 
-A worker that dies is started again, and what it was doing is done again. Workers compute with as many threads as this
-process, since another number changes the last bits; on machines of one kind the bytes are those of the local engine.
+A worker that dies is restarted, and its chunk is retried. Workers use as many threads as this process, as another
+number changes the last bits; on machines of one kind the outputs are bit-identical to those of the local engine.
 """
 
 import math
@@ -20,31 +20,31 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ssl_vc.batch.jobs import Result, Task
+from ssl_vc.batch.jobs import PlannedJob, Result
 from ssl_vc.batch.run import Groups, Results
 from ssl_vc.batch.worker import Converter, Worker
 from ssl_vc.voice.voice import Voice
 
-TRIES = 3  # before a job that kills its workers has failed
-MOST = 8  # jobs handed out at a time
-PASSIVE = "OMP_WAIT_POLICY", "PASSIVE"  # else threads that share a core spin
+TRIES = 3  # of a job that kills its workers
+MAX_CHUNK = 8  # jobs per chunk
+PASSIVE = "OMP_WAIT_POLICY", "PASSIVE"  # else threads that share a core busy-wait
 
 
-class OnRay(NamedTuple):
-    """Does jobs on Ray: on the cluster that RAY_ADDRESS names, or on one of its own, on this machine.
+class RayEngine(NamedTuple):
+    """Runs jobs on Ray: on the cluster at RAY_ADDRESS, or on a local one.
 
     Attributes:
-        make: gives the converter, in each worker; Ray must be able to send it there.
-        workers: how many; if None, one for each GPU, or as many as the processors' cores are enough for.
-        gpu: whether workers may use GPUs, which are then shared out among them.
+        load_converter: called in each worker; must be picklable.
+        workers: how many; if None, one per GPU, or as many as the cores allow.
+        gpu: workers share the GPUs.
     """
 
-    make: Callable[[], Converter]
+    load_converter: Callable[[], Converter]
     workers: int | None = None
     gpu: bool = True
 
     def __call__(self, groups: Groups, folder: Path, options: Mapping[str, Any]) -> Results:
-        """Do all jobs; see `ssl_vc.batch.run.Engine`."""
+        """Run all jobs; see `ssl_vc.batch.run.Engine`."""
         ray = _ray()
         started, address = not ray.is_initialized(), os.environ.get("RAY_ADDRESS")
         if started:
@@ -53,102 +53,103 @@ class OnRay(NamedTuple):
             terminate = signal.getsignal(signal.SIGTERM)
             ray.init(address or "local", configure_logging=False, **({} if address else quiet))
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, terminate)  # Ray's own way with it is a page of addresses
+                signal.signal(signal.SIGTERM, terminate)  # Ray's handler prints a long stack trace
         actors: list[Any] = []
         try:
             actors += self._start(ray, folder, options, started and not address)
             size = -(-sum(map(len, groups)) // (4 * len(actors)))
-            yield from _share_out(ray, actors, _chunks(groups, max(1, min(size, MOST))))
+            yield from _distribute(ray, actors, _chunks(groups, max(1, min(size, MAX_CHUNK))))
         finally:
             for actor in actors:
                 ray.kill(actor)
             if started:
                 ray.shutdown()
 
-    def _start(self, ray: Any, folder: Path, options: Mapping[str, Any], own: bool) -> list[Any]:
-        there, threads = ray.cluster_resources(), torch.get_num_threads()
-        gpus = int(there.get("GPU", 0)) if self.gpu else 0
-        workers = self.workers or gpus or max(1, int(there.get("CPU", 1)) // threads)
+    def _start(self, ray: Any, folder: Path, options: Mapping[str, Any], local: bool) -> list[Any]:
+        resources, threads = ray.cluster_resources(), torch.get_num_threads()
+        gpus = int(resources.get("GPU", 0)) if self.gpu else 0
+        workers = self.workers or gpus or max(1, int(resources.get("CPU", 1)) // threads)
         settings = {
             "max_restarts": -1,
             "max_task_retries": TRIES - 1,
             "scheduling_strategy": "SPREAD",
             "num_gpus": 1 / math.ceil(workers / gpus) if gpus else 0,
-            "runtime_env": {} if own else {"env_vars": dict([PASSIVE])},  # takes seconds; here it is inherited
+            "runtime_env": {} if local else {"env_vars": dict([PASSIVE])},  # takes seconds, and is inherited locally
         }
         actor = ray.remote(**settings)(_Actor)
-        return [actor.remote(self.make, Path.cwd(), folder, options, threads) for _ in range(workers)]
+        return [actor.remote(self.load_converter, Path.cwd(), folder, options, threads) for _ in range(workers)]
 
 
 class _Actor:
-    """A worker in a process of its own."""
+    """A worker in its own process."""
 
     def __init__(
-        self, make: Callable[[], Converter], here: Path, folder: Path, options: Mapping[str, Any], threads: int
+        self, load_converter: Callable[[], Converter], cwd: Path, folder: Path, options: Mapping[str, Any], threads: int
     ) -> None:
-        self._make, self._here, self._folder, self._options, self._threads = make, here, folder, options, threads
+        self._load_converter, self._cwd = load_converter, cwd
+        self._folder, self._options, self._threads = folder, options, threads
 
     @cached_property
     def _worker(self) -> Worker:
-        os.chdir(self._here)  # paths start where the user is
+        os.chdir(self._cwd)  # paths are relative to the caller's
         torch.set_num_threads(self._threads)
-        return Worker(self._make(), self._folder, self._options)
+        return Worker(self._load_converter(), self._folder, self._options)
 
-    def do(self, tasks: Sequence[Task]) -> list[Result]:
-        """Do jobs of one source; what goes wrong outside of any of them is raised."""
+    def run(self, jobs: Sequence[PlannedJob]) -> list[Result]:
+        """Run jobs of one source; raises errors that belong to none of them."""
         ray = _ray()
         worker = self._worker
         fetched = []
-        for task in tasks:
-            voice: Any = task.job.voice
+        for job in jobs:
+            voice: Any = job.job.voice
             sent = isinstance(voice, ray.ObjectRef)
-            fetched.append(task._replace(job=replace(task.job, voice=ray.get(voice))) if sent else task)
+            fetched.append(job._replace(job=replace(job.job, voice=ray.get(voice))) if sent else job)
         return list(worker(fetched))
 
 
-def _chunks(groups: Groups, size: int) -> Iterator[Sequence[Task]]:
+def _chunks(groups: Groups, size: int) -> Iterator[Sequence[PlannedJob]]:
     for group in groups:
         for start in range(0, len(group), size):
             yield group[start : start + size]
 
 
-def _share_out(ray: Any, actors: Sequence[Any], chunks: Iterable[Sequence[Task]]) -> Iterator[Result]:
-    """Give each worker some jobs, and more when it has done them."""
+def _distribute(ray: Any, actors: Sequence[Any], chunks: Iterable[Sequence[PlannedJob]]) -> Iterator[Result]:
+    """Assign a chunk to each idle worker until all are done."""
     waiting, idle = deque(chunks), list(actors)
-    busy: dict[Any, tuple[Any, Sequence[Task]]] = {}
+    busy: dict[Any, tuple[Any, Sequence[PlannedJob]]] = {}
     voices: dict[int, Any] = {}
     while waiting or busy:
         while waiting and idle:
             actor, chunk = idle.pop(), waiting.popleft()
-            busy[actor.do.remote([_sent(ray, task, voices) for task in chunk])] = actor, chunk
+            busy[actor.run.remote([_by_reference(ray, job, voices) for job in chunk])] = actor, chunk
         (done, *_), _ = ray.wait(list(busy), num_returns=1)
         actor, chunk = busy.pop(done)
         try:
             results = ray.get(done)
-        except ray.exceptions.RayTaskError as error:  # such as a model that is not there
+        except ray.exceptions.RayTaskError as error:  # such as a missing model
             raise error.cause from None
-        except ray.exceptions.ActorDiedError as error:  # for good: it could not begin
+        except ray.exceptions.ActorDiedError as error:  # for good: it could not start
             if not busy and not idle:
-                raise OSError(f"no worker could begin: {error}") from None
+                raise OSError(f"no worker could start: {error}") from None
             waiting.append(chunk)
             continue
         except ray.exceptions.RayError:
-            alone = len(chunk) == 1
-            words = f"its worker died {TRIES} times while doing it; try it alone with the local engine."
-            results = [chunk[0].result("failed", error=words)] if alone else []
-            waiting.extend([] if alone else [[task] for task in chunk])  # one of them may be the reason
+            single = len(chunk) == 1
+            message = f"its worker died {TRIES} times on this job; try it alone with the local engine."
+            results = [chunk[0].result("failed", error=message)] if single else []
+            waiting.extend([] if single else [[job] for job in chunk])  # one of them may be the cause
         idle.append(actor)
         yield from results
 
 
-def _sent(ray: Any, task: Task, voices: dict[int, Any]) -> Task:
-    """Replace a voice by a reference, so that it is sent once."""
-    voice = task.job.voice
+def _by_reference(ray: Any, job: PlannedJob, voices: dict[int, Any]) -> PlannedJob:
+    """Replace the voice by a reference, so that it is sent once."""
+    voice = job.job.voice
     if not isinstance(voice, Voice):
-        return task
+        return job
     if id(voice) not in voices:
         voices[id(voice)] = ray.put(voice)
-    return task._replace(job=replace(task.job, voice=voices[id(voice)]))
+    return job._replace(job=replace(job.job, voice=voices[id(voice)]))
 
 
 def _ray() -> Any:

@@ -1,10 +1,9 @@
-"""Many conversions: one bad file never stops the rest, and a run that was killed goes on where it was.
+"""Run a batch: one bad file never stops the rest, and a killed run can be resumed.
 
-    jobs --> those of one source together, the longest first --> an engine --> outputs, and a row of the report for each
+    jobs --> grouped by source, longest first --> engine --> outputs, each with a row of the report
 
-Every output appears whole, with its sha256 in the report. An engine says where the work is done: here, or on Ray
-(`ssl_vc.batch.ray_engine`). What comes out is the same bytes in any order, alone, and after any number of
-interruptions.
+Outputs are written atomically, with their sha256 in the report. An engine runs the jobs in this process or on Ray
+(`ssl_vc.batch.ray_engine`). Outputs are bit-identical in any order, alone, and after any number of interruptions.
 """
 
 import csv
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
 from ssl_vc.audio import Source
-from ssl_vc.batch.jobs import PARTS, Job, Result, Task, paths, plan
+from ssl_vc.batch.jobs import PARTS, Job, PlannedJob, Result, input_paths, plan_jobs
 from ssl_vc.batch.worker import Converter, Worker
-from ssl_vc.options import check_options, parsed
+from ssl_vc.options import check_options, parse_options
 
-__all__ = ["Engine", "Job", "Local", "Result", "convert_batch", "run_batch"]
+__all__ = ["Engine", "Job", "LocalEngine", "Result", "convert_batch", "run_batch"]
 
-Groups: TypeAlias = Sequence[Sequence[Task]]
+Groups: TypeAlias = Sequence[Sequence[PlannedJob]]
 Results: TypeAlias = Generator[Result, None, None]
 
 ROWS, TABLE = "report.jsonl", "report.csv"
@@ -34,30 +33,30 @@ TABLE_EVERY = 10  # seconds
 
 
 class Engine(Protocol):
-    """Anything that does jobs."""
+    """Runs jobs."""
 
     def __call__(self, groups: Groups, folder: Path, options: Mapping[str, Any]) -> Results:
-        """Do all jobs, in any order, and say what became of each.
+        """Run all jobs in any order; yields their results.
 
         Args:
-            groups: the jobs, those of one source together.
+            groups: the jobs, grouped by source.
             folder: of the outputs.
-            options: of all jobs that do not say otherwise.
+            options: defaults of all jobs.
         """
 
 
-class Local(NamedTuple):
-    """Does jobs in this process.
+class LocalEngine(NamedTuple):
+    """Runs jobs in this process.
 
     Attributes:
-        make: gives the converter.
+        load_converter: called once.
     """
 
-    make: Callable[[], Converter]
+    load_converter: Callable[[], Converter]
 
     def __call__(self, groups: Groups, folder: Path, options: Mapping[str, Any]) -> Results:
-        """Do all jobs; see `Engine`."""
-        worker = Worker(self.make(), folder, options)
+        """Run all jobs; see `Engine`."""
+        worker = Worker(self.load_converter(), folder, options)
         for group in groups:
             yield from worker(group)
 
@@ -71,8 +70,8 @@ def convert_batch(
     force: bool = False,
     **options: Any,
 ) -> Iterator[Result]:
-    """Do jobs with a converter, in this process; see `run_batch`."""
-    return run_batch(Local(lambda: converter), jobs, folder, resume, force=force, **options)
+    """Run jobs with a converter in this process; see `run_batch`."""
+    return run_batch(LocalEngine(lambda: converter), jobs, folder, resume, force=force, **options)
 
 
 def run_batch(
@@ -84,53 +83,53 @@ def run_batch(
     force: bool = False,
     **options: Any,
 ) -> Iterator[Result]:
-    """Do jobs, and say what became of each as it ends; the same goes to report.jsonl and report.csv in the folder.
+    """Run jobs; yields each result, which is also written to report.jsonl and report.csv in the folder.
 
     Args:
-        engine: where the work is done.
+        engine: runs the jobs.
         jobs: `Job`s, or (source, voice, name).
-        folder: of the outputs; a second batch in it is refused while one runs.
-        resume: go on with what is there: a job is skipped if nothing that it depends on has changed since the report
-            was written, nor its output.
-        force: make everything, whatever is there.
-        options: of `VoiceConverter.convert`, for all jobs that do not say otherwise.
+        folder: of the outputs; only one batch may run in it at a time.
+        resume: skip the jobs whose inputs, options, models and output are unchanged since the report was written.
+        force: run all jobs, and overwrite existing outputs.
+        options: of `VoiceConverter.convert`, defaults of all jobs.
     """
     if resume and force:
-        raise ValueError("resume keeps what is there and force makes it again; give one of them.")
+        raise ValueError("resume keeps existing outputs and force overwrites them; use one of them.")
     check_options(options)
-    return _run(engine, plan(jobs), Path(folder), resume, force, parsed(options))
+    return _run(engine, plan_jobs(jobs), Path(folder), resume, force, parse_options(options))
 
 
 def _run(
-    engine: Engine, tasks: Sequence[Task], folder: Path, resume: bool, force: bool, options: Mapping[str, Any]
+    engine: Engine, jobs: Sequence[PlannedJob], folder: Path, resume: bool, force: bool, options: Mapping[str, Any]
 ) -> Results:
-    with _alone(folder):
-        _refuse(tasks, folder, resume or force)
-        report = _Report(folder, [task.output for task in tasks], resume)
-        groups = _groups(task._replace(earlier=report.rows.get(task.output)) for task in tasks)
+    with _exclusive(folder):
+        _check_outputs(jobs, folder, resume or force)
+        report = _Report(folder, [job.output for job in jobs], resume)
+        groups = _group_by_source(job._replace(earlier=report.rows.get(job.output)) for job in jobs)
         with closing(report), closing(engine(groups, folder, options)) as results:
             for result in results:
                 report.add(result)
                 yield result
 
 
-def _refuse(tasks: Sequence[Task], folder: Path, overwrite: bool) -> None:
-    """Refuse to overwrite what was not made here, or, unless it may be, what was."""
-    given = {os.path.realpath(path) for task in tasks for path in paths(task.job.source) + paths(task.job.voice)}
-    for output in (folder / task.output for task in tasks):
-        if os.path.realpath(output) in given:
-            raise ValueError(f"{output} is both read and written; take another folder or name.")
-    existing = [path for path in (folder / name for name in (ROWS, *(task.output for task in tasks))) if path.exists()]
+def _check_outputs(jobs: Sequence[PlannedJob], folder: Path, overwrite: bool) -> None:
+    """Refuse to overwrite inputs, and existing outputs unless allowed."""
+    sources = [source for each in jobs for source in (each.job.source, each.job.voice)]
+    inputs = {os.path.realpath(path) for source in sources for path in input_paths(source)}
+    for output in (folder / job.output for job in jobs):
+        if os.path.realpath(output) in inputs:
+            raise ValueError(f"{output} is both an input and an output; use another folder or name.")
+    existing = [path for path in (folder / name for name in (ROWS, *(job.output for job in jobs))) if path.exists()]
     if existing and not overwrite:
-        raise ValueError(f"{existing[0]} exists; resume goes on with what is there, force makes it again.")
+        raise ValueError(f"{existing[0]} exists; resume skips finished jobs, force overwrites them.")
 
 
-def _groups(tasks: Iterable[Task]) -> list[list[Task]]:
-    """Put the jobs of one source together, and sources of about one length, the longest first."""
-    groups: dict[str | int, list[Task]] = {}
-    for task in tasks:
-        source = task.job.source
-        groups.setdefault(os.fspath(source) if isinstance(source, str | os.PathLike) else id(source), []).append(task)
+def _group_by_source(jobs: Iterable[PlannedJob]) -> list[list[PlannedJob]]:
+    """Group jobs by source, roughly the longest sources first."""
+    groups: dict[str | int, list[PlannedJob]] = {}
+    for job in jobs:
+        source = job.job.source
+        groups.setdefault(os.fspath(source) if isinstance(source, str | os.PathLike) else id(source), []).append(job)
     return sorted(groups.values(), key=lambda group: -_size(group[0].job.source).bit_length())
 
 
@@ -141,18 +140,18 @@ def _size(source: Source) -> int:
 
 
 class _Report:
-    """A row for each output: a line of JSON as soon as it is there, and all of them as a table now and then."""
+    """A row for each output: appended at once as a line of JSON, and regularly written as a table."""
 
     def __init__(self, folder: Path, order: Sequence[str], resume: bool) -> None:
         self._path, self._table = folder / ROWS, folder / TABLE
-        self._place = {output: place for place, output in enumerate(order)}
+        self._index = {output: index for index, output in enumerate(order)}
         self.rows = {row.output: row for row in _read(self._path)} if resume else {}
         self._write_rows()
         self._file = self._path.open("a", encoding="utf-8")
         self._written = time.monotonic()
 
     def add(self, row: Result) -> None:
-        if row.state == "skipped":  # its row is there
+        if row.state == "skipped":  # its row exists
             return
         self.rows[row.output] = row
         self._file.write(_line(row))
@@ -165,15 +164,15 @@ class _Report:
         if self.rows:
             self._write_rows()
             self._write_table()
-        else:  # nothing began
+        else:  # nothing was run
             self._path.unlink()
 
     def _sorted(self) -> list[Result]:
-        """In the jobs' order; then what earlier runs made beside."""
-        return sorted(self.rows.values(), key=lambda row: self._place.get(row.output, len(self._place)))
+        """In the order of the jobs; outputs of earlier runs last."""
+        return sorted(self.rows.values(), key=lambda row: self._index.get(row.output, len(self._index)))
 
     def _write_rows(self) -> None:
-        """Write one line for each output; what is appended may be a second one, or torn."""
+        """Rewrite one line per output; appended lines may be duplicates or truncated."""
         self._replace(self._path, "".join(map(_line, self._sorted())))
 
     def _write_table(self) -> None:
@@ -185,7 +184,7 @@ class _Report:
         self._written = time.monotonic()
 
     def _replace(self, path: Path, content: str) -> None:
-        part = path.parent / PARTS / path.name  # where the next run clears what this one leaves if it is killed
+        part = path.parent / PARTS / path.name  # the next run clears this folder if this one is killed
         part.write_text(content, encoding="utf-8", errors="replace", newline="")
         part.replace(path)
 
@@ -195,7 +194,7 @@ def _line(row: Result) -> str:
 
 
 def _read(path: Path) -> Iterator[Result]:
-    """Give the rows of a report; a line that was torn is none."""
+    """Read the rows of a report; truncated lines are skipped."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             yield Result(**json.loads(line))
@@ -204,12 +203,12 @@ def _read(path: Path) -> Iterator[Result]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for one run, with an empty folder for what is not finished in it."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Lock a folder for one run, with an empty subfolder for unfinished files."""
     parts, new = folder / PARTS, not folder.exists()
     try:
         lock = _lock(parts)
-        _clear(parts)  # of what a run that was killed left
+        _clear(parts)  # leftovers of a killed run
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{folder} cannot hold outputs: {reason}; check the folder, its permissions and disk.") from error
@@ -217,12 +216,12 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError):  # Windows does not remove what is open; another run may already be there
+            with suppress(OSError):  # Windows does not remove open files; another run may have started
                 _clear(parts)
                 (parts / LOCK).unlink()
                 parts.rmdir()
                 if new:
-                    folder.rmdir()  # fails if it holds anything
+                    folder.rmdir()  # fails unless it is empty
 
 
 def _clear(parts: Path) -> None:
@@ -232,15 +231,15 @@ def _clear(parts: Path) -> None:
 
 
 def _lock(parts: Path) -> IO[bytes]:
-    """Lock a file in the folder. The system unlocks it when the process ends, in whatever way."""
+    """Lock a file in the folder; the system unlocks it when the process ends, however it does."""
     while True:
         with suppress(FileExistsError):
             parts.mkdir(parents=True)
-        with suppress(FileNotFoundError):  # the run before is just removing the file or the folder
+        with suppress(FileNotFoundError):  # a run that is ending may be removing the file or the folder
             file = (parts / LOCK).open("ab")
             if not _locked(file):
                 file.close()
-                raise ValueError(f"another batch runs in {parts.parent}; wait for its end, or take another folder.")
+                raise ValueError(f"another batch is running in {parts.parent}; wait for it, or use another folder.")
             with ExitStack() as stack:
                 stack.enter_context(file)
                 if os.path.samestat(os.fstat(file.fileno()), (parts / LOCK).stat()):

@@ -1,7 +1,7 @@
-"""A worker of a batch: hears a source, and says it in one voice after the other.
+"""A worker of a batch: encodes a source once, and converts it to one voice after another.
 
-A source is heard alone, never in one tensor with others: that would be quicker for clips of a second, but changes the
-last bits, and a job shall give the same bytes whatever else is in the batch.
+Sources are never batched in one tensor: that would speed up short clips, but change the last bits, and the output of a
+job must not depend on the rest of the batch.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from ssl_vc.audio import Source, write
-from ssl_vc.batch.jobs import PARTS, Result, Target, Task, text
+from ssl_vc.batch.jobs import PARTS, PlannedJob, Result, VoiceSource, describe
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
-from ssl_vc.options import parsed
+from ssl_vc.options import parse_options
 from ssl_vc.voice.voice import Voice
 from vocoder.protocol import Vocoder
 
@@ -34,98 +34,99 @@ VOICES = 8  # kept in memory
 
 
 class Converter(Protocol):
-    """What a worker asks of a `VoiceConverter`."""
+    """The parts of a `VoiceConverter` that a worker uses."""
 
     @property
     def extractor(self) -> Extractor:
-        """Makes the frames."""
+        """Extracts the frames."""
 
     @property
     def matcher(self) -> object:
-        """Is used where a job names none."""
+        """Default matcher."""
 
     @property
     def approximate(self) -> bool:
-        """Whether neighbours are looked for with an index."""
+        """Whether neighbours are searched with an index."""
 
     @property
     def analysis(self) -> Analysis:
-        """Makes what the vocoder reads."""
+        """Extracts the frames of the vocoder."""
 
     @property
     def vocoder(self) -> Vocoder:
-        """Speaks."""
+        """Vocodes."""
 
     @property
     def encode(self) -> Callable[[Source], Any]:
-        """Hears a source once, for many voices."""
+        """Encodes a source once, for many voices."""
 
     @property
-    def converted(self) -> Callable[..., Any]:
-        """Gives what was heard in a voice."""
+    def convert_detailed(self) -> Callable[..., Any]:
+        """Converts an encoded source to a voice, with diagnostics."""
 
     @property
     def enroll(self) -> Callable[..., Voice]:
-        """Makes a voice of recordings."""
+        """Enrolls recordings as a voice."""
 
 
 class Worker:
-    """Does jobs, one source at a time.
+    """Runs jobs, one source at a time.
 
     Args:
-        converter: does the conversions.
-        folder: of the outputs; it holds a folder for what is not finished.
-        options: of all jobs that do not say otherwise.
+        converter: converts.
+        folder: of the outputs, with a subfolder for unfinished files.
+        options: defaults of all jobs.
     """
 
     def __init__(self, converter: Converter, folder: Path, options: Mapping[str, Any]) -> None:
         self.converter, self.folder, self.options = converter, folder, options
-        self._digests = _Digests()
-        self._voices = _Voices(converter, folder / PARTS)
-        self._models = _models(converter)
+        self._fingerprints = _Fingerprints()
+        self._voices = _VoiceCache(converter, folder / PARTS)
+        self._models = _models_fingerprint(converter)
 
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[Result]:
-        """Do some jobs of one source, and say what became of each; nothing that goes wrong with one stops the next."""
-        source = _Heard(self.converter, self._digests, tasks[0].job.source)
-        for task in tasks:
+    def __call__(self, jobs: Sequence[PlannedJob]) -> Iterator[Result]:
+        """Run jobs of one source; yields their results, and goes on after failures."""
+        source = _LazySource(self.converter, self._fingerprints, jobs[0].job.source)
+        for job in jobs:
             start = time.perf_counter()
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
                 try:
-                    result = self._do(task, source)
-                except Exception as error:  # one bad file, or an error of ours, never stops the rest
+                    result = self._run(job, source)
+                except Exception as error:  # one bad file, or a bug of ours, never stops the rest
                     known = isinstance(error, ValueError | OSError)
-                    words = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
-                    result = task.result("failed", error=words)
+                    message = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
+                    result = job.result("failed", error=message)
             if result.state == "skipped":
                 yield result
                 continue
             taken = time.perf_counter() - start
-            said = (*result.warnings, *(" ".join(str(each.message).split()) for each in caught))
+            messages = (*result.warnings, *(" ".join(str(each.message).split()) for each in caught))
             speed = result.seconds and round(result.seconds / taken, 2)
-            yield result._replace(taken=round(taken, 3), speed_factor=speed, warnings=said)
+            yield result._replace(taken=round(taken, 3), speed_factor=speed, warnings=messages)
 
-    def _do(self, task: Task, source: "_Heard") -> Result:
-        job, path = task.job, self.folder / task.output
+    def _run(self, planned: PlannedJob, source: "_LazySource") -> Result:
+        job, path = planned.job, self.folder / planned.output
         if job.source == "" or job.voice in ("", []):
-            raise ValueError("the job lacks a source or a voice; give a sound file, and a voice's file or recordings.")
-        options = parsed({**self.options, **job.options})
-        voice = self._digests.target(job.voice)
-        mark = _mark([source.digest, voice, options, path.suffix.lower(), self._models])
-        if task.earlier and task.earlier.job == mark and self._stands(task.earlier, path):
-            return task.earlier._replace(state="skipped")
-        made = self.converter.converted(source.heard, self._voices(voice, job.voice), **options)
-        sha256 = self._write(path, made.wav, made.sample_rate)
-        numbers = {name: _rounded(getattr(made, name)) for name in ("distance", "coverage", "jump", "source_jump")}
-        facts = {"matcher": made.matcher, "warnings": made.warnings, "sha256": sha256, "job": mark, **numbers}
-        return task.result("done", seconds=round(len(made.wav) / made.sample_rate, 3), **facts)
+            raise ValueError("the job lacks a source or a voice; name an audio file, and a voice file or recordings.")
+        options = parse_options({**self.options, **job.options})
+        voice = self._fingerprints.voice(job.voice)
+        fingerprint = _fingerprint([source.fingerprint, voice, options, path.suffix.lower(), self._models])
+        if planned.earlier and planned.earlier.job == fingerprint and self._is_intact(planned.earlier, path):
+            return planned.earlier._replace(state="skipped")
+        converted = self.converter.convert_detailed(source.encoded, self._voices(voice, job.voice), **options)
+        sha256 = self._write(path, converted.wav, converted.sample_rate)
+        numbers = {name: _rounded(getattr(converted, name)) for name in ("distance", "coverage", "jump", "source_jump")}
+        seconds = round(len(converted.wav) / converted.sample_rate, 3)
+        fields = {"matcher": converted.matcher, "warnings": converted.warnings, "sha256": sha256, "job": fingerprint}
+        return planned.result("done", seconds=seconds, **fields, **numbers)
 
-    def _stands(self, earlier: Result, path: Path) -> bool:
-        """Tell whether an output is there as an earlier run left it."""
+    def _is_intact(self, earlier: Result, path: Path) -> bool:
+        """Returns whether an output is unchanged since an earlier run."""
         return earlier.state == "done" and path.is_file() and _file_digest(path) == earlier.sha256
 
     def _write(self, path: Path, wav: Tensor, rate: int) -> str:
-        """Write a sound, whole or not at all, and give its sha256."""
+        """Write audio atomically; returns its sha256."""
         part = self.folder / PARTS / f"{secrets.token_hex(8)}{path.suffix}"
         try:
             with warnings.catch_warnings(record=True) as caught:
@@ -142,29 +143,29 @@ class Worker:
         return digest
 
 
-class _Heard:
-    """A source, read and heard when that is first needed."""
+class _LazySource:
+    """A source that is read and encoded on first use."""
 
-    def __init__(self, converter: Converter, digests: "_Digests", source: Source) -> None:
-        self._converter, self._digests, self._source = converter, digests, source
-
-    @cached_property
-    def digest(self) -> str:
-        return self._digests.source(self._source)
+    def __init__(self, converter: Converter, fingerprints: "_Fingerprints", source: Source) -> None:
+        self._converter, self._fingerprints, self._source = converter, fingerprints, source
 
     @cached_property
-    def heard(self) -> Any:
+    def fingerprint(self) -> str:
+        return self._fingerprints.source(self._source)
+
+    @cached_property
+    def encoded(self) -> Any:
         return self._converter.encode(self._source)
 
 
-class _Voices:
-    """Voices, of which the last few stay in memory; what recordings become is kept in a folder."""
+class _VoiceCache:
+    """Keeps the last few voices in memory, and those enrolled from recordings in a folder."""
 
     def __init__(self, converter: Converter, folder: Path) -> None:
         self._converter, self._folder = converter, folder
         self._kept: OrderedDict[str, Voice] = OrderedDict()
 
-    def __call__(self, digest: str, target: Target) -> Voice:
+    def __call__(self, digest: str, target: VoiceSource) -> Voice:
         if digest not in self._kept:
             self._kept[digest] = target if isinstance(target, Voice) else self._load(digest, target)
         self._kept.move_to_end(digest)
@@ -177,12 +178,12 @@ class _Voices:
             return Voice.load(target)
         path = self._folder / f"{digest}.voice"
         if not path.exists():
-            self._converter.enroll(target, name=text(target)).save(path)
+            self._converter.enroll(target, name=describe(target)).save(path)
         return Voice.load(path)
 
 
-class _Digests:
-    """Fingerprints of what is given; those of files and voices are computed once."""
+class _Fingerprints:
+    """Fingerprints of sources and voices, cached for files and voices."""
 
     def __init__(self) -> None:
         self._files: dict[tuple[str, int, int], str] = {}
@@ -191,26 +192,26 @@ class _Digests:
     def source(self, source: Source) -> str:
         if isinstance(source, str | os.PathLike):
             return self._path(Path(source))
-        sound, rate = source if isinstance(source, tuple) else (source, 0)
-        samples = sound.numpy(force=True) if isinstance(sound, Tensor) else np.asarray(sound)
-        return _mark([str(samples.dtype), samples.shape, rate], samples)
+        audio, rate = source if isinstance(source, tuple) else (source, 0)
+        samples = audio.numpy(force=True) if isinstance(audio, Tensor) else np.asarray(audio)
+        return _fingerprint([str(samples.dtype), samples.shape, rate], samples)
 
-    def target(self, target: Target) -> str:
+    def voice(self, target: VoiceSource) -> str:
         if isinstance(target, list):
-            return _mark([self.source(each) for each in target])
+            return _fingerprint([self.source(each) for each in target])
         if not isinstance(target, Voice):
             return self._path(Path(target))
         if target not in self._voices:
-            facts = (target.name, target.spec, target.made_by, target.origins, target.pitch, target.findings)
+            facts = (target.name, target.spec, target.synthesis_spec, target.origins, target.pitch, target.findings)
             parts = [part for part in (target.frames, target.synthesis) if part is not None]
-            self._voices[target] = _mark(facts, *(_bytes(part) for part in parts))
+            self._voices[target] = _fingerprint(facts, *(_bytes(part) for part in parts))
         return self._voices[target]
 
     def _path(self, path: Path) -> str:
         if path.is_dir():
-            return _mark([self._path(each) for each in sorted(path.rglob("*")) if each.is_file()])
+            return _fingerprint([self._path(each) for each in sorted(path.rglob("*")) if each.is_file()])
         if not path.is_file():
-            return ""  # who reads it has the right words
+            return ""  # reading it raises the right error
         facts = path.stat()
         key = str(path), facts.st_mtime_ns, facts.st_size
         if key not in self._files:
@@ -218,16 +219,16 @@ class _Digests:
         return self._files[key]
 
 
-def _models(converter: Converter) -> str:
-    """Fingerprint of what a conversion depends on beside its job."""
+def _models_fingerprint(converter: Converter) -> str:
+    """Fingerprint of everything but the job that a conversion depends on."""
     vocoder = converter.vocoder
     weights = vocoder.state_dict() if isinstance(vocoder, torch.nn.Module) else {}
-    made_by = converter.extractor.spec, dict(converter.analysis.made_by), dict(vocoder.reads)
-    way = repr(converter.matcher), converter.approximate, type(vocoder).__name__, vocoder.sample_rate
-    return _mark([made_by, way, list(weights)], *(_bytes(part) for part in weights.values()))
+    features = converter.extractor.spec, dict(converter.analysis.feature_spec), dict(vocoder.reads)
+    settings = repr(converter.matcher), converter.approximate, type(vocoder).__name__, vocoder.sample_rate
+    return _fingerprint([features, settings, list(weights)], *(_bytes(part) for part in weights.values()))
 
 
-def _mark(facts: Any, *arrays: Any) -> str:
+def _fingerprint(facts: Any, *arrays: Any) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)

@@ -19,9 +19,9 @@ from ssl_vc.cli.evaluate import evaluate
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.label import label
 from ssl_vc.cli.make_parallel import make_parallel
-from ssl_vc.cli.many import TakesMany
-from ssl_vc.cli.messages import say, say_what_is_logged
+from ssl_vc.cli.messages import log_to_stderr, notify
 from ssl_vc.cli.models import models
+from ssl_vc.cli.multi_value import MultiValueCommand
 from ssl_vc.cli.prematch import prematch
 from ssl_vc.cli.pretrain import pretrain
 from ssl_vc.cli.probe import probe
@@ -39,13 +39,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(batch)
-app.command(cls=TakesMany)(convert)
+app.command(cls=MultiValueCommand)(convert)
 app.command()(copy_synth)
-app.command(cls=TakesMany)(demo)
-app.command(cls=TakesMany)(evaluate)
+app.command(cls=MultiValueCommand)(demo)
+app.command(cls=MultiValueCommand)(evaluate)
 app.command()(extract)
 app.command()(label)
-app.command(cls=TakesMany)(make_parallel)
+app.command(cls=MultiValueCommand)(make_parallel)
 app.command()(prematch)
 app.command()(pretrain)
 app.command()(probe)
@@ -62,9 +62,9 @@ app.add_typer(voice, name="voice")
 def options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="On an error, show where it happened.")] = False,  # noqa: ARG001
+    debug: Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")] = False,  # noqa: ARG001
 ) -> None:
-    """Print the version, or the help where no command is given (`main` itself looks for --debug)."""
+    """Print the version, or the help without a command (`main` itself handles --debug)."""
     if version:
         typer.echo(ssl_vc.__version__)
     elif context.invoked_subcommand is None:
@@ -72,9 +72,9 @@ def options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; errors become one line on stderr and an exit status: 2 for wrong usage, 1 for what failed."""
+    """Run a command; an error becomes one line on stderr, with status 2 for wrong usage and 1 for failures."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments  # wherever it stands
+    debug = "--debug" in arguments  # in any position
     _set_up_process(debug)
     try:
         status = app([word for word in arguments if word != "--debug"], standalone_mode=False)
@@ -84,26 +84,26 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         message, status = _explain(error)
-        say("error", message)
+        notify("error", message)
     sys.exit(status or 0)
 
 
 def _set_up_process(debug: bool) -> None:
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no reason to stop
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot display must not crash
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are removed
-    warnings.showwarning = lambda message, *_, **__: say("warning", message)
+    warnings.showwarning = lambda message, *_, **__: notify("warning", message)
     if debug:
         logging.basicConfig(level=logging.DEBUG)
     else:
-        say_what_is_logged("ssl_vc")  # what is fetched
-        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it would announce each of its tries to reach the hub
+        log_to_stderr("ssl_vc")  # reports downloads
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else it logs every attempt to reach the hub
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    if hasattr(error, "format_message"):  # what typer says of wrong usage
+    if hasattr(error, "format_message"):  # a usage error of typer
         return f"{error.format_message().rstrip('.')}. `ssl-vc --help` lists what is possible.", 2
     if isinstance(error, ValueError | OSError):
         return str(error), 1
-    return f"{type(error).__name__}: {error} (this should not happen; --debug shows where it did)", 1
+    return f"{type(error).__name__}: {error} (a bug; --debug shows the traceback)", 1

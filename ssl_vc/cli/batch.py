@@ -1,4 +1,4 @@
-"""`ssl-vc batch`: many conversions."""
+"""`ssl-vc batch`: many conversions, resumable."""
 
 import json
 import sys
@@ -16,14 +16,14 @@ from tqdm import tqdm
 
 import ssl_vc
 from ssl_vc.cli.arguments import MODEL, VOCODER
-from ssl_vc.cli.messages import say
+from ssl_vc.cli.messages import notify
 
 if TYPE_CHECKING:  # this loads torch, which `ssl-vc --help` need not wait for
     from ssl_vc.batch.jobs import Result
 
 
 class EngineName(StrEnum):
-    """Where the work is done."""
+    """Where jobs run."""
 
     local = "local"
     ray = "ray"
@@ -34,7 +34,7 @@ def batch(
         Path,
         typer.Argument(
             metavar="JOBS.csv",
-            help="Columns: source, voice (a file) or target (recordings with ; between), name, matcher, k, blend, "
+            help="Columns: source, voice (a file) or target (recordings separated by ;), name, matcher, k, blend, "
             "pitch, speed, loudness.",
             readable=False,
         ),
@@ -42,68 +42,68 @@ def batch(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the outputs and the report.")],
     model: Annotated[str, typer.Option(help=MODEL)] = "tiny",
     vocoder: Annotated[str | None, typer.Option(help=VOCODER)] = None,
-    layer: Annotated[int | None, typer.Option(help="Layer to match; what fits the vocoder if left out.")] = None,
-    matcher: Annotated[str | None, typer.Option(help="For rows that name none.", show_default="auto")] = None,
-    k: Annotated[int | None, typer.Option(help="For rows that have none; the matcher's choice if left out.")] = None,
-    blend: Annotated[float | None, typer.Option(help="For rows that have none.", show_default="1")] = None,
-    pitch: Annotated[str | None, typer.Option(help="For rows that have none.", show_default="keep")] = None,
-    speed: Annotated[float | None, typer.Option(help="For rows that have none.", show_default="1")] = None,
-    loudness: Annotated[str | None, typer.Option(help="For rows that have none.", show_default="-16")] = None,
+    layer: Annotated[int | None, typer.Option(help="Matching layer; by default the one that fits the vocoder.")] = None,
+    matcher: Annotated[str | None, typer.Option(help="Default for rows without one.", show_default="auto")] = None,
+    k: Annotated[int | None, typer.Option(help="Default for rows without one; otherwise the matcher's.")] = None,
+    blend: Annotated[float | None, typer.Option(help="Default for rows without one.", show_default="1")] = None,
+    pitch: Annotated[str | None, typer.Option(help="Default for rows without one.", show_default="keep")] = None,
+    speed: Annotated[float | None, typer.Option(help="Default for rows without one.", show_default="1")] = None,
+    loudness: Annotated[str | None, typer.Option(help="Default for rows without one.", show_default="-16")] = None,
     approximate: Annotated[
-        bool, typer.Option("--approximate", help="Find 99 of 100 neighbours, for targets of hours.")
+        bool, typer.Option("--approximate", help="Approximate search (99 % recall), for hours of target audio.")
     ] = False,
-    engine: Annotated[EngineName, typer.Option(help="Work here, or on Ray.")] = EngineName.local,
-    workers: Annotated[int | None, typer.Option(min=1, help="With --engine ray: how many.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is there.")] = False,
+    engine: Annotated[EngineName, typer.Option(help="Run locally or on Ray.")] = EngineName.local,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --engine ray: number of workers.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip finished jobs.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Make everything again, whatever is there.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run all jobs, and overwrite existing outputs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per result.")] = False,
 ) -> None:
-    """Do every conversion that JOBS.csv lists; a report tells what became of each."""
+    """Run all conversions listed in JOBS.csv, with a report."""
     from ssl_vc.batch.jobs import read_jobs
-    from ssl_vc.batch.ray_engine import OnRay
-    from ssl_vc.batch.run import TABLE, Engine, Local, run_batch
+    from ssl_vc.batch.ray_engine import RayEngine
+    from ssl_vc.batch.run import TABLE, Engine, LocalEngine, run_batch
 
     if workers and engine is EngineName.local:
         raise typer.BadParameter("--workers needs --engine ray; the local engine is one process that uses every core")
-    given = {"matcher": matcher, "k": k, "blend": blend, "pitch": pitch, "speed": speed, "loudness": loudness}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    values = {"matcher": matcher, "k": k, "blend": blend, "pitch": pitch, "speed": speed, "loudness": loudness}
+    options: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     models: dict[str, Any] = {"vocoder": vocoder, "layer": layer, "approximate": approximate}
-    make = partial(ssl_vc.VoiceConverter.from_pretrained, model, device=device, offline=offline, **models)
-    place: Engine = Local(make) if engine is EngineName.local else OnRay(make, workers, device != "cpu")
+    load = partial(ssl_vc.VoiceConverter.from_pretrained, model, device=device, offline=offline, **models)
+    runner: Engine = LocalEngine(load) if engine is EngineName.local else RayEngine(load, workers, device != "cpu")
     try:
         listed = read_jobs(jobs)
-        results = run_batch(place, listed, output, resume, force=force, **options)
+        results = run_batch(runner, listed, output, resume, force=force, **options)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     start, out = time.perf_counter(), sys.stdout
-    with redirect_stdout(sys.stderr) if engine is EngineName.ray else nullcontext():  # where Ray says what it likes
+    with redirect_stdout(sys.stderr) if engine is EngineName.ray else nullcontext():  # Ray prints to stdout
         states, seconds = _follow(results, len(listed), out if as_json else None)
     taken = time.perf_counter() - start
     if not as_json:
         counts = ", ".join(f"{states[state]} {state}" for state in ("done", "skipped", "failed"))
-        pace = f"{seconds:.1f} s of sound in {taken:.1f} s, {seconds / taken:.1f} x real time"
+        pace = f"{seconds:.1f} s of audio in {taken:.1f} s, {seconds / taken:.1f} x real time"
         typer.echo(f"{len(listed)} jobs: {counts}; {pace}; {output / TABLE}")
     if states["failed"]:
         raise ValueError(f"{states['failed']} of {len(listed)} jobs failed; see {output / TABLE}.")
 
 
 def _follow(results: "Iterator[Result]", total: int, out: Any) -> tuple[Counter[str], float]:
-    """Show what becomes of each job; give how many ended how, and the seconds of sound that were made."""
-    states, seconds, said = Counter[str](), 0.0, set[str]()
+    """Show each result; returns the number of jobs per state, and the seconds of audio written."""
+    states, seconds, shown = Counter[str](), 0.0, set[str]()
     with tqdm(total=total, unit="job", disable=None) as bar:
         for result in results:
             states[result.state] += 1
             if result.state != "skipped":
                 seconds += result.seconds or 0
             elif not bar.disable:
-                bar.initial += 1  # does not count for the rate
+                bar.initial += 1  # does not count towards the rate
             if result.error:
-                say("error", f"{result.output}: {result.error}")
-            for warning in {*result.warnings} - said:
-                say("warning", warning)
-                said.add(warning)
+                notify("error", f"{result.output}: {result.error}")
+            for warning in {*result.warnings} - shown:
+                notify("warning", warning)
+                shown.add(warning)
             if out:
                 tqdm.write(json.dumps(result._asdict()), file=out)
             bar.update()

@@ -1,4 +1,4 @@
-"""`ssl-vc extract`: features to disk."""
+"""`ssl-vc extract`: write SSL features to disk."""
 
 import json
 import time
@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 import ssl_vc
-from ssl_vc.cli.messages import say
+from ssl_vc.cli import arguments
+from ssl_vc.cli.arguments import refuse_overwriting
+from ssl_vc.cli.messages import for_each_file
 
 
 class Dtype(StrEnum):
-    """Number formats to compute in."""
+    """Floating-point format of the computation."""
 
     auto = "auto"
     float32 = "float32"
@@ -23,49 +24,40 @@ class Dtype(StrEnum):
 
 
 def extract(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Sound files.", readable=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the features.", show_default=False)],
-    model: Annotated[str, typer.Option(help="tiny, untrained, a folder, a .pt file or a hub id.")] = "tiny",
-    layer: Annotated[int | None, typer.Option(help="Layer to take; the model's own choice if left out.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="What to compute in.")] = Dtype.auto,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per result.")] = False,
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Audio files.", readable=False)],
+    output: arguments.OutputFolder,
+    model: arguments.Encoder = "tiny",
+    layer: Annotated[int | None, typer.Option(help="Encoder layer. Default: the model's own choice.")] = None,
+    device: arguments.Device = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Floating-point format of the computation.")] = Dtype.auto,
+    force: arguments.Force = False,
+    as_json: arguments.Json = False,
 ) -> None:
-    """Write each INPUT's frames to OUTPUT/NAME.safetensors, with what made them."""
-    targets = _targets(inputs, output, force)
+    """Write the frames of each INPUT and their spec to OUTPUT/NAME.safetensors."""
+    outputs = _plan_outputs(inputs, output, force)
     if not any(source.is_file() for source in inputs):
-        ssl_vc.read(inputs[0])  # says what is wrong before a model is loaded for nothing
+        ssl_vc.read(inputs[0])  # raises before a model is loaded
     extractor = ssl_vc.Extractor.from_pretrained(model, layer, device=device, dtype=dtype.value)
-    failed = 0
-    for source, target in tqdm(targets.items(), unit="file", disable=None if len(targets) > 1 else True):
+
+    def extract_file(source: Path, path: Path) -> str:
         start = time.perf_counter()
-        try:
-            frames = extractor.save(source, target)
-        except (ValueError, OSError) as error:  # one bad file never stops the rest
-            if len(targets) == 1:
-                raise
-            failed += 1
-            say("error", error)
-            continue
-        taken = time.perf_counter() - start
-        result = {"input": str(source), "output": str(target), "frames": frames, "dim": extractor.spec.dim}
-        result |= {"layer": extractor.spec.layer, "encoder": extractor.spec.encoder, "seconds": round(taken, 3)}
-        line = f"{source} -> {target}: {frames} frames of {extractor.spec.dim}, {frames / 50 / taken:.0f} x real time"
-        tqdm.write(json.dumps(result) if as_json else line)
-    if failed:
-        raise ValueError(f"{failed} of {len(targets)} files failed.")
+        frames = extractor.save(source, path)
+        elapsed = time.perf_counter() - start
+        report = {"input": str(source), "output": str(path), "frames": frames, "dim": extractor.spec.dim}
+        report |= {"layer": extractor.spec.layer, "encoder": extractor.spec.encoder, "seconds": round(elapsed, 3)}
+        line = f"{source} -> {path}: {frames} frames of {extractor.spec.dim}, {frames / 50 / elapsed:.0f} x real time"
+        return json.dumps(report) if as_json else line
+
+    for_each_file(outputs, extract_file)
 
 
-def _targets(inputs: list[Path], output: Path, force: bool) -> dict[Path, Path]:
-    """Say where each input's frames go, and refuse what would be overwritten."""
-    targets = {source: output / f"{source.stem}.safetensors" for source in inputs}
-    twice = [path for path, count in Counter(targets.values()).items() if count > 1]
-    if twice:
-        raise typer.BadParameter(f"several inputs would be written to {twice[0]}; give them different folders")
+def _plan_outputs(inputs: list[Path], output: Path, force: bool) -> dict[Path, Path]:
+    """Return the output of each input; refuse ambiguous and existing ones."""
+    outputs = {source: output / f"{source.stem}.safetensors" for source in inputs}
+    duplicates = [path for path, count in Counter(outputs.values()).items() if count > 1]
+    if duplicates:
+        raise typer.BadParameter(f"several inputs would be written to {duplicates[0]}; give them different folders")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; -o wants a folder")
-    existing = [path for path in targets.values() if path.exists()]
-    if existing and not force:
-        raise ValueError(f"{existing[0]} exists; --force overwrites it.")
-    return targets
+    refuse_overwriting(outputs.values(), force)
+    return outputs

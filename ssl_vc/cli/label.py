@@ -1,4 +1,4 @@
-"""`ssl-vc label`: clips to numbers that an encoder learns to predict."""
+"""`ssl-vc label`: k-means labels for pretraining."""
 
 import json
 import time
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import say_what_is_logged
+from ssl_vc.cli.messages import log_to_stderr
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from pretrain.data.manifest import Clip, Samples
@@ -16,43 +16,45 @@ if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
 
 
 def label(
-    clips: Annotated[Path, typer.Argument(help="A folder of sound files, or a table of them.", readable=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the labels.", show_default=False)],
-    of: Annotated[str, typer.Option(help="mfcc, or an encoder: tiny, a folder, a .pt file or a hub id.")] = "mfcc",
-    layer: Annotated[int | None, typer.Option(help="Of the encoder; its own choice if left out.")] = None,
+    clips: Annotated[Path, typer.Argument(help="Folder of audio files, or a manifest.", readable=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.", show_default=False)],
+    of: Annotated[
+        str, typer.Option(help="Features: mfcc, or an encoder: tiny, a folder, a .pt file or a hub id.")
+    ] = "mfcc",
+    layer: Annotated[int | None, typer.Option(help="Layer of the encoder; the recommended one by default.")] = None,
     less_mean: Annotated[
-        bool, typer.Option("--less-mean", help="Less each clip's mean, as `train-units labels=OUTPUT` takes them.")
+        bool, typer.Option("--less-mean", help="Subtract each clip's mean, as `train-units labels=OUTPUT` requires.")
     ] = False,
-    clusters: Annotated[int, typer.Option(help="How many different labels.", min=2, max=2**16)] = 100,
-    hours: Annotated[float, typer.Option(help="How much of CLIPS to fit the clusters on.", min=0.001)] = 10.0,
-    split: Annotated[str | None, typer.Option(help="Rows of the table to fit on and label.")] = None,
-    also_split: Annotated[str | None, typer.Option(help="Rows to label, too.")] = None,
-    also: Annotated[Path | None, typer.Option(help="Other clips to label, too.", readable=False)] = None,
-    model: Annotated[Path | None, typer.Option(help="Labels whose clusters to use instead of fitting.")] = None,
-    phones: Annotated[Path | None, typer.Option(help="Phone alignments to judge the labels by.")] = None,
-    seed: Annotated[int, typer.Option(help="Of what is random.", min=0)] = 0,
+    clusters: Annotated[int, typer.Option(help="Number of clusters.", min=2, max=2**16)] = 100,
+    hours: Annotated[float, typer.Option(help="Amount of CLIPS to fit k-means on.", min=0.001)] = 10.0,
+    split: Annotated[str | None, typer.Option(help="Split of the manifest to fit on and label.")] = None,
+    also_split: Annotated[str | None, typer.Option(help="Further split to label.")] = None,
+    also: Annotated[Path | None, typer.Option(help="Further folder or manifest to label.", readable=False)] = None,
+    model: Annotated[Path | None, typer.Option(help="Existing labels whose k-means to apply.")] = None,
+    phones: Annotated[Path | None, typer.Option(help="Phone alignments, for phone purity and PNMI.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace labels that were made otherwise.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace labels with other settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False,
 ) -> None:
-    """Cluster frames of CLIPS, write each frame's cluster to OUTPUT, and print how good these labels are.
+    """Cluster the frames of CLIPS, write the cluster of each frame to OUTPUT, and print the quality of these labels.
 
-    Labels that are there already, of the same clips and made in the same way, are only judged anew.
+    Existing labels of the same clips with the same settings are only evaluated again.
     """
     if of == "mfcc" and (layer is not None or less_mean):
-        raise typer.BadParameter("--layer and --less-mean go with an encoder; say which with --of")
+        raise typer.BadParameter("--layer and --less-mean need an encoder; choose one with --of")
     if output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"{output} is a file; -o wants a folder")
+        raise typer.BadParameter(f"{output} is a file; -o needs a folder")
     from pretrain.data.manifest import decode, read_manifest
-    from pretrain.labels.align import Phones
-    from pretrain.labels.labels import Labels, make_labels
+    from pretrain.labels.align import PhoneAlignments
+    from pretrain.labels.kmeans_labels import KMeansLabels, label_clips
 
-    say_what_is_logged("pretrain")
-    kmeans = Labels.open(model).kmeans if model else None
-    aligned = Phones.open(phones) if phones else None
+    log_to_stderr("pretrain")
+    kmeans = KMeansLabels.open(model).kmeans if model else None
+    aligned = PhoneAlignments.open(phones) if phones else None
     fit_on = read_manifest(clips, split)
-    others = read_manifest(clips, also_split) if also_split else []
-    others += read_manifest(also) if also else []
+    further = read_manifest(clips, also_split) if also_split else []
+    further += read_manifest(also) if also else []
     start = time.perf_counter()
     with tqdm(unit="clip", disable=None) as bar:
 
@@ -60,8 +62,8 @@ def label(
             bar.update()
             return decode(clip.path)
 
-        made = make_labels(
-            [*fit_on, *others],
+        labels = label_clips(
+            [*fit_on, *further],
             output,
             _features(of, layer, device, less_mean),
             clusters=clusters,
@@ -72,9 +74,9 @@ def label(
             keep=not force,
             read=read,
         )
-    result = {"output": str(output), "clusters": made.clusters, **made.facts, **made.quality(aligned)}
-    taken = time.perf_counter() - start
-    typer.echo(json.dumps({**result, "seconds": round(taken, 3)}) if as_json else _line(result, taken))
+    result = {"output": str(output), "clusters": labels.clusters, **labels.facts, **labels.evaluate(aligned)}
+    elapsed = time.perf_counter() - start
+    typer.echo(json.dumps({**result, "seconds": round(elapsed, 3)}) if as_json else _line(result, elapsed))
 
 
 def _features(of: str, layer: int | None, device: str, less_mean: bool) -> "Features":
@@ -87,18 +89,20 @@ def _features(of: str, layer: int | None, device: str, less_mean: bool) -> "Feat
     encoder = load_encoder(of)
     layer = encoder.config.matching_layer if layer is None else layer
     if layer is None:
-        raise ValueError(f"no layer is recommended for this encoder; choose --layer 0 to {encoder.config.depth}.")
+        raise ValueError(f"this encoder has no recommended layer; choose --layer 0 to {encoder.config.depth}.")
     return LayerFeatures(encoder, layer, choose_device(device), less_mean=less_mean)
 
 
-def _line(result: dict[str, object], taken: float) -> str:
-    facts = {name: value for name, value in result.items() if isinstance(value, int | float)}
-    judged = f"{facts['dead']:.0f} unused, perplexity {facts['perplexity']:.1f}"
-    if "pnmi" in facts:
-        judged += f"; phone purity {facts['phone_purity']:.3f}, cluster purity {facts['cluster_purity']:.3f}"
-        judged += f", PNMI {facts['pnmi']:.3f}"
-    hours = facts["frames"] / 180_000
+def _line(result: dict[str, object], elapsed: float) -> str:
+    from pretrain.encoder.framing import FRAME_RATE
+
+    values = {name: value for name, value in result.items() if isinstance(value, int | float)}
+    quality = f"{values['dead']:.0f} unused, perplexity {values['perplexity']:.1f}"
+    if "pnmi" in values:
+        quality += f"; phone purity {values['phone_purity']:.3f}, cluster purity {values['cluster_purity']:.3f}"
+        quality += f", PNMI {values['pnmi']:.3f}"
+    hours = values["frames"] / (3600 * FRAME_RATE)
     return (
-        f"{result['output']}: {facts['clips']} clips, {hours:.2f} h, {facts['clusters']} clusters, {judged}; "
-        f"{taken:.0f} s"
+        f"{result['output']}: {values['clips']} clips, {hours:.2f} h, {values['clusters']} clusters, {quality}; "
+        f"{elapsed:.0f} s"
     )

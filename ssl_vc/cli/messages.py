@@ -1,37 +1,56 @@
-"""What the commands say on stderr, and of how a training is going."""
+"""Messages on stderr, and the progress of trainings and of many files."""
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import typer
 from tqdm import tqdm
 
 
-def say(kind: str, message: object) -> None:
-    """Write `kind: message` to stderr as one line, above a progress bar if there is one."""
+def notify(kind: str, message: object) -> None:
+    """Print `kind: message` to stderr as one line, above a progress bar if there is one."""
     tqdm.write(f"{kind}: " + " ".join(str(message).split()), file=typer.get_text_stream("stderr"))
 
 
-def say_what_is_logged(name: str) -> logging.Logger:
-    """Say on stderr what a package logs, and give its logger."""
+def log_to_stderr(name: str) -> logging.Logger:
+    """Print a package's log to stderr, and return its logger."""
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [Says()], False
+    logger.handlers, logger.propagate = [StderrHandler()], False
     return logger
 
 
 def progress(step: int, losses: Mapping[str, float], rate: float, as_json: bool) -> str:
-    """Write how a training is going: its losses, and how many steps a second."""
-    facts = {name: round(value, 4) for name, value in losses.items()}
+    """Format the progress of a training: its losses and steps per second."""
+    values = {name: round(value, 4) for name, value in losses.items()}
     if as_json:
-        return json.dumps({"step": step, **facts, "steps_per_second": round(rate, 2)})
-    return f"step {step}: {', '.join(f'{name} {value:g}' for name, value in facts.items())}; {rate:.1f} steps/s"
+        return json.dumps({"step": step, **values, "steps_per_second": round(rate, 2)})
+    return f"step {step}: {', '.join(f'{name} {value:g}' for name, value in values.items())}; {rate:.1f} steps/s"
 
 
-class Says(logging.Handler):
-    """Says what a library logs."""
+def for_each_file(outputs: Mapping[Path, Path], process: Callable[[Path, Path], str]) -> None:
+    """Process (input, output) files one by one and print the line that each returns.
+
+    Errors of one of several files are printed, and do not stop the others; at the end they raise a ValueError.
+    """
+    failed = 0
+    for source, output in tqdm(outputs.items(), unit="file", disable=None if len(outputs) > 1 else True):
+        try:
+            tqdm.write(process(source, output))
+        except (ValueError, OSError) as error:
+            if len(outputs) == 1:
+                raise
+            failed += 1
+            notify("error", error)
+    if failed:
+        raise ValueError(f"{failed} of {len(outputs)} files failed.")
+
+
+class StderrHandler(logging.Handler):
+    """Print log records to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one record, such as `info: step 1000: ...`."""
-        say(record.levelname.lower(), record.getMessage())
+        """Print one record, such as `info: step 1000: ...`."""
+        notify(record.levelname.lower(), record.getMessage())

@@ -9,61 +9,54 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import say, say_what_is_logged
+from ssl_vc.cli.messages import log_to_stderr, notify
 from ssl_vc.cli.settings import read_config
 from ssl_vc.files import replacing
 
 if TYPE_CHECKING:  # loads torch, which `ssl-vc --help` need not wait for
-    from pretrain.training.train import Trainer
+    from pretrain.training.trainer import Trainer
 
 
 def pretrain(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as those in configs/pretrain.")],
+    config: Annotated[Path, typer.Argument(help="YAML recipe, such as those in configs/pretrain.")],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as train.minutes=20.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as train.minutes=20.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for all of it; runs/CONFIG if left out.")
+        Path | None, typer.Option("--output", "-o", help="Output folder; runs/CONFIG by default.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per log entry.")] = False,
 ) -> None:
-    """Pretrain an encoder by CONFIG: labels, iterations, export; what is done is not done again.
+    """Pretrain an encoder: labels, iterations, export. Finished stages are skipped.
 
-    OUTPUT/encoder is then what `--model` takes. Run by torchrun, it uses all its processes.
+    OUTPUT/encoder can then be used as `--model`. Under torchrun, all processes train together.
     """
     from pretrain.recipe import PretrainConfig
 
     recipe = read_config(config, settings or [], PretrainConfig)
     folder = output or Path("runs") / config.stem
-    logger = say_what_is_logged("pretrain")
+    logger = log_to_stderr("pretrain")
     try:
         pipeline = import_module("pretrain.pipeline")
     except ModuleNotFoundError as error:
         raise ValueError(f"training needs {error.name}, which is not installed; pip install 'ssl-vc[train]'.") from None
     run = pipeline.Pretraining(recipe, folder)
-    if run.begun and not resume:
+    if run.interrupted and not resume:
         raise ValueError(
-            f"{folder} holds a training that was cut off; --resume goes on with it, or take another folder."
+            f"{folder} holds an interrupted training; continue it with --resume, or choose another folder."
         )
 
-    def watch(iteration: int, trainer: "Trainer", step: int, figures: dict[str, float]) -> None:
-        if not trainer.main or (step % trainer.config.log_every and trainer.progress < 1):
-            return
-        facts = {name: round(value, 4) for name, value in figures.items() if name != "learning_rate"}
-        facts["learning_rate"] = float(f"{figures['learning_rate']:.3g}")
-        text = ", ".join(f"{name} {value:g}" for name, value in facts.items() if name != "speed")
-        line = json.dumps({"iteration": iteration, "step": step, **facts})
-        done = f"{100 * trainer.progress:.0f} %"
-        speed = f"{figures['speed']:.0f} s of speech a second"
-        tqdm.write(line if as_json else f"iteration {iteration}, step {step} ({done}): {text}; {speed}")
+    def on_step(iteration: int, trainer: "Trainer", step: int, metrics: dict[str, float]) -> None:
+        if trainer.is_main and (step % trainer.config.log_every == 0 or trainer.progress >= 1):
+            tqdm.write(_progress(iteration, trainer.progress, step, metrics, as_json))
 
     if not run.state.is_main_process:
-        logger.setLevel(logging.ERROR)  # one process is enough to say it
+        logger.setLevel(logging.ERROR)
     try:
-        encoder = run.run(watch)
+        encoder = run.run(on_step)
     except KeyboardInterrupt:
-        say("info", f"stopped; --resume goes on from the last save in {folder}")
+        notify("info", f"stopped; --resume continues from the last checkpoint in {folder}")
         raise
     except ValueError as error:
         if not str(error).startswith("Caught "):
@@ -71,23 +64,34 @@ def pretrain(
         raise ValueError(str(error).rstrip().rpartition("\n")[2].partition(": ")[2]) from error  # from a worker
     if run.state.is_main_process:
         curves = _draw(folder, len(recipe.iterations))
-        say("done", f"the encoder is in {encoder}, and {curves} shows how it went")
+        notify("done", f"the encoder is in {encoder}, and its learning curves in {curves}")
+
+
+def _progress(iteration: int, progress: float, step: int, metrics: dict[str, float], as_json: bool) -> str:
+    """Format a step's metrics as a line of text or JSON."""
+    values = {name: round(value, 4) for name, value in metrics.items() if name != "learning_rate"}
+    values["learning_rate"] = float(f"{metrics['learning_rate']:.3g}")
+    if as_json:
+        return json.dumps({"iteration": iteration, "step": step, **values})
+    text = ", ".join(f"{name} {value:g}" for name, value in values.items() if name != "speed")
+    speed = f"{metrics['speed']:.0f} s of speech a second"
+    return f"iteration {iteration}, step {step} ({100 * progress:.0f} %): {text}; {speed}"
 
 
 def _draw(folder: Path, iterations: int) -> Path:
-    """Draw what was guessed right of clips that are not learned from; of those that are, where there are no others."""
-    from pretrain.training.record import history
+    """Plot the prediction accuracy on validation clips, or on training clips if there are none."""
+    from pretrain.training.metrics_log import read_metrics
     from ssl_vc.html.charts import lines_svg
 
     series: dict[str, list[tuple[float, float]]] = {}
     for number in range(1, iterations + 1):
-        told = history(folder / str(number))
-        told = [line for line in told if line["of"] == "valid"] or told
-        for name in (name for name in told[-1] if "accuracy" in name):
+        entries = read_metrics(folder / str(number))
+        entries = [entry for entry in entries if entry["of"] == "valid"] or entries
+        for name in (name for name in entries[-1] if "accuracy" in name):
             heading = f"{number}: {name.replace('_', ' ')}"
-            series[heading] = [(line["step"], 100 * line[name]) for line in told if name in line]
+            series[heading] = [(entry["step"], 100 * entry[name]) for entry in entries if name in entry]
     picture = folder / "curves.svg"
     with replacing(picture) as temporary:
-        title = f"Clusters guessed right: {folder.name}"
+        title = f"Prediction accuracy: {folder.name}"
         temporary.write_text(lines_svg(series, title, "step", "percent of frames"), encoding="utf-8")
     return picture

@@ -1,4 +1,4 @@
-"""`ssl-vc probe`: which layer of an encoder to match."""
+"""`ssl-vc probe`: choose the matching layer of an encoder."""
 
 import json
 import math
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import say, say_what_is_logged
+from ssl_vc.cli.messages import log_to_stderr, notify
 from ssl_vc.cli.settings import read_config
 from ssl_vc.files import replacing
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
-    from ssl_vc.evaluate.layers import Row
+    from ssl_vc.evaluate.layers import LayerResult
 
 FILES = ("probe.json", "probe.svg")
-# of each column what a row calls it, its heading, and its decimals
+# field, heading and decimals of each column
 COLUMNS = (
     ("dim", "dim", 0),
     ("phones", "phones", 1),
@@ -32,11 +32,11 @@ COLUMNS = (
     ("seconds", "seconds", 1),
 )
 CURVES = {
-    "kept_across": "kept, other voice",
-    "kept": "kept, own voice",
-    "phones": "phones, linear",
-    "speakers": "speakers, by clip",
-    "speakers_by_frame": "speakers, by frame",
+    "kept_across": "phones kept, other speaker",
+    "kept": "phones kept, same speaker",
+    "phones": "phones, linear probe",
+    "speakers": "speakers, per clip",
+    "speakers_by_frame": "speakers, per frame",
 }
 
 
@@ -48,44 +48,44 @@ def probe(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for probe.json and probe.svg.", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per row.")] = False,
 ) -> None:
-    """Measure what each layer of an encoder knows of phones and speakers, in percent, and recommend one to match."""
-    from pretrain.probing.probe import ProbeConfig, chances
-    from ssl_vc.evaluate.layers import hear_material, measure, recommended
+    """Probe each layer of an encoder for phones and speakers, in percent, and recommend one to match."""
+    from pretrain.probing.probe import ProbeConfig, chance_levels
+    from ssl_vc.evaluate.layers import prepare_probe_data, probe_layers, recommend_layer
 
-    wanted = read_config(config, settings or [], ProbeConfig)
+    options = read_config(config, settings or [], ProbeConfig)
     existing = [output / name for name in FILES if (output / name).exists()] if output else []
     if existing and not force:
         raise ValueError(f"{existing[0]} exists; --force overwrites it.")
-    say_what_is_logged("pretrain")
+    log_to_stderr("pretrain")
     if output:
         output.mkdir(parents=True, exist_ok=True)
     rows = []
-    with TemporaryDirectory(prefix=".frames-", dir=output) as folder:  # beside the output there is room for gigabytes
-        material = hear_material(wanted, Path(folder), lambda clips, split: tqdm(clips, split, disable=None))
-        guessed = {name: round(100 * share, 2) for name, share in chances(material.test).items()}
-        say("info", "by guessing: " + ", ".join(f"{name} {share:.1f} %" for name, share in guessed.items()))
+    with TemporaryDirectory(prefix=".frames-", dir=output) as folder:  # may need gigabytes, so not in /tmp
+        data = prepare_probe_data(options, Path(folder), lambda clips, split: tqdm(clips, split, disable=None))
+        chance = {name: round(100 * share, 2) for name, share in chance_levels(data.test).items()}
+        notify("info", "chance level: " + ", ".join(f"{name} {share:.1f} %" for name, share in chance.items()))
         if not as_json:
             typer.echo(_line("features", [heading for _, heading, _ in COLUMNS]))
-        for row in measure(material, device=wanted.device, seed=wanted.seed):
+        for row in probe_layers(data, device=options.device, seed=options.seed):
             rows.append(row)
             typer.echo(json.dumps(row._asdict()) if as_json else _line(row.features, _cells(row)))
-    best = recommended(rows)
+    best = recommend_layer(rows)
     if output:
-        facts = {"config": asdict(wanted), "guessing": guessed, "recommended": best.layer if best else None}
+        facts = {"config": asdict(options), "guessing": chance, "recommended": best.layer if best else None}
         table = json.dumps(facts | {"rows": [row._asdict() for row in rows]}, indent=1) + "\n"
-        for name, text in zip(FILES, (table, _picture(wanted.encoder, rows)), strict=True):
+        for name, text in zip(FILES, (table, _chart(options.encoder, rows)), strict=True):
             with replacing(output / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     if best:
-        say("recommended", f"layer {best.layer}, which keeps {best.kept_across:.1f} % of phones in another's voice")
+        notify("recommended", f"layer {best.layer}, which preserves {best.kept_across:.1f} % of phones across speakers")
     else:
-        say("warning", "no layer is recommended: to see what is kept in another's voice takes two speakers")
+        notify("warning", "no layer is recommended: that needs clips of at least two speakers")
 
 
-def _cells(row: "Row") -> list[str]:
+def _cells(row: "LayerResult") -> list[str]:
     values = [getattr(row, name) for name, _, _ in COLUMNS]
     return [
         "-" if value is None else f"{value:.{digits}f}" for value, (*_, digits) in zip(values, COLUMNS, strict=True)
@@ -96,8 +96,8 @@ def _line(name: str, cells: Sequence[str]) -> str:
     return f"{name:<9}" + "".join(f"{cell:>9}" for cell in cells)
 
 
-def _picture(encoder: str, rows: "Sequence[Row]") -> str:
-    """Draw what the layers reach, and as a level line how far a probe of cepstra names phones."""
+def _chart(encoder: str, rows: "Sequence[LayerResult]") -> str:
+    """Chart the layers, with the phone accuracy of cepstra as a level line."""
     from ssl_vc.html.charts import lines_svg
 
     layers = [(row.layer, row) for row in rows if row.layer is not None]
@@ -106,4 +106,4 @@ def _picture(encoder: str, rows: "Sequence[Row]") -> str:
         for name, heading in CURVES.items()
     }
     level = [(layer, each.phones) for each in rows if each.features == "mfcc" for layer, _ in layers]
-    return lines_svg(curves | {"phones, linear, of mfcc": level}, f"Layers of {encoder}", "layer", "percent")
+    return lines_svg(curves | {"phones, linear probe, MFCC": level}, f"Layers of {encoder}", "layer", "percent")

@@ -1,26 +1,27 @@
-"""Settings of a training or a measurement: a YAML file, changed on the command line, checked by a dataclass."""
+"""Configurations: a YAML file, changed on the command line and checked by a dataclass."""
 
+import re
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
 Kind = TypeVar("Kind")
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the training.", show_default=False)]
+Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder.", show_default=False)]
 Settings = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as clips=my/speech.")
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as clips=my/speech.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")]
 
 
 def read_config(path: Path, settings: list[str], kind: type[Kind]) -> Kind:
-    """Read a YAML file, change settings of it (`key=value`, `list.0.key=value`), and check all of them.
+    """Read a YAML configuration, apply overrides (`key=value`, `list.0.key=value`) and validate the result.
 
     Args:
         path: the file.
-        settings: what to change.
-        kind: the dataclass that says what is possible.
+        settings: the overrides.
+        kind: the dataclass to return.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -34,20 +35,25 @@ def read_config(path: Path, settings: list[str], kind: type[Kind]) -> Kind:
             key, equals, value = setting.partition("=")
             if not equals:
                 raise typer.BadParameter(f"{setting!r} is no setting; write key=value")
-            read = OmegaConf.from_dotlist([f"value={value}"]).value if value else ""  # `clips=` is no clips
-            OmegaConf.update(written, key, read, force_add=True)
-        merged = OmegaConf.merge(OmegaConf.structured(kind), written)
-        made = OmegaConf.to_object(merged)
+            parsed = OmegaConf.from_dotlist([f"value={value}"]).value if value else ""  # `clips=` means no clips
+            OmegaConf.update(written, key, parsed, force_add=True)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), written))
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, IndexError) as error:
-        where = getattr(error, "full_key", None)
-        raise typer.BadParameter(f"{path}: {f'{where}: ' if where else ''}{str(error).splitlines()[0]}") from None
-    assert isinstance(made, kind)
-    return made
+        raise typer.BadParameter(f"{path}: {_explain(error)}") from None
+    assert isinstance(config, kind)
+    return config
+
+
+def _explain(error: Exception) -> str:
+    problem, key = str(error).splitlines()[0], getattr(error, "full_key", None)
+    if unset := re.search("Environment variable '(.+?)' not found", problem):
+        return f"set the environment variable {unset[1]} to a folder or table of clips, or write {key}=PATH"
+    return f"{key}: {problem}" if key else problem
 
 
 def refuse_training(output: Path, state: Path, resume: bool) -> None:
-    """Refuse a folder that is none, and one whose training was begun, unless it is to go on."""
+    """Refuse an output that is a file, or that holds a training which is not to be resumed."""
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; -o wants a folder")
     if state.exists() and not resume:
-        raise ValueError(f"{output} holds a training; --resume goes on with it, or take another folder.")
+        raise ValueError(f"{output} holds a training; resume it with --resume, or choose another folder.")

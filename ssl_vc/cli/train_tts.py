@@ -1,4 +1,4 @@
-"""`ssl-vc train-tts`: from texts and their recordings to a text model."""
+"""`ssl-vc train-tts`: train a text model on recordings and transcripts."""
 
 import time
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import progress, say, say_what_is_logged
+from ssl_vc.cli.messages import log_to_stderr, notify, progress
 from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
 
 EVERY = 100  # steps between reports
@@ -21,19 +21,19 @@ def train_tts(
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
-    """Learn to say texts by CONFIG, from clips with texts; OUTPUT/model is what `ssl-vc speak --text-model` takes."""
-    from ssl_vc.tts.lessons import learn_letters, make_said
+    """Train a text model by CONFIG on transcribed clips; `ssl-vc speak --text-model` takes OUTPUT/model."""
+    from ssl_vc.tts.dataset import extract_rows, train_g2p
     from ssl_vc.tts.recipe import TTSConfig
 
     recipe = read_config(config, settings or [], TTSConfig)
     if not recipe.clips:
-        raise typer.BadParameter("there is nothing to learn from; set clips=TABLE, a table of clips with texts")
+        raise typer.BadParameter("there is no training data; set clips=MANIFEST, a table of clips with transcripts")
     refuse_training(output, output / "state.pt", resume)
     for package in ("pretrain", "ssl_vc.tts"):
-        say_what_is_logged(package)
-    for _ in tqdm(learn_letters(recipe, output), total=recipe.letters_steps, unit="step", disable=None):
+        log_to_stderr(package)
+    for _ in tqdm(train_g2p(recipe, output), total=recipe.g2p_steps, unit="step", disable=None):
         pass
-    for _ in tqdm(make_said(recipe, output), unit="clip", disable=None):
+    for _ in tqdm(extract_rows(recipe, output), unit="clip", disable=None):
         pass
     trainer = import_module("ssl_vc.tts.training").Trainer(recipe, output)
     if resume:
@@ -45,4 +45,4 @@ def train_tts(
             if trainer.step % EVERY == 0 or trainer.step == recipe.steps:
                 rate = (trainer.step - first) / (time.perf_counter() - started)
                 tqdm.write(progress(trainer.step, losses, rate, as_json))
-    say("done", f"step {trainer.step}; the model is in {output / 'model'}")
+    notify("done", f"step {trainer.step}; the model is in {output / 'model'}")

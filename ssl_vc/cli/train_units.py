@@ -1,4 +1,4 @@
-"""`ssl-vc train-units`: from speech files to units and a vocoder that speaks them."""
+"""`ssl-vc train-units`: train a unit codec on speech files."""
 
 from importlib import import_module
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import say, say_what_is_logged
+from ssl_vc.cli.messages import log_to_stderr, notify
 from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
-from ssl_vc.cli.train_vocoder import watched
+from ssl_vc.cli.train_vocoder import train_with_progress
 
 
 def train_units(
@@ -19,24 +19,24 @@ def train_units(
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
-    """Learn discrete units by CONFIG, and a vocoder for them; OUTPUT/codec is what `ssl-vc units --codec` takes."""
-    from ssl_vc.units.training import UnitsConfig, gather, learn_prosody, make_frames, vocoder_recipe
+    """Train a unit codec and its vocoder by CONFIG; `ssl-vc units --codec` takes OUTPUT/codec."""
+    from ssl_vc.units.training import UnitsConfig, export_codec, extract_frames, train_prosody, vocoder_recipe
 
     recipe = read_config(config, settings or [], UnitsConfig)
     if not recipe.clips:
-        raise typer.BadParameter("there is nothing to learn from; set clips=FOLDER, or a table of clips")
+        raise typer.BadParameter("there is no training data; set clips=FOLDER, or a manifest of clips")
     refuse_training(output, output / "vocoder" / "state.pt", resume)
-    wanted = vocoder_recipe(recipe, output)
+    vocoder = vocoder_recipe(recipe, output)
     for package in ("vocoder", "pretrain"):
-        say_what_is_logged(package)
-    for _ in tqdm(make_frames(recipe, output), unit="clip", disable=None):
+        log_to_stderr(package)
+    for _ in tqdm(extract_frames(recipe, output), unit="clip", disable=None):
         pass
     if not (output / "vocoder" / "state.pt").exists():
-        with tqdm(learn_prosody(recipe, output), total=recipe.prosody_steps, unit="step", disable=None) as bar:
+        with tqdm(train_prosody(recipe, output), total=recipe.prosody_steps, unit="step", disable=None) as bar:
             losses = list(bar)
-        say("prosody", f"loss {losses[0]:.2f} at first, {losses[-1]:.2f} at last")
-    trainer = import_module("vocoder.training.trainer").Trainer(wanted, output / "vocoder")
+        notify("prosody", f"loss {losses[0]:.2f} at the first step, {losses[-1]:.2f} at the last")
+    trainer = import_module("vocoder.training.trainer").Trainer(vocoder, output / "vocoder")
     if resume:
         trainer.resume()
-    watched(trainer, as_json)
-    say("done", f"step {trainer.step}; the codec is in {gather(output)}")
+    train_with_progress(trainer, as_json)
+    notify("done", f"step {trainer.step}; the codec is in {export_codec(output)}")

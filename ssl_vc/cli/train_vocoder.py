@@ -1,4 +1,4 @@
-"""`ssl-vc train-vocoder`: from speech files to a vocoder."""
+"""`ssl-vc train-vocoder`: train a vocoder on audio files."""
 
 import time
 from importlib import import_module
@@ -9,7 +9,7 @@ import typer
 from tqdm import tqdm
 
 import ssl_vc
-from ssl_vc.cli.messages import progress, say, say_what_is_logged
+from ssl_vc.cli.messages import log_to_stderr, notify, progress
 from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
@@ -26,44 +26,44 @@ def train_vocoder(
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
-    """Train a vocoder by CONFIG; OUTPUT/model is what `--weights` takes. Run by torchrun it uses all its processes."""
+    """Train a vocoder as CONFIG says; pass OUTPUT/model to `--weights`. Supports torchrun."""
     from vocoder.training.recipe import TrainConfig
 
     recipe = read_config(config, settings or [], TrainConfig)
     refuse_training(output, output / "state.pt", resume)
-    say_what_is_logged("vocoder")
+    log_to_stderr("vocoder")
     trainer = _trainer(recipe, output)
     if resume:
         trainer.resume()
-    watched(trainer, as_json)
-    if trainer.main:
-        say("done", f"step {trainer.step}; the model is in {output / 'model'}")
+    train_with_progress(trainer, as_json)
+    if trainer.is_main:
+        notify("done", f"step {trainer.step}; the model is in {output / 'model'}")
 
 
-def watched(trainer: "Trainer", as_json: bool) -> None:
-    """Train to the last step, and report losses on the way."""
+def train_with_progress(trainer: "Trainer", as_json: bool) -> None:
+    """Train to the last step, with a progress bar and reports of the losses."""
     recipe, started, first = trainer.config, time.perf_counter(), trainer.step
-    with tqdm(total=recipe.steps, initial=first, unit="step", disable=None if trainer.main else True) as bar:
+    with tqdm(total=recipe.steps, initial=first, unit="step", disable=None if trainer.is_main else True) as bar:
 
-        def watch(step: int, losses: dict[str, float]) -> None:
+        def on_step(step: int, losses: dict[str, float]) -> None:
             bar.update(step - bar.n)
-            if trainer.main and (step % recipe.log_every == 0 or step == recipe.steps):
+            if trainer.is_main and (step % recipe.log_every == 0 or step == recipe.steps):
                 rate = (step - first) / (time.perf_counter() - started)
                 tqdm.write(progress(step, losses, rate, as_json))
 
-        trainer.run(watch)
+        trainer.run(on_step)
 
 
 def _trainer(recipe: "TrainConfig", folder: Path) -> "Trainer":
     try:
-        train = import_module("vocoder.training.trainer")
+        module = import_module("vocoder.training.trainer")
     except ModuleNotFoundError as error:
         raise ValueError(f"training needs {error.name}, which is not installed; pip install 'ssl-vc[train]'.") from None
     if recipe.features != "ssl":
-        return train.Trainer(recipe, folder)
+        return module.Trainer(recipe, folder)
     extractor = ssl_vc.Extractor.from_pretrained(recipe.encoder, recipe.layer, normalized=recipe.normalized)
 
-    def frames(wav: "Tensor", sample_rate: int) -> "Tensor":
+    def featurize(wav: "Tensor", sample_rate: int) -> "Tensor":
         return extractor((wav, sample_rate), every_hop=True)
 
-    return train.Trainer(recipe, folder, frames, extractor.spec.facts)
+    return module.Trainer(recipe, folder, featurize, extractor.spec.feature_spec)

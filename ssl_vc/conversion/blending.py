@@ -1,107 +1,130 @@
-"""Flow: matched frames on their way to the vocoder, what is counted as they go by, and what comes of it."""
+"""Blending matched frames with the source's own on their way to the vocoder, and the diagnostics of a conversion."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ssl_vc.conversion.prosody import Melody
+from ssl_vc.conversion.prosody import ProsodyTransfer
 from ssl_vc.features.time_stretch import Regroup
 from ssl_vc.match.protocol import Jump, Match, blend
 from ssl_vc.options import check_range
 
 
-class Conversion(NamedTuple):
-    """A converted sound, and how it came about.
+@dataclass(frozen=True, kw_only=True)
+class ConversionResult:
+    """A converted waveform with diagnostics.
 
     Attributes:
         wav: (samples,).
-        sample_rate: of it.
+        sample_rate: in Hz.
         matcher: the matcher's name.
-        why: a sentence on the choice of the matcher.
-        distance: mean of 1 - cosine from the source's frames to the nearest of the voice; None if not looked for.
-        coverage: share of the source's frames that are farther from the voice than its own are from each other.
-        jump: how little a frame that the vocoder got has to do with the one before, see `ssl_vc.match.protocol.Jump`.
+        reason: a sentence on the choice of the matcher.
+        distance: mean cosine distance from the source's frames to their nearest neighbours; None if not searched.
+        coverage: share of the source's frames farther from the voice than the voice's own are from each other.
+        jump: discontinuity of the vocoder's input, see `ssl_vc.match.protocol.Jump`.
         source_jump: the same of the source's frames, where the vocoder reads the frames that are matched.
-        warnings: what a user should know, a sentence each.
+        warnings: sentences for the user.
     """
 
     wav: Tensor
     sample_rate: int
     matcher: str
-    why: str
+    reason: str
     distance: float | None
     coverage: float | None
     jump: float
     source_jump: float | None
     warnings: tuple[str, ...]
 
+    @property
+    def why(self) -> str:
+        """Former name of `reason`."""
+        return self.reason
 
-class Tally:
-    """What is counted while frames go by."""
+
+class ConversionStats:
+    """Statistics of the frames that stream through a conversion."""
 
     def __init__(self) -> None:
-        self.before, self.after = Jump(), Jump()
-        self.distances: list[Tensor] = []
+        self.query_jump, self.output_jump = Jump(), Jump()
+        self._distances: list[Tensor] = []
 
-    def heard(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pass on the source's frames."""
-        for piece in pieces:
-            self.before.add(piece)
-            yield piece
+    def record_query(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pass the source's query frames through."""
+        return self._record(self.query_jump, chunks)
 
-    def given(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pass on what the vocoder gets."""
-        for piece in pieces:
-            self.after.add(piece)
-            yield piece
+    def record_matches(self, matches: Iterable[Match]) -> Iterator[Match]:
+        """Pass the matches through."""
+        for match in matches:
+            self._distances.append(match.distance)
+            yield match
+
+    def record_output(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pass the vocoder's input through."""
+        return self._record(self.output_jump, chunks)
+
+    def _record(self, jump: Jump, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        for chunk in chunks:
+            jump.add(chunk)
+            yield chunk
 
     @property
     def distance(self) -> Tensor:
-        """Of the source's frames to the nearest of the voice, where it was looked for (frames,)."""
-        known = torch.cat(self.distances).cpu() if self.distances else torch.empty(0)
+        """Distances from the source's frames to their nearest neighbours, where those were searched (frames,)."""
+        known = torch.cat(self._distances).cpu() if self._distances else torch.empty(0)
         return known[~known.isnan()]
 
 
-def shares(blend: float | Tensor, heard: int, frames: int) -> float | Tensor:
-    """Give the share of matched frames: one for all, or for each of so many frames (frames, 1).
+def blend_weight(blend: float | Tensor, source_frames: int, frames: int) -> float | Tensor:
+    """Return the weight of the matched frames: one number, or one for each output frame (frames, 1).
 
     Args:
-        blend: of matched frames, from 0 to 4; or of each frame that was heard (heard,).
-        heard: frames of the source.
-        frames: as many as those are stretched to.
+        blend: from 0 to 4; or one number for each frame of the source (source_frames,).
+        source_frames: of the source.
+        frames: of the output, to which the source is stretched.
     """
     if not isinstance(blend, Tensor):
         check_range("blend", blend, 0, 4)
         return float(blend)
-    if blend.shape != (heard,) or not bool(((blend >= 0) & (blend <= 4)).all()):
-        raise ValueError(f"blend is a tensor {tuple(blend.shape)}; give {heard} numbers from 0 to 4, one a frame.")
-    return blend.float()[(torch.arange(frames) * heard / frames).long()][:, None]
+    if blend.shape != (source_frames,) or not bool(((blend >= 0) & (blend <= 4)).all()):
+        raise ValueError(
+            f"blend is a tensor {tuple(blend.shape)}; give {source_frames} numbers from 0 to 4, one per frame."
+        )
+    return blend.float()[(torch.arange(frames) * source_frames / frames).long()][:, None]
 
 
-def mixed(
+def is_constant(weight: float | Tensor, value: float) -> bool:
+    """Return whether one weight holds for all frames and has this value."""
+    return isinstance(weight, float) and weight == value
+
+
+def blend_matches(
     matches: Iterable[Match] | None,
-    own: Iterable[Tensor] | None,
-    melody: Melody | None,
-    share: float | Tensor,
-    tally: Tally,
+    source: Iterable[Tensor],
+    prosody: ProsodyTransfer | None = None,
+    weight: float | Tensor = 1.0,
 ) -> Iterator[Tensor]:
-    """Give what the vocoder reads: matched frames with the source's melody, and a share of the source's own."""
+    """Yield the vocoder's input: matched frames with the source's prosody, interpolated with the source's own frames.
+
+    Args:
+        matches: of the source's frames, in order; None for the source's own frames alone.
+        source: its own frames for the vocoder; read only where they are needed.
+        prosody: of the source; None if the vocoder takes none.
+        weight: of the matched frames, see `blend_weight`.
+    """
     if matches is None:
-        assert own is not None
-        yield from own if melody is None else map(melody.lift, own)
+        yield from source if prosody is None else map(prosody.transpose, source)
         return
-    source = None if own is None else Regroup(own)
-    at = 0
+    needed = prosody is not None or not is_constant(weight, 1)
+    source_frames, start = Regroup(source), 0
     for match in matches:
-        here = share[at : at + len(match.frames)].to(match.frames) if isinstance(share, Tensor) else share
-        at += len(match.frames)
-        tally.distances.append(match.distance)
-        theirs = None if source is None else source.take(len(match.frames))
-        frames = match.frames
-        if melody is not None and theirs is not None:
-            frames = melody.lift(blend(melody.sung(frames, theirs), theirs, here))
-        else:
-            frames = blend(frames, theirs, here)
-        yield frames
+        frames, count = match.frames, len(match.frames)
+        local = weight[start : start + count].to(frames) if isinstance(weight, Tensor) else weight
+        start += count
+        own = source_frames.take(count) if needed else None
+        if prosody is not None and own is not None:
+            frames = prosody.apply(frames, own)
+        frames = blend(frames, own, local)
+        yield frames if prosody is None else prosody.transpose(frames)

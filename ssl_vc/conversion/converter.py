@@ -1,6 +1,6 @@
-"""VoiceConverter: the whole conversion.
+"""VoiceConverter: analyse the source, match its frames with the voice's, blend, synthesise.
 
-source --> extractor --> frames --> matcher, a voice --> what the vocoder reads --> blend, melody --> vocoder --> wav
+source --> extractor --> query frames --> matcher, voice --> matched frames --> blend, prosody --> vocoder --> waveform
 """
 
 import logging
@@ -12,41 +12,39 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, Source, normalize_loudness, read
+from ssl_vc.audio import SAMPLE_RATE, Source, read
 from ssl_vc.batch.run import Job, Result, convert_batch
-from ssl_vc.conversion.blending import Conversion, Tally, mixed, shares
+from ssl_vc.conversion.blending import ConversionResult, ConversionStats, blend_matches, blend_weight, is_constant
 from ssl_vc.conversion.live import Stream
-from ssl_vc.conversion.prosody import Melody
-from ssl_vc.conversion.source import Encoded
-from ssl_vc.features.analysis import parts_of, read_by, synthesize
+from ssl_vc.conversion.prosody import ProsodyTransfer
+from ssl_vc.conversion.source import EncodedSource
+from ssl_vc.conversion.vocoder_choice import select_vocoder
+from ssl_vc.features.analysis import analysis_for, layout_of, synthesize
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.features.time_stretch import stretch
-from ssl_vc.hub.registry import load_encoder, load_vocoder
-from ssl_vc.match.choice import Both, choose
+from ssl_vc.hub.registry import load_encoder
+from ssl_vc.loudness import LOUDNESS, normalize_loudness
+from ssl_vc.match.choice import Choice, MixedMatcher, choose
 from ssl_vc.match.protocol import Matcher, Pool
 from ssl_vc.options import check_pitch, check_range
-from ssl_vc.voice import quality as report
+from ssl_vc.voice import quality
 from ssl_vc.voice.enroll import build_voice
 from ssl_vc.voice.voice import Voice
-from vocoder.griffin_lim import GriffinLim
-from vocoder.kinds import load
 from vocoder.protocol import Vocoder
 from vocoder.world import World
 
-log = logging.getLogger(__name__)
-
-FAR = 0.5  # of a source's frames farther away than the voice reaches are worth a warning
+logger = logging.getLogger(__name__)
 
 
 class VoiceConverter:
-    """Say in one voice what was said in another.
+    """Convert speech to any speaker's voice.
 
     Args:
-        extractor: makes the frames that are matched.
+        extractor: computes the frames that are matched.
         matcher: `auto`, another name of `ssl_vc.match.choice.MATCHERS`, or a matcher.
-        vocoder: what speaks; WORLD if None, which needs no training.
-        synthesis: makes the frames that the vocoder reads, where they are of another layer than the extractor's.
-        approximate: look for neighbours with an index that finds 99 of 100; quicker where a voice has hours of speech.
+        vocoder: generates the waveform; if None, WORLD, which needs no training.
+        synthesis: computes the frames that the vocoder reads, where they are of another layer than the extractor's.
+        approximate: search neighbours by an index that finds 99 of 100; faster for hours of reference.
     """
 
     def __init__(
@@ -63,9 +61,9 @@ class VoiceConverter:
         self.vocoder: Vocoder = World() if vocoder is None else vocoder
         if isinstance(self.vocoder, torch.nn.Module):
             self.vocoder.to(extractor.device)
-        self.analysis = read_by(self.vocoder, extractor, *([synthesis] if synthesis else []))
-        self.parts = parts_of(self.vocoder)
-        self.same_frames = self.analysis.made_by == extractor.spec.facts
+        self.analysis = analysis_for(self.vocoder, extractor, *([synthesis] if synthesis else []))
+        self.layout = layout_of(self.vocoder)
+        self.same_frames = self.analysis.feature_spec == extractor.spec.feature_spec
         self._pools: WeakKeyDictionary[Voice, Pool] = WeakKeyDictionary()
 
     @classmethod
@@ -81,32 +79,33 @@ class VoiceConverter:
         offline: bool = False,
         approximate: bool = False,
     ) -> Self:
-        """Load an encoder and a vocoder that fit.
+        """Load an encoder and a matching vocoder.
 
         Args:
-            name: `tiny` (bundled), `knn-vc` (WavLM-Large and its HiFi-GAN, fetched on first use), `untrained`, a folder
-                of ours or a hub id; see `ssl_vc.hub.registry.load_encoder`.
-            vocoder: `world`, `griffin-lim`, or weights (see `vocoder.kinds.load`); if None, the one that belongs to the
-                model; where none does, WORLD, or Griffin-Lim if that is not installed.
+            name: `tiny` (bundled), `knn-vc` (WavLM-Large and its HiFi-GAN, downloaded on first use), `untrained`, a
+                folder of ours or a hub id; see `ssl_vc.hub.registry.load_encoder`.
+            vocoder: `world`, `griffin-lim`, or weights (see `vocoder.kinds.load`); if None, the model's own vocoder;
+                if it has none, WORLD, or Griffin-Lim where WORLD is not installed.
             layer: the layer that is matched; if None, the one that the vocoder reads, or the encoder's own choice.
             matcher: see `VoiceConverter`.
             device: auto, cpu, cuda, cuda:1 ... or mps.
             dtype: of the encoder, see `Extractor`.
-            offline: fetch nothing.
+            offline: download nothing.
             approximate: see `VoiceConverter`.
         """
-        speaker = _vocoder(name, vocoder, offline)
-        reads = speaker.reads if speaker.reads.get("kind") == "ssl" else {}
+        loaded = select_vocoder(name, vocoder, offline)
+        reads = loaded.reads if loaded.reads.get("kind") == "ssl" else {}
         encoder = load_encoder(name, reads.get("normalized"), offline=offline)
-        spoken = reads.get("layer", encoder.config.matching_layer)
-        matched = spoken if layer is None else layer
-        extractor = Extractor(encoder, matched, device=device, dtype=dtype)
-        other = Extractor(encoder, spoken, device=device, dtype=dtype) if reads and spoken != matched else None
-        return cls(extractor, matcher, speaker, synthesis=other, approximate=approximate)
+        vocoder_layer = reads.get("layer", encoder.config.matching_layer)
+        query_layer = vocoder_layer if layer is None else layer
+        extractor = Extractor(encoder, query_layer, device=device, dtype=dtype)
+        two_layers = reads and vocoder_layer != query_layer
+        synthesis = Extractor(encoder, vocoder_layer, device=device, dtype=dtype) if two_layers else None
+        return cls(extractor, matcher, loaded, synthesis=synthesis, approximate=approximate)
 
     @property
     def sample_rate(self) -> int:
-        """Samples of the converted sound in a second."""
+        """Sample rate of the output in Hz."""
         return self.vocoder.sample_rate
 
     def enroll(
@@ -118,22 +117,22 @@ class VoiceConverter:
         loudness: float | None = None,
         note: str = "",
     ) -> Voice:
-        """Make a voice of recordings of one speaker; see `ssl_vc.voice.enroll.build_voice`."""
+        """Build a voice from recordings of one speaker; see `ssl_vc.voice.enroll.build_voice`."""
         synthesis = None if self.same_frames else self.analysis
         return build_voice(sources, self.extractor, synthesis, name=name, trimmed=trim, loudness=loudness, note=note)
 
-    def encode(self, source: Source) -> Encoded:
-        """Hear a source once, for many voices."""
-        return Encoded(read(source, speech=True), self.extractor, self.analysis)
+    def encode(self, source: Source) -> EncodedSource:
+        """Analyse a source once, for many voices."""
+        return EncodedSource(read(source, speech=True), self.extractor, self.analysis)
 
-    def convert(self, source: Source | Encoded, voice: Voice, **options: Any) -> Tensor:
-        """Give the source in the voice: (samples,) at `sample_rate`, as long as the source; options as `converted`."""
-        return self.converted(source, voice, **options).wav
+    def convert(self, source: Source | EncodedSource, voice: Voice, **options: Any) -> Tensor:
+        """Convert a source to a voice: (samples,) at `sample_rate`, as long as the source; see `convert_detailed`."""
+        return self.convert_detailed(source, voice, **options).wav
 
     @torch.no_grad()
-    def converted(
+    def convert_detailed(
         self,
-        source: Source | Encoded,
+        source: Source | EncodedSource,
         voice: Voice,
         *,
         matcher: str | Matcher | None = None,
@@ -142,68 +141,52 @@ class VoiceConverter:
         pitch: str | float = "keep",
         speed: float = 1.0,
         loudness: float | None = LOUDNESS,
-    ) -> Conversion:
-        """Give the source in the voice, and how that came about.
+    ) -> ConversionResult:
+        """Convert a source to a voice, with diagnostics.
 
         Args:
-            source: see `ssl_vc.read`; or what `encode` gave.
-            voice: the target, made for this converter's encoder and vocoder.
+            source: see `ssl_vc.read`; or what `encode` returned.
+            voice: the target, built with this converter's encoder and vocoder.
             matcher: see `VoiceConverter`; the converter's own if None.
-            k: how many neighbours; the matcher's choice if None.
-            blend: 1 for matched frames, 0 for the source's own, between for a mixture, above 1 for more than that; or a
+            k: number of neighbours; the matcher's default if None.
+            blend: 1: matched frames, 0: the source's own, between: interpolation, above 1: extrapolation; or one
                 number for each frame of the source.
-            pitch: `keep` what the conversion gives; `match` the voice's median; or a number: the source's own melody,
-                so many semitones higher. The last two where the vocoder takes pitch, and then `keep` is `match`.
-            speed: how many times as fast.
-            loudness: in LUFS; None leaves it as it comes.
+            pitch: `keep` what matching yields; `match` the voice's median; or semitones above the source's own F0.
+                A vocoder whose frames have pitch takes all three, with `keep` as `match`; any other only `keep`.
+            speed: factor of the tempo.
+            loudness: of the output in LUFS; None leaves it unchanged.
         """
-        check_pitch(pitch, self.parts is not None)
-        check_range("speed", speed, 0.25, 4)
-        if loudness is not None:
-            check_range("loudness", loudness, -70, 0)
-        pool = self.pool(voice)
+        self._check_options(pitch, speed, loudness)
+        pool, stats = self.pool(voice), ConversionStats()
         choice = choose(self.matcher if matcher is None else matcher, pool, k)
-        heard = source if isinstance(source, Encoded) else self.encode(source)
-        if heard.made_by != (self.extractor.spec, dict(self.analysis.made_by)):
-            raise ValueError("this source was encoded by another converter; encode it with this one.")
-        samples = max(round(len(heard.wav) / speed), 1)
+        encoded = self._encoded(source)
+        samples = max(round(len(encoded.wav) / speed), 1)
         frames = -(-samples // self.extractor.hop_length)
-        share = shares(blend, heard.frames, frames)
-        none, alone = (isinstance(share, float) and share == every for every in (0, 1))
-        tally = Tally()
-        query = tally.heard(self._here(stretch(heard.matched(), heard.frames, frames)))
-        matches = None if none else choice.matcher(query, pool)
-        melody = None
-        if self.parts is not None:
-            spoken = torch.cat(list(heard.spoken()))
-            melody = Melody(self.parts, voice.pitch, pool.synthesis, pitch)
-            melody.heard(spoken)
-        own = self._here(stretch(heard.spoken(), heard.frames, frames)) if melody or not alone else None
-        wav = synthesize(self.vocoder, tally.given(mixed(matches, own, melody, share, tally)), samples / SAMPLE_RATE)
-        wav = wav[: round(samples * self.sample_rate / SAMPLE_RATE)]
-        coverage = report.coverage(tally.distance, voice.findings)
-        return Conversion(
-            wav if loudness is None else normalize_loudness(wav, loudness, self.sample_rate),
-            self.sample_rate,
-            "none" if none else choice.name,
-            choice.why if not none else "blend is 0, so these are the source's own frames.",
-            float(tally.distance.mean()) if len(tally.distance) else None,
-            coverage,
-            tally.after.value,
-            tally.before.value if self.same_frames and not none else None,
-            tuple(_warnings(voice, coverage)),
-        )
+        weight = blend_weight(blend, encoded.frames, frames)
+        matched = not is_constant(weight, 0)
+        prosody = self._prosody(voice, pool, pitch, encoded)
+
+        # lazy: the vocoder pulls frames through all steps, in bounded memory
+        query, own = self._analyze(encoded, frames)
+        matches = stats.record_matches(choice.matcher(stats.record_query(query), pool)) if matched else None
+        blended = stats.record_output(blend_matches(matches, own, prosody, weight))
+        wav = self._synthesize(blended, samples)
+
+        wav = wav if loudness is None else normalize_loudness(wav, loudness, self.sample_rate)
+        return self._result(wav, voice, choice if matched else None, stats)
+
+    converted = convert_detailed  # former name, kept for one release
 
     def convert_batch(
         self, jobs: Iterable[Job | tuple[Any, ...]], out_dir: str | PathLike[str], resume: bool = False, **options: Any
     ) -> Iterator[Result]:
-        """Do many conversions, and say what became of each; see `ssl_vc.batch.run.run_batch`.
+        """Run many conversions and yield the outcome of each; see `ssl_vc.batch.run.run_batch`.
 
         Args:
             jobs: each (source, voice, name of the output), or a `Job`.
             out_dir: folder of the outputs and of the report.
-            resume: leave what an earlier run has finished.
-            **options: `force`, and the options of `converted` for all jobs.
+            resume: skip jobs that an earlier run has finished.
+            **options: `force`, and the options of `convert_detailed` for all jobs.
         """
         return convert_batch(self, jobs, out_dir, resume, **options)
 
@@ -218,12 +201,12 @@ class VoiceConverter:
         lookahead: float = 0.26,
         sample_rate: int = SAMPLE_RATE,
     ) -> Stream:
-        """Begin a live conversion: call what this gives with chunks of sound, then its `finish`; see `Stream`.
+        """Start a live conversion: call the returned `Stream` with chunks of a waveform, then its `finish`.
 
-        The matcher is the converter's own, which must be `knn`; of `auto` it is the part that is. A pitch that is moved
-        to the voice's is moved from the median of what was heard so far.
+        The matcher is the converter's own, which must be `knn`; of `auto` its kNN part is used. The source's median F0
+        is a running one.
         """
-        check_pitch(pitch, self.parts is not None)
+        check_pitch(pitch, self.layout is not None)
         check_range("blend", blend, 0, 4)
         check_range("block", block, 0.02, 10)
         check_range("lookahead", lookahead, 0.02, 10)
@@ -233,61 +216,87 @@ class VoiceConverter:
         return Stream(
             self.extractor,
             pool,
-            chosen.second if isinstance(chosen, Both) else chosen,
+            chosen.second if isinstance(chosen, MixedMatcher) else chosen,
             self.vocoder,
             None if self.same_frames else self.analysis,
-            None if self.parts is None else Melody(self.parts, voice.pitch, pool.synthesis, pitch),
-            share=blend,
+            self._prosody(voice, pool, pitch),
+            weight=blend,
             block=block,
             lookahead=lookahead,
             sample_rate=sample_rate,
         )
 
     def pool(self, voice: Voice) -> Pool:
-        """Give a voice's frames, ready to be searched; a voice that was not made for this converter is refused."""
+        """Return a voice's frames ready for search; raises ValueError if the voice does not fit this converter."""
         if not isinstance(voice, Voice):
-            raise ValueError(f"the voice is a {type(voice).__name__}; give what `enroll` or `Voice.load` gave.")
+            raise ValueError(f"the voice is a {type(voice).__name__}; give the result of `enroll` or `Voice.load`.")
         if voice not in self._pools:
-            self.extractor.spec.require(voice.spec, f"the voice {voice.name!r}")
-            if dict(voice.reads) != dict(self.analysis.made_by):
-                raise ValueError(
-                    f"the voice {voice.name!r} was built for a vocoder that reads {voice.reads.get('kind')} frames, "
-                    f"and this one reads {self.analysis.made_by.get('kind')} frames of another make; build the voice "
-                    "again with this vocoder."
-                )
-            width = voice.frames.shape[1] if voice.synthesis is None else voice.synthesis.shape[1]
-            if width != self.vocoder.dim:
-                raise ValueError(
-                    f"the voice {voice.name!r} has {width} numbers in a frame, and the vocoder reads "
-                    f"{self.vocoder.dim}; build the voice again."
-                )
+            self._check_voice(voice)
             self._pools[voice] = voice.pool(self.extractor.device, approximate=self.approximate)
         return self._pools[voice]
 
-    def _here(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        return (piece.to(self.extractor.device) for piece in pieces)
+    def _check_voice(self, voice: Voice) -> None:
+        self.extractor.spec.require(voice.spec, f"the voice {voice.name!r}")
+        has, wanted = voice.feature_spec, self.analysis.feature_spec
+        if dict(has) != dict(wanted):
+            raise ValueError(
+                f"the voice {voice.name!r} was built for a vocoder that reads {has.get('kind')} frames, and this one "
+                f"reads other {wanted.get('kind')} frames; build the voice again with this vocoder."
+            )
+        width = voice.frames.shape[1] if voice.synthesis is None else voice.synthesis.shape[1]
+        if width != self.vocoder.dim:
+            raise ValueError(
+                f"the voice {voice.name!r} has frames of {width} dimensions, and the vocoder reads "
+                f"{self.vocoder.dim}; build the voice again."
+            )
 
+    def _check_options(self, pitch: str | float, speed: float, loudness: float | None) -> None:
+        check_pitch(pitch, self.layout is not None)
+        check_range("speed", speed, 0.25, 4)
+        if loudness is not None:
+            check_range("loudness", loudness, -70, 0)
 
-def _vocoder(name: str, vocoder: str | PathLike[str] | None, offline: bool) -> Vocoder:
-    if vocoder is None:
-        return load_vocoder(name, offline=offline) or _untrained()
-    makers = {"world": World, "griffin-lim": GriffinLim}
-    return makers[str(vocoder)]() if str(vocoder) in makers else load(str(vocoder))
+    def _encoded(self, source: Source | EncodedSource) -> EncodedSource:
+        encoded = source if isinstance(source, EncodedSource) else self.encode(source)
+        if encoded.specs != (self.extractor.spec, dict(self.analysis.feature_spec)):
+            raise ValueError("this source was encoded by another converter; encode it with this one.")
+        return encoded
 
+    def _prosody(
+        self, voice: Voice, pool: Pool, pitch: str | float, source: EncodedSource | None = None
+    ) -> ProsodyTransfer | None:
+        """Return the prosody of a source, observed as a whole; None if the vocoder takes none."""
+        if self.layout is None:
+            return None
+        prosody = ProsodyTransfer(self.layout, voice.pitch, pool.synthesis, pitch)
+        if source is not None:
+            prosody.observe(torch.cat(list(source.vocoder_frames())))
+        return prosody
 
-def _untrained() -> Vocoder:
-    """Give the best vocoder that needs no training: WORLD, or Griffin-Lim where it is not installed."""
-    try:
-        return World()
-    except ValueError as error:
-        log.warning("griffin-lim speaks, and loses the source's melody: %s", error)
-        return GriffinLim()
+    def _analyze(self, source: EncodedSource, frames: int) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+        """Return query frames and the vocoder's frames of a source, stretched to this number and on the device."""
+        streams = source.query_frames(), source.vocoder_frames()
+        query, own = (stretch(chunks, source.frames, frames) for chunks in streams)
+        return self._to_device(query), self._to_device(own)
 
+    def _to_device(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        return (chunk.to(self.extractor.device) for chunk in chunks)
 
-def _warnings(voice: Voice, coverage: float | None) -> Iterator[str]:
-    yield from report.warnings(voice)
-    if coverage is not None and coverage > FAR:
-        yield (
-            f"{coverage:.0%} of the source's frames are farther from the voice {voice.name!r} than its own frames are "
-            "from each other; more varied recordings of it, or a source recorded more alike, help."
+    def _synthesize(self, frames: Iterable[Tensor], samples: int) -> Tensor:
+        """Return the waveform of frames, cut to a number of samples at 16 kHz."""
+        wav = synthesize(self.vocoder, frames, samples / SAMPLE_RATE)
+        return wav[: round(samples * self.sample_rate / SAMPLE_RATE)]
+
+    def _result(self, wav: Tensor, voice: Voice, choice: Choice | None, stats: ConversionStats) -> ConversionResult:
+        coverage = quality.coverage(stats.distance, voice.findings)
+        return ConversionResult(
+            wav=wav,
+            sample_rate=self.sample_rate,
+            matcher=choice.name if choice else "none",
+            reason=choice.reason if choice else "blend is 0, so these are the source's own frames.",
+            distance=float(stats.distance.mean()) if len(stats.distance) else None,
+            coverage=coverage,
+            jump=stats.output_jump.value,
+            source_jump=stats.query_jump.value if self.same_frames and choice else None,
+            warnings=tuple(quality.warnings(voice, coverage)),
         )

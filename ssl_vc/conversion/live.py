@@ -1,13 +1,13 @@
-"""Live conversion: chunks of sound in, converted chunks out, a fixed time later.
+"""Live conversion: waveform chunks in, converted chunks out, at a fixed latency.
 
-Every frame is heard once, with what came before it and a little of what follows, and spoken once, likewise:
+Every frame is encoded and vocoded once, each time with past context and a little lookahead:
 
-    samples in       ...............................|
-    frames heard     ......................| ahead   |      the encoder hears `ahead` frames more than it gives
-    frames spoken    ..............| ahead |                the vocoder knows some frames more than it speaks
-    sound out        ..............|
+    samples in         ...............................|
+    frames encoded     ......................| ahead   |      the encoder sees `ahead` frames more than it returns
+    frames vocoded     ..............| ahead |                the vocoder sees some frames more than it generates
+    waveform out       ..............|
 
-What is said in a block depends on the block's end, so neighbouring blocks are cross-faded over a frame.
+The waveform of a block depends on where the block ends, so consecutive blocks are cross-faded over one frame.
 """
 
 from typing import Any
@@ -18,36 +18,36 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pretrain.encoder.frontend import FIELD, HOP
+from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD
 from ssl_vc.audio import SAMPLE_RATE, AudioError, as_frames
-from ssl_vc.conversion.blending import Tally, mixed
-from ssl_vc.conversion.prosody import Melody
+from ssl_vc.conversion.blending import blend_matches
+from ssl_vc.conversion.prosody import ProsodyTransfer
 from ssl_vc.features.analysis import Analysis
-from ssl_vc.features.cepstra import beside, cepstra, mean_of
+from ssl_vc.features.cepstra import append_cepstra, cepstra, shrunk_mean
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Matcher, Pool
 from vocoder.network import NeuralVocoder
 from vocoder.protocol import Vocoder
 
-PAST = 100  # frames that the encoder hears before those it gives
-LEVEL = 10  # seconds of the past from which a front end that wants the whole clip's statistics takes them
-SPOKEN_AHEAD = 4  # frames that the vocoder knows beyond those it speaks
+PAST = 100  # frames of context before those encoded
+LEVEL = 10  # seconds of the past that utterance statistics are measured on
+VOCODER_AHEAD = 4  # frames of lookahead of the vocoder
 
 
 class Stream:
     """One live conversion; call it with chunks, then call `finish`.
 
     Args:
-        extractor: makes the frames that are matched.
+        extractor: computes the query frames.
         pool: the target.
-        matcher: must choose frame by frame, as `KNN` does.
-        vocoder: one with weights.
-        analysis: makes the frames that the vocoder reads, where they are others than those that are matched.
-        melody: of the source, where the vocoder takes any.
-        share: of the matched frames, see `blend`.
-        block: seconds of sound that are made at a time.
-        lookahead: seconds that are waited for beyond a block; the more, the nearer to what `convert` gives.
+        matcher: must match frame by frame, as `KNN` does.
+        vocoder: a neural one.
+        analysis: computes the vocoder's frames, where those are not the query frames.
+        prosody: of the source; None if the vocoder takes none.
+        weight: of the matched frames, see `blend_matches`.
+        block: seconds converted at a time.
+        lookahead: seconds of lookahead beyond a block; more lookahead approaches offline quality.
         sample_rate: of the chunks, in Hz.
     """
 
@@ -58,157 +58,163 @@ class Stream:
         matcher: Matcher,
         vocoder: Vocoder,
         analysis: Analysis | None = None,
-        melody: Melody | None = None,
+        prosody: ProsodyTransfer | None = None,
         *,
-        share: float = 1.0,
+        weight: float = 1.0,
         block: float = 0.1,
         lookahead: float = 0.26,
         sample_rate: int = SAMPLE_RATE,
     ) -> None:
         if not isinstance(matcher, KNN):
-            raise ValueError("live conversion chooses frame by frame; give the matcher 'knn'.")
+            raise ValueError("live conversion matches frame by frame; use the matcher 'knn'.")
         if not isinstance(vocoder, NeuralVocoder):
-            raise ValueError("live conversion needs a vocoder with weights; give a hifigan, vocos or bigvgan.")
+            raise ValueError("live conversion needs a neural vocoder; use a hifigan, vocos or bigvgan.")
         self._block, frames_ahead = round(block * 50), round(lookahead * 50)
         if self._block < 1 or frames_ahead < 1:
             raise ValueError(f"block is {block:g} s and lookahead {lookahead:g} s; give at least 0.02 s each.")
         self._extractor, self._pool, self._matcher = extractor, pool, matcher
-        self._vocoder, self._analysis, self._melody, self._share = vocoder, analysis, melody, share
-        self._spoken_ahead = min(SPOKEN_AHEAD, vocoder.context, frames_ahead - 1)
-        self._heard_ahead = frames_ahead - self._spoken_ahead
+        self._vocoder, self._analysis, self._prosody, self._weight = vocoder, analysis, prosody, float(weight)
+        self._vocoder_ahead = min(VOCODER_AHEAD, vocoder.context, frames_ahead - 1)
+        self._encoder_ahead = frames_ahead - self._vocoder_ahead
         self._resample = _resampler(sample_rate)
-        self._resampling = _delay(sample_rate)
-        self._wav = torch.empty(0)  # the past that is still needed, and what was not heard yet
-        self._dropped = 0  # frames of sound before it
-        self._frames = torch.empty(0)  # matched and marked; the last of them is number `_heard` - 1
-        self._mark: Any = None
-        self._heard = 0  # frames
-        self._total = torch.zeros(())  # of those, before they were joined with cepstra
-        self._spoken = 0  # frames
-        self._given = 0  # samples
-        self._overlap = torch.empty(0)  # the frame after the last block, as that block would have said it
-        self._over = False
+        self._resampling_delay = _delay(sample_rate)
+        self._wav = torch.empty(0)  # input that is still needed
+        self._dropped = 0  # frames of input before it
+        self._frames = torch.empty(0)  # vocoder input with phase; the last of them is number `_encoded` - 1
+        self._phase: Any = None
+        self._encoded = 0  # frames
+        self._total = torch.zeros(())  # sum of those, before cepstra were appended
+        self._vocoded = 0  # frames
+        self._returned = 0  # samples
+        self._overlap = torch.empty(0)  # the frame after the last block, as that block continues
+        self._finished = False
 
     @property
     def latency(self) -> float:
-        """Seconds from a sound's arrival to its conversion, at most, besides the time to compute it."""
-        frames = self._block + self._heard_ahead + self._spoken_ahead
-        return (frames * HOP + FIELD - HOP) / SAMPLE_RATE + self._resampling
+        """Maximum algorithmic delay in seconds, excluding computation."""
+        frames = self._block + self._encoder_ahead + self._vocoder_ahead
+        return (frames * HOP + RECEPTIVE_FIELD - HOP) / SAMPLE_RATE + self._resampling_delay
 
     def __call__(self, chunk: Tensor | np.ndarray[Any, Any]) -> Tensor:
-        """Take the next samples (samples,), any number of them, and give what is ready (samples,), perhaps nothing."""
-        self._refuse_if_over()
+        """Convert the next samples (samples,), any number of them; return what is ready (samples,), perhaps nothing."""
+        self._refuse_if_finished()
         if chunk.ndim != 1:
             raise AudioError(f"a chunk has the shape {tuple(chunk.shape)}; give (samples,).")
         try:
-            sound = torch.from_numpy(as_frames(chunk)[:, 0]) if len(chunk) else torch.empty(0)
+            wav = torch.from_numpy(as_frames(chunk)[:, 0]) if len(chunk) else torch.empty(0)
         except AudioError as error:
             raise AudioError(f"a chunk {error}.") from None
-        if not bool(sound.isfinite().all()):
+        if not bool(wav.isfinite().all()):
             raise AudioError("a chunk has samples that are NaN or infinite; leave them out.")
-        self._take(sound, last=False)
-        return self._advance()
+        self._append(wav, last=False)
+        return self._convert_ready_blocks()
 
     def finish(self) -> Tensor:
-        """Give all that is still to come (samples,), as if silence followed; then the conversion is over."""
-        self._refuse_if_over()
-        self._take(torch.empty(0), last=True)
+        """Return the rest (samples,), as if silence followed; the conversion ends here."""
+        self._refuse_if_finished()
+        self._append(torch.empty(0), last=True)
         samples = self._dropped * HOP + len(self._wav)
         total = -(-samples // HOP)
-        self._wav = pad(self._wav, (0, -samples % HOP + FIELD - HOP))
-        self._over = True
+        self._wav = pad(self._wav, (0, -samples % HOP + RECEPTIVE_FIELD - HOP))
+        self._finished = True
         if not samples:
             return torch.empty(0)
-        parts = [self._advance()]
-        while self._heard < total:
-            self._hear(min(self._block, total - self._heard))
-            parts.append(self._speak(max(self._heard - self._spoken_ahead, self._spoken)))
-        parts.append(self._speak(total))
+        output = [self._convert_ready_blocks()]
+        while self._encoded < total:
+            output.append(self._convert_block(min(self._block, total - self._encoded)))
+        output.append(self._vocode(total))
         wanted = round(samples * self._vocoder.sample_rate / SAMPLE_RATE)
-        rest = torch.cat(parts)
-        return rest[: len(rest) - (self._given - wanted)]
+        rest = torch.cat(output)
+        return rest[: len(rest) - (self._returned - wanted)]
 
-    def _refuse_if_over(self) -> None:
-        if self._over:
-            raise ValueError("this conversion is finished; begin another with `stream`.")
+    def _refuse_if_finished(self) -> None:
+        if self._finished:
+            raise ValueError("this conversion is finished; start another with `stream`.")
 
-    def _take(self, sound: Tensor, last: bool) -> None:
+    def _append(self, wav: Tensor, last: bool) -> None:
         if self._resample is not None:
-            sound = torch.from_numpy(self._resample.resample_chunk(sound.numpy(), last=last))
-        self._wav = torch.cat([self._wav, sound])
+            wav = torch.from_numpy(self._resample.resample_chunk(wav.numpy(), last=last))
+        self._wav = torch.cat([self._wav, wav])
 
-    def _advance(self) -> Tensor:
-        """Convert all blocks that are ready."""
-        parts = []
-        frames = self._dropped + (len(self._wav) - (FIELD - HOP)) // HOP
-        while frames >= self._heard + self._block + self._heard_ahead:
-            self._hear(self._block)
-            parts.append(self._speak(max(self._heard - self._spoken_ahead, self._spoken)))
-        return torch.cat(parts) if parts else torch.empty(0)
+    def _convert_ready_blocks(self) -> Tensor:
+        output = []
+        frames = self._dropped + (len(self._wav) - (RECEPTIVE_FIELD - HOP)) // HOP
+        while frames >= self._encoded + self._block + self._encoder_ahead:
+            output.append(self._convert_block(self._block))
+        return torch.cat(output) if output else torch.empty(0)
 
     @torch.no_grad()
-    def _hear(self, count: int) -> None:
-        """Encode and match the next `count` frames."""
-        encoder, device = self._extractor.encoder, self._extractor.device
-        start = max(self._heard - PAST, self._dropped)
-        stop = (self._heard + count + self._heard_ahead - 1 - self._dropped) * HOP + FIELD
+    def _convert_block(self, count: int) -> Tensor:
+        """Convert the next `count` frames; return the waveform up to the vocoder's lookahead."""
+        query, own = self._analyze(count)
+        if self._prosody is not None:
+            self._prosody.observe(own)
+        (blended,) = blend_matches(self._matcher([query], self._pool), [own], self._prosody, self._weight)
+        phased, self._phase = self._vocoder.add_phase(blended[None], self._phase)
+        self._frames = torch.cat([self._frames.to(phased.device), phased[0]]) if len(self._frames) else phased[0]
+        self._encoded += count
+        self._drop_past()
+        return self._vocode(max(self._encoded - self._vocoder_ahead, self._vocoded))
+
+    def _analyze(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the next `count` query frames, and the vocoder's frames of the same source."""
+        encoder, device, spec = self._extractor.encoder, self._extractor.device, self._extractor.spec
+        start = max(self._encoded - PAST, self._dropped)
+        stop = (self._encoded + count + self._encoder_ahead - 1 - self._dropped) * HOP + RECEPTIVE_FIELD
         window = self._wav[(start - self._dropped) * HOP : stop][None].to(device)
         statistics = encoder.statistics(self._wav[None, :stop].to(device))
-        spec = self._extractor.spec
         layer = encoder(window, layer=spec.layer, statistics=statistics)
-        known = layer[0, : self._heard - start + count].float()  # with the past
+        frames = layer[0, : self._encoded - start + count].float()  # with the past
         if spec.cepstra:
-            sounds = cepstra(self._wav[:stop])[start - self._dropped :][: len(known)]
-            self._total = known[-count:].sum(0) + self._total
-            known = beside(known, sounds, spec.cepstra, mean_of(self._total, self._heard + count))
-        frames = known[-count:]
-        matches, own = self._matcher([frames], self._pool), frames
-        if self._analysis is not None:
-            own = self._analysis.beside(window[0].cpu(), known)[self._heard - start :][:count].to(device)
-        if self._melody is not None:
-            self._melody.heard(own)
-        (said,) = mixed(matches, [own], self._melody, self._share, Tally())
-        marked, self._mark = self._vocoder.mark(said[None], self._mark)
-        self._frames = torch.cat([self._frames.to(device), marked[0]]) if len(self._frames) else marked[0]
-        self._heard += count
-        useless = self._heard - LEVEL * SAMPLE_RATE // HOP - self._dropped
-        if useless > 0:
-            self._wav, self._dropped = self._wav[useless * HOP :], self._dropped + useless
+            rows = cepstra(self._wav[:stop])[start - self._dropped :][: len(frames)]
+            self._total = frames[-count:].sum(0) + self._total
+            mean = shrunk_mean(self._total, self._encoded + count)
+            frames = append_cepstra(frames, rows, spec.cepstra, mean)
+        query = frames[-count:]
+        if self._analysis is None:
+            return query, query
+        own = self._analysis.compute(window[0].cpu(), frames)[self._encoded - start :][:count]
+        return query, own.to(device)
+
+    def _drop_past(self) -> None:
+        excess = self._encoded - LEVEL * SAMPLE_RATE // HOP - self._dropped
+        if excess > 0:
+            self._wav, self._dropped = self._wav[excess * HOP :], self._dropped + excess
 
     @torch.no_grad()
-    def _speak(self, upto: int) -> Tensor:
-        """Make the sound of the frames from where it ended to `upto`."""
-        if upto == self._spoken:
+    def _vocode(self, stop: int) -> Tensor:
+        """Generate the waveform of the frames from where it ended to `stop`."""
+        if stop == self._vocoded:
             return torch.empty(0)
         hop = self._vocoder.hop_length
-        first = self._heard - len(self._frames)
-        wav = self._vocoder.generate(self._frames[None])[0].float().cpu()[(self._spoken - first) * hop :]
-        sound, rest = wav[: (upto - self._spoken) * hop], wav[(upto - self._spoken) * hop :]
-        sound, self._overlap = faded(sound, self._overlap), rest[:hop]
-        self._spoken = upto
-        self._given += len(sound)
-        self._frames = self._frames[max(upto - self._vocoder.context - first, 0) :]
-        return sound
+        first = self._encoded - len(self._frames)
+        wav = self._vocoder.generate(self._frames[None])[0].float().cpu()[(self._vocoded - first) * hop :]
+        block, rest = wav[: (stop - self._vocoded) * hop], wav[(stop - self._vocoded) * hop :]
+        block, self._overlap = cross_fade(block, self._overlap), rest[:hop]
+        self._vocoded = stop
+        self._returned += len(block)
+        self._frames = self._frames[max(stop - self._vocoder.context - first, 0) :]
+        return block
 
 
-def faded(sound: Tensor, overlap: Tensor) -> Tensor:
-    """Give a sound (samples,) that begins as another and becomes itself by that one's end."""
+def cross_fade(wav: Tensor, overlap: Tensor) -> Tensor:
+    """Return a waveform (samples,) that fades from an overlap into `wav`."""
     share = torch.linspace(0, 1, len(overlap))
-    return torch.cat([(1 - share) * overlap + share * sound[: len(overlap)], sound[len(overlap) :]])
+    return torch.cat([(1 - share) * overlap + share * wav[: len(overlap)], wav[len(overlap) :]])
 
 
 def _resampler(sample_rate: int) -> soxr.ResampleStream | None:
-    # better qualities wait for as much as 100 ms, and speech does not need them
+    # better qualities delay by up to 100 ms, and speech does not need them
     return None if sample_rate == SAMPLE_RATE else soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, quality="LQ")
 
 
 def _delay(sample_rate: int) -> float:
-    """Measure how many seconds a resampler holds back."""
-    resampler, most, held = _resampler(sample_rate), 0, 0
+    """Measure the delay of a resampler in seconds."""
+    resampler, longest, returned = _resampler(sample_rate), 0, 0
     if resampler is None:
         return 0.0
     step = sample_rate // 100
     for number in range(1, 51):
-        held += len(resampler.resample_chunk(np.zeros(step, np.float32)))
-        most = max(most, number * SAMPLE_RATE // 100 - held)
-    return most / SAMPLE_RATE
+        returned += len(resampler.resample_chunk(np.zeros(step, np.float32)))
+        longest = max(longest, number * SAMPLE_RATE // 100 - returned)
+    return longest / SAMPLE_RATE

@@ -1,9 +1,9 @@
-"""Melody: what of the source goes along with the target's frames, for vocoders that take pitch.
+"""Prosody transfer: source prosody on matched frames, for vocoders whose frames have pitch columns.
 
-What is near in SSL frames need not be near in pitch or loudness, so a mean of neighbours has no melody and stumbles.
-The source's own is kept, and its pitch moved to where the target's voice lies. And a mean of spectra is flatter than
-each of them, its vowels alike; so it is moved away from the mean of all the target's (as Toda, Black and Tokuda, 2007,
-"Voice conversion based on maximum-likelihood estimation of spectral parameter trajectory", mind the global variance).
+Neighbours in SSL space differ in pitch and loudness, so an average of them has no melody and stumbles. The source's
+prosody is kept, with its F0 shifted to the target's range. Averaging also flattens spectra; so the envelope is moved
+away from the mean of all the target's frames (compare global variance: Toda, Black and Tokuda, 2007, "Voice conversion
+based on maximum-likelihood estimation of spectral parameter trajectory").
 """
 
 import math
@@ -11,51 +11,53 @@ import math
 import torch
 from torch import Tensor
 
-from ssl_vc.features.layout import Parts
+from ssl_vc.features.layout import FrameLayout
 from ssl_vc.voice.voice import PitchRange
 
-REMEMBERED = 180_000  # voiced frames, an hour of them, whose median is what is moved
+REMEMBERED = 180_000  # voiced frames, an hour, over which the source's median F0 is taken
 
 
-class Melody:
-    """The source's melody for one conversion; `heard` tells it of the source, whole or bit by bit.
+class ProsodyTransfer:
+    """The prosody of one source for one target; `observe` must see the source first, whole or in chunks.
 
     Args:
-        parts: of the frames.
-        target: the voice's F0.
-        theirs: all of the voice's frames (frames, dim).
-        pitch: `keep` or `match`: moved to the target's median; a number: the source's own, so many semitones higher.
+        layout: of the frames.
+        target: F0 of the voice.
+        target_frames: all frames of the voice (frames, dim).
+        pitch: `keep` or `match`: shift F0 to the target's median; a number: keep the source's F0, so many semitones up.
     """
 
-    def __init__(self, parts: Parts, target: PitchRange | None, theirs: Tensor, pitch: str | float) -> None:
-        self.parts = parts
-        self.middle = theirs[:, parts.envelope].float().mean(0)
+    def __init__(
+        self, layout: FrameLayout, target: PitchRange | None, target_frames: Tensor, pitch: str | float
+    ) -> None:
+        self.layout = layout
+        self.mean_envelope = target_frames[:, layout.envelope].float().mean(0)
         self.target = target if isinstance(pitch, str) else None
-        self.lifted = 0.0 if isinstance(pitch, str) else pitch
-        self.moved = 0.0
-        self._voiced = theirs.new_empty(0)
+        self.semitones = 0.0 if isinstance(pitch, str) else pitch
+        self.offset = 0.0  # from the source's median log F0 to the target's
+        self._voiced = target_frames.new_empty(0)
 
-    def heard(self, own: Tensor) -> None:
-        """Take account of some of the source's frames (frames, dim)."""
+    def observe(self, source: Tensor) -> None:
+        """Update the median F0 with some of the source's frames (frames, dim)."""
         if self.target is not None:
-            voiced = own[:, self.parts.voicing] >= 0.5
-            self._voiced = torch.cat([self._voiced.to(own), own[:, self.parts.pitch][voiced]])[-REMEMBERED:]
+            voiced = source[:, self.layout.voicing] >= 0.5
+            self._voiced = torch.cat([self._voiced.to(source), source[:, self.layout.pitch][voiced]])[-REMEMBERED:]
             if len(self._voiced):
-                self.moved = math.log(self.target.median) - float(self._voiced.median())
+                self.offset = math.log(self.target.median) - float(self._voiced.median())
 
-    def sung(self, selected: Tensor, own: Tensor) -> Tensor:
-        """Give the selected frames, sharper, with the source's voicing and loudness, and its pitch where theirs is."""
-        parts, sung = self.parts, selected.clone()
-        sung[:, parts.envelope] = self.middle.lerp(selected[:, parts.envelope], parts.sharper)
-        for columns in (parts.voicing, parts.loudness, parts.content):
-            sung[:, columns] = own[:, columns]
-        sung[:, parts.pitch] = own[:, parts.pitch] + self.moved
-        return sung
+    def apply(self, matched: Tensor, source: Tensor) -> Tensor:
+        """Return matched frames with the source's prosody and content, and with a sharpened envelope."""
+        layout, frames = self.layout, matched.clone()
+        frames[:, layout.envelope] = self.mean_envelope.lerp(matched[:, layout.envelope], layout.envelope_gain)
+        for columns in (layout.voicing, layout.loudness, layout.content):
+            frames[:, columns] = source[:, columns]
+        frames[:, layout.pitch] = source[:, layout.pitch] + self.offset
+        return frames
 
-    def lift(self, frames: Tensor) -> Tensor:
-        """Give frames so many semitones higher as were asked for."""
-        if not self.lifted:
+    def transpose(self, frames: Tensor) -> Tensor:
+        """Return the frames transposed by the semitones of `pitch`."""
+        if not self.semitones:
             return frames
-        lifted = frames.clone()
-        lifted[:, self.parts.pitch] += self.lifted * math.log(2) / 12
-        return lifted
+        transposed = frames.clone()
+        transposed[:, self.layout.pitch] += self.semitones * math.log(2) / 12
+        return transposed

@@ -1,6 +1,6 @@
-"""Encoded: a source that was heard once, for many voices."""
+"""EncodedSource: a source that is analysed once, for many voices."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 import torch
@@ -10,52 +10,54 @@ from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
 
-HELD = 600  # seconds of a source whose frames are kept for the next voice; a longer one is heard again for each
+HELD = 600  # seconds of a source whose frames are cached; a longer one is analysed again for each voice
 
 
-class Encoded:
-    """A source, and on demand its frames; they are kept, unless it is very long.
+class EncodedSource:
+    """A source's waveform, and its frames on demand; they are cached unless the source is very long.
 
     Args:
-        wav: the sound (samples,) at 16 kHz.
-        extractor: makes the frames that are matched.
-        analysis: makes what the vocoder reads.
+        wav: the waveform (samples,) at 16 kHz.
+        extractor: computes the query frames.
+        analysis: computes the vocoder's frames.
     """
 
     def __init__(self, wav: Tensor, extractor: Extractor, analysis: Analysis) -> None:
         self.wav, self._extractor, self._analysis = wav, extractor, analysis
-        self.made_by = extractor.spec, dict(analysis.made_by)
-        self._kept: dict[str, Tensor] = {}
+        self.specs = extractor.spec, dict(analysis.feature_spec)
+        self._cache: dict[str, Tensor] = {}
 
     @classmethod
-    def made(cls, matched: Tensor, spoken: Tensor, extractor: Extractor, analysis: Analysis) -> Self:
-        """Give a source whose frames nobody heard: made otherwise, they stand for a sound of their length."""
-        encoded = cls(torch.zeros(1).expand(len(matched) * extractor.hop_length), extractor, analysis)
-        encoded._kept = {"matched": matched, "spoken": spoken}
+    def from_frames(cls, query: Tensor, vocoder: Tensor, extractor: Extractor, analysis: Analysis) -> Self:
+        """Return a source that consists of generated frames instead of a waveform; silence of their length."""
+        encoded = cls(torch.zeros(1).expand(len(query) * extractor.hop_length), extractor, analysis)
+        encoded._cache = {"query": query, "vocoder": vocoder}
         return encoded
 
     @property
     def frames(self) -> int:
-        """How many frames there are: one for every hop, the last one begun too."""
+        """Number of frames: one per hop, including a partial last one."""
         return -(-len(self.wav) // self._extractor.hop_length)
 
-    def matched(self) -> Iterable[Tensor]:
-        """Give the frames that are matched, in pieces."""
-        return self._pieces("matched", lambda wav: self._extractor.stream(wav, every_hop=True))
+    def query_frames(self) -> Iterator[Tensor]:
+        """Yield the frames that are matched, in chunks."""
+        yield from self._chunks("query", lambda wav: self._extractor.stream(wav, every_hop=True))
 
-    def spoken(self) -> Iterable[Tensor]:
-        """Give what the vocoder reads of the source itself, in pieces."""
-        if self._analysis.made_by == self._extractor.spec.facts:
-            return self.matched()
-        if (around := self._analysis.around) is not None:
-            return self._pieces("spoken", lambda wav: around(wav, self.matched()))
-        return self._pieces("spoken", self._analysis.frames)
+    def vocoder_frames(self) -> Iterator[Tensor]:
+        """Yield the frames that the vocoder reads, of the source itself, in chunks."""
+        from_query = self._analysis.frames_from_query
+        if self._analysis.feature_spec == self._extractor.spec.feature_spec:
+            yield from self.query_frames()
+        elif from_query is not None:
+            yield from self._chunks("vocoder", lambda wav: from_query(wav, self.query_frames()))
+        else:
+            yield from self._chunks("vocoder", self._analysis.frames)
 
-    def _pieces(self, name: str, make: Callable[[Tensor], Iterable[Tensor]]) -> Iterable[Tensor]:
-        if name in self._kept:
-            return [self._kept[name]]
-        slow = name == "spoken" and self._analysis.made_by["kind"] == "world"  # and its frames are small
+    def _chunks(self, name: str, analyze: Callable[[Tensor], Iterable[Tensor]]) -> Iterable[Tensor]:
+        if name in self._cache:
+            return [self._cache[name]]
+        slow = name == "vocoder" and self._analysis.feature_spec["kind"] == "world"  # and its frames are small
         if len(self.wav) > HELD * SAMPLE_RATE and not slow:
-            return make(self.wav)
-        self._kept[name] = torch.cat(list(make(self.wav)))
-        return [self._kept[name]]
+            return analyze(self.wav)
+        self._cache[name] = torch.cat(list(analyze(self.wav)))
+        return [self._cache[name]]

@@ -1,6 +1,6 @@
-"""How good a sound is: what is said in it and by whom, how near it is to another, and what making it costs.
+"""Evaluation: intelligibility, speaker similarity, F0, spectral distance, naturalness and cost.
 
-Measures take (samples,) at 16 kHz, the original first; `ssl_vc.read((wav, rate))` brings any other rate there. They
-compare the two moment by moment, so they must be aligned; where one is longer, its end is left out. What cannot be
-measured on a sound (it is silent, too short, nothing in it is voiced) is None.
+Metrics take (samples,) at 16 kHz, the original first; `ssl_vc.read((wav, rate))` resamples. They compare frame by
+frame, so the two must be aligned; the longer one is cut. An undefined metric (of silent, too short or unvoiced audio)
+is None.
 """

@@ -1,4 +1,4 @@
-"""What a block of code costs: time and memory."""
+"""Time and memory of a block of code."""
 
 import ctypes
 import re
@@ -13,12 +13,12 @@ PROCESS = Path("/proc/self")
 
 @dataclass
 class Cost:
-    """What a block cost, once it has ended. None is what the system does not tell: memory, if it is not Linux.
+    """Cost of a block, once it has ended. Memory is None outside Linux.
 
     Attributes:
-        seconds: by the clock.
-        peak_bytes: the most memory that the whole process held meanwhile; that of a GPU is not in it.
-        added_bytes: how much more that is than it held at the start.
+        seconds: wall-clock time.
+        peak_bytes: peak memory of the whole process, without GPUs.
+        added_bytes: the peak less the memory at the start.
     """
 
     seconds: float = 0.0
@@ -27,27 +27,27 @@ class Cost:
 
 
 @contextmanager
-def measured() -> Iterator[Cost]:
-    """Measure a block of code: what is given is filled in when it ends."""
+def measure_cost() -> Iterator[Cost]:
+    """Measure a block of code; the yielded `Cost` is filled in when it ends."""
     cost = Cost()
-    forgotten = _forget_peak()
-    held = _held("VmRSS") if forgotten else 0
+    measurable = _reset_peak()
+    start_bytes = _status_bytes("VmRSS") if measurable else 0
     start = time.perf_counter()
     try:
         yield cost
     finally:
         cost.seconds = time.perf_counter() - start
-        if forgotten:
-            cost.peak_bytes = _held("VmHWM")
-            cost.added_bytes = max(cost.peak_bytes - held, 0)
+        if measurable:
+            cost.peak_bytes = _status_bytes("VmHWM")
+            cost.added_bytes = max(cost.peak_bytes - start_bytes, 0)
 
 
-def _forget_peak() -> bool:
-    """Let the peak begin anew; False where that cannot be."""
+def _reset_peak() -> bool:
+    """Reset the peak; returns False where that is impossible."""
     try:
         if "VmHWM" not in (PROCESS / "status").read_text():
             return False
-        # what earlier work left with the allocator would hide what the block takes
+        # free memory kept by the allocator would hide what the block allocates
         trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
         trim(0)
         (PROCESS / "clear_refs").write_text("5")  # proc(5): resets the peak resident set
@@ -56,7 +56,7 @@ def _forget_peak() -> bool:
     return True
 
 
-def _held(which: str) -> int:
-    found = re.search(rf"^{which}:\s*(\d+) kB", (PROCESS / "status").read_text(), re.MULTILINE)
+def _status_bytes(key: str) -> int:
+    found = re.search(rf"^{key}:\s*(\d+) kB", (PROCESS / "status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024

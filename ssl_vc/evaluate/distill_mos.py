@@ -1,8 +1,8 @@
-"""DistillMOS: the mean opinion score that listeners would give, predicted from the sound alone.
+"""DistillMOS: the mean opinion score of listeners, predicted from the audio alone.
 
 Stahl and Gamper, 2025, "Distillation and Pruning for Scalable Self-Supervised Representation-Based Speech Quality
-Assessment" (arXiv 2502.05356); the package brings its weights. It asks for torchaudio, which only its command line
-uses, so it is installed without its dependencies and imported beside a placeholder.
+Assessment" (arXiv 2502.05356); the package includes its weights. Only its command line uses torchaudio, so it is
+installed without its dependencies and imported with a placeholder for torchaudio.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ class DistillMos:
     def __init__(self) -> None:
         if not has_distill_mos():
             raise ValueError("DistillMOS is missing; pip install --no-deps distillmos xls-r-sqa.")
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
             self._model = _package().ConvTransformerSQAModel().eval()
         self.description = f"DistillMOS {version('distillmos')}"
 
     @torch.inference_mode()
     def __call__(self, wav: Tensor) -> float | None:
-        """Returns the score of a wav (samples,) at 16 kHz; None of silence."""
+        """Returns the score of a wav (samples,) at 16 kHz; None for silence."""
         if not len(wav) or wav.abs().max() < SILENCE:
             return None
         return float(self._model(wav.float()[None]))

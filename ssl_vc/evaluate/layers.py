@@ -1,7 +1,7 @@
-"""Which layer of an encoder to match: every one is probed, and its frames are converted.
+"""Choose the matching layer of an encoder: each layer is probed, and its frames are converted.
 
-Cepstra and log-mel spectra are measured beside the layers. Their numbers are first brought to one scale for the
-conversion, since a cosine means little for them otherwise; those of the layers stay as kNN-VC takes them.
+Cepstra and log-mel spectra serve as baselines. They are standardised before conversion, as their cosines mean little
+otherwise; layers are used unchanged, as in kNN-VC.
 """
 
 import logging
@@ -15,37 +15,46 @@ from torch import Tensor
 
 from pretrain.data.manifest import Clip, read_manifest
 from pretrain.encoder import SpeechEncoder
-from pretrain.labels.align import Phones, align
-from pretrain.probing.heard import BANDS, Heard, Represent, baselines, choose_clips, hear, layer_name, layers_of
+from pretrain.labels.align import PhoneAlignments, align
 from pretrain.probing.probe import ProbeConfig, phone_accuracy, speaker_accuracy
+from pretrain.probing.probe_features import (
+    BANDS,
+    ProbeFeatures,
+    Representation,
+    baseline_representations,
+    extract_probe_features,
+    layer_name,
+    layer_representations,
+    sample_clips,
+)
 from ssl_vc.device import choose_device
-from ssl_vc.evaluate.self_conversion import Spoken, self_conversion
+from ssl_vc.evaluate.self_conversion import LabelledClip, self_conversion
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.hub.registry import load_encoder
 
 log = logging.getLogger(__name__)
 
-MATCHED = "matched"  # what the frames are called that an encoder's extractor gives, where they are more than a layer's
+MATCHED = "matched"  # frames of the extractor, for encoders whose frames are more than a layer
 
-Watch = Callable[[Sequence[Clip], str], Iterable[Clip]]
+Progress = Callable[[Sequence[Clip], str], Iterable[Clip]]
 
 
-class Row(NamedTuple):
-    """What was found of one kind of frames. Shares are in percent; None is what these clips cannot tell.
+class LayerResult(NamedTuple):
+    """Results of one feature. Accuracies are in percent; None where there are too few clips or speakers.
 
     Attributes:
-        features: what they are: a baseline's name, `layer 3`; of an encoder with cepstra also `6-mean` (its matching
-            layer less each clip's mean), `matched` (that and the cepstra), and for comparison `mel-mean`.
-        layer: its number; None of a baseline.
-        dim: numbers in a frame.
-        phones: of speech frames whose phone a linear probe names, of speakers that it was not trained on.
-        phones_with_silence: the same of all frames.
-        speakers: of clips whose speaker a linear probe names; the less, the more the frames forget who speaks.
-        speakers_by_frame: of single frames.
-        kept: of speech frames whose phone is kept in kNN conversion to the same speaker's other clips.
-        kept_across: the same, to another speaker.
-        distance: of the log-mel energies in conversion to the same speaker, in dB.
-        seconds: that measuring took.
+        features: name of a baseline, or `layer 3`; for an encoder with cepstra also `6-mean` (its matching layer less
+            each clip's mean), `matched` (that and the cepstra), and for comparison `mel-mean`.
+        layer: its number; None for anything else.
+        dim: dimension of the frames.
+        phones: phone accuracy of a linear probe on speech frames of unseen speakers.
+        phones_with_silence: the same on all frames.
+        speakers: speaker accuracy of a linear probe on clips; lower means more speaker-independent.
+        speakers_by_frame: the same on single frames.
+        kept: speech frames whose phone is preserved by kNN conversion to the same speaker.
+        kept_across: the same to another speaker.
+        distance: log-mel distance of kNN conversion to the same speaker, in dB.
+        seconds: time taken.
     """
 
     features: str
@@ -61,106 +70,104 @@ class Row(NamedTuple):
     seconds: float
 
 
-class Material(NamedTuple):
-    """What probes are trained on and tested on, heard once by every kind of frames.
+class ProbeData(NamedTuple):
+    """Features and labels for training and testing the probes.
 
     Attributes:
-        names: of the kinds of frames, with the number of those that are layers.
-        symbols: how many phones there are, silence with them.
-        train: of some speakers.
-        test: of others.
+        names: of the features, with the number of those that are layers.
+        symbols: number of phones, silence included.
+        train: of the training speakers.
+        test: of the test speakers.
     """
 
     names: dict[str, int | None]
     symbols: int
-    train: Heard
-    test: Heard
+    train: ProbeFeatures
+    test: ProbeFeatures
 
 
-def hear_material(config: ProbeConfig, folder: Path, watch: Watch = lambda clips, _: clips) -> Material:
-    """Hear the clips that a config asks for.
+def prepare_probe_data(config: ProbeConfig, folder: Path, progress: Progress = lambda clips, _: clips) -> ProbeData:
+    """Extract the features of the clips of a config.
 
     Args:
-        config: which clips, encoder and layers.
-        folder: for the frames, 2 bytes a number.
-        watch: gives the clips again while they are heard, for a progress bar; it is told their split.
+        config: clips, encoder and layers.
+        folder: for the features, 2 bytes per number.
+        progress: iterates over clips under a label, such as tqdm.
     """
     encoder = load_encoder(config.encoder).eval().requires_grad_(False).to(choose_device(config.device))
     layers = config.layers or list(range(encoder.config.depth + 1))
-    represent = [baselines, layers_of(encoder, layers)]
+    representations = [baseline_representations, layer_representations(encoder, layers)]
     if encoder.config.cepstra:
-        represent.append(_as_matched(encoder, config.device))
+        representations.append(_matched_frames(encoder, config.device))
     chosen, symbols = {}, 0
     for split, minutes in ((config.train_split, config.train_minutes), (config.test_split, config.test_minutes)):
         clips = read_manifest(config.clips, split)
         phones = _phones(Path(config.phones) / split, clips, minutes, config.seed)
         known = [clip for clip in clips if clip.key in phones]
-        chosen[split] = choose_clips(known, minutes, config.seed), phones
+        chosen[split] = sample_clips(known, minutes, config.seed), phones
         symbols = len(phones.symbols)
     speakers = [{clip.speaker for clip in clips} - {""} for clips, _ in chosen.values()]
     twice = speakers[0] & speakers[1]
     if twice:
-        raise ValueError(f"the speaker {min(twice)!r} is in both splits; probes are tested on speakers not heard yet.")
+        raise ValueError(f"the speaker {min(twice)!r} is in both splits; probes must be tested on unseen speakers.")
     parts = []
     for split, (clips, phones) in chosen.items():
-        heard = hear(watch(clips, split), phones, represent, folder / split)
-        people = len({clip.speaker for clip in heard.clips})
-        log.info(
-            "%s: %.1f minutes in %d clips of %d speakers", split, sum(heard.counts) / 3000, len(heard.clips), people
-        )
-        parts.append(heard)
+        part = extract_probe_features(progress(clips, split), phones, representations, folder / split)
+        count = len({clip.speaker for clip in part.clips})
+        log.info("%s: %.1f minutes in %d clips of %d speakers", split, sum(part.counts) / 3000, len(part.clips), count)
+        parts.append(part)
     names = dict.fromkeys(parts[0].dims) | {layer_name(layer): layer for layer in layers}
-    return Material(names, symbols, *parts)
+    return ProbeData(names, symbols, *parts)
 
 
-def _as_matched(encoder: SpeechEncoder, device: str) -> Represent:
-    """Give what makes the frames as they are matched, without and with cepstra, and spectra less their mean as well."""
+def _matched_frames(encoder: SpeechEncoder, device: str) -> Representation:
+    """Frames as they are matched, without and with cepstra, and mean-normalised spectra."""
     extractor = Extractor(encoder, device=device)
 
     def represent(wav: Tensor) -> dict[str, Tensor]:
-        frames, mel = extractor(wav), baselines(wav)["log-mel"]
+        frames, mel = extractor(wav), baseline_representations(wav)["log-mel"]
         centred = frames[:, : encoder.config.dim]
         return {"mel-mean": mel - mel.mean(0), f"{extractor.spec.layer}-mean": centred, MATCHED: frames}
 
     return represent
 
 
-def _phones(folder: Path, clips: Sequence[Clip], minutes: float, seed: int) -> Phones:
-    """Open a folder of alignments, or make them of as many clips as are wanted."""
+def _phones(folder: Path, clips: Sequence[Clip], minutes: float, seed: int) -> PhoneAlignments:
+    """Open a folder of alignments, or align as many clips as needed."""
     if folder.exists():
-        phones = Phones.open(folder)
+        phones = PhoneAlignments.open(folder)
         known = sum(clip.seconds for clip in clips if clip.key in phones) / 60
         if not known:
-            raise ValueError(f"{folder} holds no alignment of these clips; give another folder, or remove it.")
+            raise ValueError(f"{folder} holds no alignment of these clips; use another folder, or remove it.")
         if known < minutes:
-            log.warning("of %g minutes, only %.1f are aligned in %s; remove it to align more", minutes, known, folder)
+            log.warning("only %.1f of %g minutes are aligned in %s; remove it to align more", known, minutes, folder)
         return phones
     log.info("aligning phones into %s", folder)
-    said = [clip for clip in clips if clip.text and clip.language[:2].lower() in ("", "en")]
-    return align(choose_clips(said, minutes, seed), folder)
+    transcribed = [clip for clip in clips if clip.text and clip.language[:2].lower() in ("", "en")]
+    return align(sample_clips(transcribed, minutes, seed), folder)
 
 
-def measure(material: Material, *, device: str = "auto", seed: int = 0) -> Iterator[Row]:
-    """Measure one kind of frames after another."""
+def probe_layers(data: ProbeData, *, device: str = "auto", seed: int = 0) -> Iterator[LayerResult]:
+    """Yields the results of one feature after another."""
     chosen = choose_device(device)
-    train, test = material.train, material.test
+    train, test = data.train, data.test
     mel = test.frames("log-mel")[:, :BANDS].to(chosen)
-    for name, layer in material.names.items():
+    for name, layer in data.names.items():
         start = time.perf_counter()
-        here = [part.frames(name).to(chosen) for part in (train, test)]
+        frames = [part.frames(name).to(chosen) for part in (train, test)]
         labels = [part.phones.to(chosen) for part in (train, test)]
-        named = phone_accuracy((here[0], labels[0]), (here[1], labels[1]), material.symbols, seed=seed)
-        speakers = speaker_accuracy(here[1], test.counts, test.speakers, seed=seed)
-        frames = here[1] if layer is not None or name == MATCHED else _scaled(here[1])
-        parts = (each.split(test.counts) for each in (frames, labels[1], mel))
-        people = [clip.speaker for clip in test.clips]
-        found = self_conversion([Spoken(*each) for each in zip(people, *parts, strict=True)])
-        yield Row(
+        accuracy = phone_accuracy((frames[0], labels[0]), (frames[1], labels[1]), data.symbols, seed=seed)
+        speakers = speaker_accuracy(frames[1], test.counts, test.speakers, seed=seed)
+        matched = frames[1] if layer is not None or name == MATCHED else _standardised(frames[1])
+        parts = (each.split(test.counts) for each in (matched, labels[1], mel))
+        names = [clip.speaker for clip in test.clips]
+        found = self_conversion([LabelledClip(*each) for each in zip(names, *parts, strict=True)])
+        yield LayerResult(
             features=name,
             layer=layer,
             dim=test.dims[name],
-            phones=_percent(named.speech),
-            phones_with_silence=_percent(named.every),
+            phones=_percent(accuracy.speech),
+            phones_with_silence=_percent(accuracy.all_frames),
             speakers=None if speakers is None else _percent(speakers.clips),
             speakers_by_frame=None if speakers is None else _percent(speakers.frames),
             kept=None if found.kept is None else _percent(found.kept),
@@ -170,8 +177,8 @@ def measure(material: Material, *, device: str = "auto", seed: int = 0) -> Itera
         )
 
 
-def recommended(rows: Iterable[Row]) -> Row | None:
-    """Choose the layer that keeps most phones from one speaker to another; None where no layer was converted so."""
+def recommend_layer(rows: Iterable[LayerResult]) -> LayerResult | None:
+    """Returns the layer that preserves most phones across speakers; None where that is unknown."""
     layers = [row for row in rows if row.layer is not None and row.kept_across is not None]
     return max(layers, key=lambda row: row.kept_across or 0.0, default=None)
 
@@ -180,5 +187,5 @@ def _percent(share: float) -> float:
     return round(100 * share, 2)
 
 
-def _scaled(frames: Tensor) -> Tensor:
+def _standardised(frames: Tensor) -> Tensor:
     return (frames - frames.mean(0)) / frames.std(0).clamp(min=torch.finfo(torch.float32).eps)

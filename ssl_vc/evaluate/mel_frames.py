@@ -1,17 +1,17 @@
-"""Log-mel spectra in place of an encoder's frames: what matching comes to without any self-supervised learning."""
+"""Log-mel spectra in place of an encoder's frames: a baseline without self-supervised learning."""
 
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from pretrain.probing.heard import BANDS, log_mel
+from pretrain.probing.probe_features import BANDS, log_mel
 from ssl_vc.device import choose_device
 from ssl_vc.features.extractor import Extractor, FrameSpec
 
 
 class MelExtractor(Extractor):
-    """Gives log-mel spectra (frames, BANDS) in dB, each without its mean, so that cosines compare shapes, not levels.
+    """Extracts log-mel spectra (frames, BANDS) in dB, each less its mean, so cosines compare shapes, not levels.
 
     Args:
         device: auto, cpu, cuda, cuda:1 ... or mps.

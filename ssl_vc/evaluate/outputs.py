@@ -9,104 +9,110 @@ from pathlib import Path
 from typing import Any
 
 from ssl_vc.audio import SAMPLE_RATE, read
-from ssl_vc.evaluate.pairs import Task
-from ssl_vc.evaluate.results import COSTS, MEASURES, Measure, Outcome, Results, Summary, shown
-from ssl_vc.evaluate.sheet import sheet
+from ssl_vc.evaluate.pairs import TestSet
+from ssl_vc.evaluate.report import render_report
+from ssl_vc.evaluate.results import COSTS, METRICS, Metric, Outcome, Results, Summary, used_metrics
 from ssl_vc.evaluate.statistics import RESAMPLES, Estimate
 from ssl_vc.files import replacing
 
-INTERVALS = f"intervals: 95 %, from {RESAMPLES} resamples of the pairs, as if each told something of its own"
+INTERVALS = f"95 % intervals from {RESAMPLES} bootstrap resamples of the pairs, taken as independent"
 FILES = ("results.json", "pairs.csv", "table.md", "index.html")
-COUNTED = ("words", "words_wrong", "letters", "letters_wrong", "seconds", "taken")
+COUNTS = ("words", "words_wrong", "letters", "letters_wrong", "seconds", "taken")
+KEYS = {"transcript": "said", "hypothesis": "heard", "description": "what"}  # attributes by other names in files
 
 
-def write_results(results: Results, task: Task, folder: Path) -> None:
-    """Write all files of an evaluation, each whole or not at all."""
+def write_results(results: Results, test_set: TestSet, folder: Path) -> None:
+    """Write all files of an evaluation, each atomically."""
     results = replace(results, outcomes=[_rounded(outcome) for outcome in results.outcomes])
-    texts = as_json(results), as_csv(results), as_markdown(results), sheet(results, sound_of(task, folder))
+    page = render_report(results, audio_loader(test_set, folder))
+    texts = as_json(results), as_csv(results), as_markdown(results), page
     for name, text in zip(FILES, texts, strict=True):
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def as_json(results: Results) -> str:
-    """Give everything."""
-    facts = {
+    """Returns everything as JSON."""
+    record = {
         "name": results.name,
         "judges": list(results.judges),
         "notes": list(results.notes),
-        "systems": [summary_facts(row) for row in results.summaries],
-        "pairs": [asdict(outcome) for outcome in results.outcomes],
+        "systems": [summary_record(row) for row in results.summaries],
+        "pairs": [_record(outcome) for outcome in results.outcomes],
     }
-    return json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
-def summary_facts(row: Summary) -> dict[str, Any]:
-    """Give a system's row as plain values; an estimate is its value, its interval and its count."""
-    values = {name: _figures(row.values.get(name)) for name in (measure.name for measure in MEASURES)}
-    return {**asdict(replace(row, values={})), "values": {name: each for name, each in values.items() if each}}
+def summary_record(row: Summary) -> dict[str, Any]:
+    """Returns a summary as plain values; an estimate is its value, its interval and its count."""
+    values = {name: _figures(row.values.get(name)) for name in (metric.name for metric in METRICS)}
+    return {**_record(replace(row, values={})), "values": {name: each for name, each in values.items() if each}}
 
 
 def as_csv(results: Results) -> str:
-    """Give a line for every pair in every system."""
+    """Returns a CSV with a row for every pair in every system."""
     file = io.StringIO()
     plain = ["system", "reference_seconds", "pair", "source", "target", "file", "said", "heard", "error"]
-    columns = [*plain, *(measure.name for measure in MEASURES if measure.name != "eer"), *COUNTED]
+    columns = [*plain, *(metric.name for metric in METRICS if metric.name != "eer"), *COUNTS]
     writer = csv.DictWriter(file, columns, extrasaction="ignore")
     writer.writeheader()
     for outcome in results.outcomes:
-        facts = asdict(outcome)
-        writer.writerow({**facts, **facts["values"], "reference_seconds": outcome.reference_seconds or ""})
+        seconds = outcome.reference_seconds or ""
+        writer.writerow({**_record(outcome), **outcome.values, "reference_seconds": seconds})
     return file.getvalue()
 
 
 def as_markdown(results: Results) -> str:
-    """Give the table for people: figures with their intervals, costs, and who judged."""
-    lines = _lines(results.summaries, lambda row, measure: cell(row.values.get(measure.name), measure))
-    lines.insert(1, ["---"] * len(lines[0]))
-    text = "\n".join("| " + " | ".join(each.replace("|", "\\|") for each in line) + " |" for line in lines)
-    return "\n".join([text, "", *(f"- {line}" for line in (*results.judges, INTERVALS, *results.notes)), ""])
+    """Returns the table in Markdown: figures with their intervals, costs, and the judges."""
+    rows = _rows(results.summaries, lambda row, metric: format_estimate(row.values.get(metric.name), metric))
+    rows.insert(1, ["---"] * len(rows[0]))
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n".join([table, "", *(f"- {line}" for line in (*results.judges, INTERVALS, *results.notes)), ""])
 
 
 def as_text(results: Results) -> str:
-    """Give the same table for a terminal: aligned, without intervals, which are in the files."""
-    lines = _lines(results.summaries, lambda row, each: each.text(getattr(row.values.get(each.name), "value", None)))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*table, "", *results.judges, *results.notes])
+    """Returns the table for a terminal: aligned, without the intervals, which are in the files."""
+    rows = _rows(results.summaries, lambda row, each: each.text(getattr(row.values.get(each.name), "value", None)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *results.judges, *results.notes])
 
 
-def _lines(summaries: Sequence[Summary], text: Callable[[Summary, Measure], str]) -> list[list[str]]:
-    """Lay out the table, its head first."""
-    measures = shown(summaries)
+def _rows(summaries: Sequence[Summary], text: Callable[[Summary, Metric], str]) -> list[list[str]]:
+    """The cells of the table, its header first."""
+    metrics = used_metrics(summaries)
     costs = [cost for cost in COSTS if any(getattr(row, cost.name) is not None for row in summaries)]
-    lines = [["system", "reference", *(column.heading for column in (*measures, *costs))]]
+    rows = [["system", "reference", *(column.heading for column in (*metrics, *costs))]]
     for row in summaries:
-        figures = (*(text(row, each) for each in measures), *(each.text(getattr(row, each.name)) for each in costs))
-        lines.append([row.system, row.reference, *figures])
-    return lines
+        figures = (*(text(row, each) for each in metrics), *(each.text(getattr(row, each.name)) for each in costs))
+        rows.append([row.system, row.reference, *figures])
+    return rows
 
 
-def cell(found: Estimate | None, measure: Measure) -> str:
-    """Write a figure with its interval; one pair has none."""
+def format_estimate(found: Estimate | None, metric: Metric) -> str:
+    """Returns a figure with its interval as text; a single pair has no interval."""
     if found is None or found.count < 2:
-        return measure.text(found.value if found else None)
-    return f"{measure.text(found.value)} ({measure.text(found.low)}..{measure.text(found.high)})"
+        return metric.text(found.value if found else None)
+    return f"{metric.text(found.value)} ({metric.text(found.low)}..{metric.text(found.high)})"
 
 
-def sound_of(task: Task, folder: Path) -> Callable[[Outcome], tuple[Any, int] | None]:
-    """Give what finds an outcome's sound."""
-    sources = {pair.name: pair.source for pair in task.pairs}
+def audio_loader(test_set: TestSet, folder: Path) -> Callable[[Outcome], tuple[Any, int] | None]:
+    """Returns a function that loads the audio of an outcome, or None where there is none."""
+    sources = {pair.name: pair.source for pair in test_set.pairs}
 
-    def sound(outcome: Outcome) -> tuple[Any, int] | None:
+    def load(outcome: Outcome) -> tuple[Any, int] | None:
         if outcome.failed:
             return None
         try:
             return read(folder / outcome.file if outcome.file else sources[outcome.pair]), SAMPLE_RATE
-        except (ValueError, OSError):  # what cannot be read cannot be played
+        except (ValueError, OSError):  # it cannot be played either
             return None
 
-    return sound
+    return load
+
+
+def _record(row: Outcome | Summary) -> dict[str, Any]:
+    return {KEYS.get(name, name): value for name, value in asdict(row).items()}
 
 
 def _figures(found: Estimate | None) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""Pairs: what an evaluation has converted, into whose voice, and from which of that speaker's recordings."""
+"""Test sets: pairs of a source and a target speaker, with the target's reference recordings."""
 
 import csv
 import math
@@ -11,29 +11,29 @@ from typing import Any
 from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, read, trim
-from ssl_vc.files import FORBIDDEN, harmless
+from ssl_vc.files import FORBIDDEN, safe_filename
 from ssl_vc.tables import check_header, named_cells
 from ssl_vc.voice.enroll import SUFFIXES
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 COLUMNS = ("source", "target", "text", "name", "speaker", "target_speaker", "reading", "converted", "trials")
-APART = "give all lines of a target the same target and trials, and name others in the column target_speaker"
-SHORTAGE = 0.2  # of the seconds of reference that are asked for may be missing
-SHORTEST = 0.2  # seconds; less of a recording is not worth cutting off, and may be silent
+DISTINCT = "repeat the same target and trials in all its rows, or set different names in the column target_speaker"
+MAX_SHORTFALL = 0.2  # of the requested seconds of reference
+MIN_CUT = 0.2  # seconds; a shorter cut may be silent
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A source and who shall say it.
+    """A source and a target speaker.
 
     Attributes:
-        name: no other pair has it; a file can be called so.
-        source: what is said.
-        target: who shall say it, a key of `Task.targets`.
-        text: what is said, in words; empty if unknown.
-        speaker: of the source; empty if unknown.
-        reading: the target saying the same words, if there is such a recording.
-        converted: the pair as a system elsewhere made it.
+        name: unique, and valid as a file name.
+        source: the recording to convert.
+        target: a key of `TestSet.targets`.
+        text: transcript of the source; "" if unknown.
+        speaker: of the source; "" if unknown.
+        reading: the target's recording of the same words, if there is one.
+        converted: the output of an external system, if there is one.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Target:
-    """A speaker who is converted to.
+    """A target speaker.
 
     Attributes:
         name: of the speaker.
-        references: recordings, of which the first so many seconds become the voice.
-        trials: recordings that judges compare with; the references where there are none.
+        references: recordings; the first `reference_seconds` of them are enrolled.
+        trials: held-out recordings for speaker similarity; the references where there are none.
     """
 
     name: str
@@ -60,21 +60,23 @@ class Target:
     trials: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is evaluated, and by whom.
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """Pairs with their targets and judges.
 
     Attributes:
-        name: of the whole.
-        pairs: what is converted.
-        targets: who is converted to, by name.
-        reference_seconds: how much of a target's references is used, one evaluation for each; None is all there is.
-        recogniser: judges the words, see `ssl_vc.evaluate.recogniser`; the best at hand if empty.
-        verifier: judges the voices, see `ssl_vc.evaluate.verifier`; the best at hand if empty.
-        language: what is spoken.
-        parallel: whether readings are parallel to their sources, frame by frame.
-        versions: of the judges, where only those give the same numbers.
+        name: of the test set.
+        pairs: to convert.
+        targets: by name.
+        reference_seconds: amounts of reference, one evaluation each; None is all of it.
+        recogniser: see `ssl_vc.evaluate.recogniser`; chosen by `load_judges` if "".
+        verifier: see `ssl_vc.evaluate.verifier`; chosen by `load_judges` if "".
+        language: of the sources.
+        parallel: the readings are parallel to their sources, frame by frame.
+        versions: of the judges that the figures depend on, by name.
     """
+
+    __test__ = False  # pytest would collect it by its name
 
     name: str
     pairs: tuple[Pair, ...]
@@ -87,38 +89,42 @@ class Task:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in duplicates(pair.name.casefold() for pair in self.pairs):  # some disks take two such names for one
-            raise ValueError(f"two pairs are called {name!r}; give them different names.")
+        for name in duplicates(
+            pair.name.casefold() for pair in self.pairs
+        ):  # equal names on a case-insensitive file system
+            raise ValueError(f"two pairs are named {name!r}; give them different names.")
         for pair in self.pairs:
             target = self.targets[pair.target]
             if pair.source in (*target.references, *target.trials):
-                raise ValueError(f"the source of {pair.name} is a recording of {target.name} itself; leave one out.")
+                raise ValueError(
+                    f"the source of {pair.name} is also a recording of its target {target.name}; remove one."
+                )
         for target in self.targets.values():
             for path in {*target.references} & {*target.trials}:
-                raise ValueError(f"{path} is a reference and a trial of {target.name}; judges need other recordings.")
+                raise ValueError(f"{path} is both a reference and a trial of {target.name}; trials must be held out.")
         for seconds in self.reference_seconds:
             if seconds is not None and not 0 < seconds < math.inf:
-                raise ValueError(f"{seconds:g} seconds of reference are asked for; give more than 0, or all.")
+                raise ValueError(f"reference_seconds is {seconds:g}; use a number above 0, or all.")
         if not self.pairs or not self.reference_seconds:
             what = "pairs" if not self.pairs else "reference_seconds"
-            raise ValueError(f"{what} is empty; give at least one.")
+            raise ValueError(f"{what} is empty; at least one is needed.")
         for seconds in duplicates(self.reference_seconds):
-            raise ValueError(f"reference_seconds has {'all' if seconds is None else f'{seconds:g}'} twice; keep one.")
+            raise ValueError(f"reference_seconds has {'all' if seconds is None else f'{seconds:g}'} twice; remove one.")
 
 
-def read_pairs(path: str | os.PathLike[str]) -> Task:
-    """Read pairs from a table, whose suffix is .csv (with commas) or .tsv (with tabs).
+def read_pairs(path: str | os.PathLike[str]) -> TestSet:
+    """Read pairs from a table, .csv (with commas) or .tsv (with tabs).
 
-    Its columns are `source` and `target` (recordings separated by semicolons, or a folder of them), and, as you like,
-    `text`, `name`, `speaker`, `target_speaker`, `reading`, `converted` and `trials` (written like `target`); what they
-    mean is said at `Pair` and `Target`. Paths start where you are.
+    Required columns are `source` and `target` (recordings separated by semicolons, or a folder of them); optional ones
+    are `text`, `name`, `speaker`, `target_speaker`, `reading`, `converted` and `trials` (written like `target`), see
+    `Pair` and `Target`. Paths are relative to the working directory.
     """
     path = Path(path)
     delimiter = DELIMITERS.get(path.suffix.lower())
     if delimiter is None:
-        raise ValueError(f"{path} does not end in .csv or .tsv; give a table of pairs with commas or with tabs.")
+        raise ValueError(f"{path} does not end in .csv or .tsv; use a table of pairs with commas or tabs.")
     if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}; give a CSV or TSV file of pairs.")
+        raise ValueError(f"there is no file {str(path)!r}; name a CSV or TSV file of pairs.")
     pairs: list[Pair] = []
     targets: dict[str, Target] = {}
     try:
@@ -130,58 +136,62 @@ def read_pairs(path: str | os.PathLike[str]) -> Task:
             check_header(header, path, COLUMNS, "" if complete else f"source and target, with {separator}")
             for row in lines:
                 where = f"line {lines.line_num} of {path}"
-                filled = dict(named_cells(row, header, where))
-                if filled:
-                    target = _target(filled, where)
+                cells = dict(named_cells(row, header, where))
+                if cells:
+                    target = _target(cells, where)
                     if targets.setdefault(target.name, target) != target:
-                        raise ValueError(f"{where} has other recordings of {target.name!r} than before; {APART}.")
-                    pairs.append(_pair(filled, target.name, where))
+                        raise ValueError(
+                            f"{where} has other recordings of {target.name!r} than an earlier row; {DISTINCT}."
+                        )
+                    pairs.append(_pair(cells, target.name, where))
     except (csv.Error, UnicodeDecodeError) as error:
         kind = path.suffix[1:].upper()
-        raise ValueError(f"{path} is no {kind} file in UTF-8: {error}.") from None
+        raise ValueError(f"{path} is not a {kind} file in UTF-8: {error}.") from None
     if not pairs:
-        raise ValueError(f"{path} holds no pairs; give a line for each below its header.")
-    return Task(path.stem, tuple(pairs), targets)
+        raise ValueError(f"{path} has no pairs; add a row for each below the header.")
+    return TestSet(name=path.stem, pairs=tuple(pairs), targets=targets)
 
 
-def reference_wavs(target: Target, seconds: float | None) -> list[Tensor]:
-    """Read the first so many seconds of a target's references, without the silence around each; the last one is cut.
+def read_references(target: Target, seconds: float | None) -> list[Tensor]:
+    """Read the first seconds of a target's references, each trimmed of silence, cutting the last one.
 
     Args:
-        target: whose.
-        seconds: how many; None is all there is. A fifth of them may be missing: there may not be more of a speaker.
+        target: the speaker.
+        seconds: how many, None for all; a fifth of them may be missing, as a speaker may have no more.
     """
-    wanted = math.inf if seconds is None else seconds * SAMPLE_RATE
+    samples = math.inf if seconds is None else seconds * SAMPLE_RATE
     wavs: list[Tensor] = []
-    left = wanted
+    left = samples
     for path in target.references:
-        if wavs and left < SHORTEST * SAMPLE_RATE:
+        if wavs and left < MIN_CUT * SAMPLE_RATE:
             break
         wav = trim(read(path, speech=True))
         wavs.append(wav if len(wav) <= left else wav[: round(left)])
         left -= len(wavs[-1])
     if not wavs:
-        raise ValueError(f"{target.name} has no references; give at least one recording.")
-    if seconds is not None and left > SHORTAGE * wanted:
-        there = f"{(wanted - left) / SAMPLE_RATE:.1f} s of reference without silence"
-        raise ValueError(f"{target.name} has {there}, not {seconds:g} s; add recordings, or ask for fewer seconds.")
+        raise ValueError(f"{target.name} has no references; add at least one recording.")
+    if seconds is not None and left > MAX_SHORTFALL * samples:
+        available = f"{(samples - left) / SAMPLE_RATE:.1f} s of reference without silence"
+        raise ValueError(
+            f"{target.name} has {available}, not {seconds:g} s; add recordings, or lower reference_seconds."
+        )
     return wavs
 
 
-def duplicates(things: Iterable[Any]) -> Iterator[Any]:
-    """Give what was there before."""
+def duplicates(items: Iterable[Any]) -> Iterator[Any]:
+    """Yields the items that have occurred before."""
     seen = set()
-    for thing in things:
-        if thing in seen:
-            yield thing
-        seen.add(thing)
+    for item in items:
+        if item in seen:
+            yield item
+        seen.add(item)
 
 
 def _target(cells: Mapping[str, str], where: str) -> Target:
     parts = _parts(cells.get("target", ""))
     if not parts:
-        raise ValueError(f"{where} has no target; give recordings, separated by semicolons, or a folder of them.")
-    name = cells.get("target_speaker") or harmless(parts[0].name if parts[0].is_dir() else parts[0].stem)
+        raise ValueError(f"{where} has no target; name recordings, separated by semicolons, or a folder of them.")
+    name = cells.get("target_speaker") or safe_filename(parts[0].name if parts[0].is_dir() else parts[0].stem)
     trials = _parts(cells.get("trials", ""))
     return Target(name, tuple(_recordings(parts, where)), tuple(_recordings(trials, where)))
 
@@ -203,11 +213,13 @@ def _recordings(parts: Iterable[Path], where: str) -> Iterator[Path]:
 
 def _pair(cells: Mapping[str, str], target: str, where: str) -> Pair:
     if "source" not in cells:
-        raise ValueError(f"{where} has no source; give the recording that is converted.")
+        raise ValueError(f"{where} has no source; name the recording to convert.")
     source = Path(cells["source"])
-    name = cells.get("name") or harmless(f"{source.stem}__{target}")
-    if name != harmless(name) or name.strip(".") != name:
+    name = cells.get("name") or safe_filename(f"{source.stem}__{target}")
+    if name != safe_filename(name) or name.strip(".") != name:
         refused = " ".join(FORBIDDEN + "/\\")
-        raise ValueError(f"{where} has the name {name!r}, which not every system takes; leave out {refused}, end dots.")
-    elsewhere = {column: Path(cells[column]) for column in ("reading", "converted") if column in cells}
-    return Pair(name, source, target, cells.get("text", ""), cells.get("speaker", ""), **elsewhere)
+        raise ValueError(
+            f"{where} has the name {name!r}, which some file systems refuse; remove {refused} and outer dots."
+        )
+    optional = {column: Path(cells[column]) for column in ("reading", "converted") if column in cells}
+    return Pair(name, source, target, cells.get("text", ""), cells.get("speaker", ""), **optional)

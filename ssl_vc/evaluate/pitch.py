@@ -1,4 +1,4 @@
-"""How far the melody of a sound is from that of another."""
+"""Distance of two F0 contours."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from vocoder.pitch import track_pitch
 
 HOP = 80  # samples: 5 ms
-ENOUGH = 0.1  # of the original's voiced frames must be voiced in the copy too, or their difference says nothing
-FLAT = 5.0  # cents, root mean square: what moves less stands still, but for what the tracker errs at its ends
+MIN_VOICED = 0.1  # share of the original's voiced frames that must be voiced in the copy too
+MONOTONE = 5.0  # cents RMS: less movement than this is tracking error
 
 
 class PitchError(NamedTuple):
-    """The difference of two melodies.
+    """Difference of two F0 contours.
 
     Attributes:
-        hertz: root mean square difference of F0 where both are voiced, in Hz; None where they hardly ever are.
+        hertz: RMSE of F0 in Hz where both are voiced; None where they hardly ever are.
         cents: the same in hundredths of a semitone.
-        voicing: how many frames are voiced in one and unvoiced in the other, in percent.
-        correlation: Pearson's, of log F0 where both are voiced, whatever their registers; None also of a monotone.
+        voicing: frames voiced in one and not in the other, in percent.
+        correlation: Pearson's, of log F0 where both are voiced; None also for a monotone.
     """
 
     hertz: float | None
@@ -36,7 +36,7 @@ def pitch_error(original: Tensor, copy: Tensor) -> PitchError:
     first, second = (track_pitch(wav[:length], hop_length=HOP).double() for wav in (original, copy))
     voiced = (first > 0) & (second > 0)
     voicing = 100 * float(((first > 0) != (second > 0)).double().mean())
-    if voiced.sum() <= ENOUGH * (first > 0).sum():
+    if voiced.sum() <= MIN_VOICED * (first > 0).sum():
         return PitchError(None, None, voicing, None)
     first, second = first[voiced], second[voiced]
     cents = 1200 * first.log2(), 1200 * second.log2()
@@ -45,7 +45,7 @@ def pitch_error(original: Tensor, copy: Tensor) -> PitchError:
 
 def _correlation(first: Tensor, second: Tensor) -> float | None:
     first, second = first - first.mean(), second - second.mean()
-    if min(_rms(first), _rms(second)) < FLAT:
+    if min(_rms(first), _rms(second)) < MONOTONE:
         return None
     return float((first * second).mean()) / (_rms(first) * _rms(second))
 

@@ -1,6 +1,6 @@
-"""How good a sound is: beside its original by two standards of telephony, alone by a model of listeners' opinions.
+"""Audio quality: PESQ and STOI against an original, DNSMOS without one.
 
-Their packages are the extra `eval`; PESQ and STOI are None where they are missing. All are None without speech.
+Their packages come with the extra `eval`; PESQ and STOI are None where they are missing. All are None without speech.
 """
 
 import os
@@ -16,40 +16,40 @@ from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, SILENCE
 
-PIECE = 12 * SAMPLE_RATE  # PESQ is made for sentences of 8 to 12 s, and its program crashes on minutes of speech
+PESQ_SEGMENT = 12 * SAMPLE_RATE  # PESQ is defined for sentences of 8 to 12 s, and its code crashes on minutes
 
 
 def pesq(original: Tensor, copy: Tensor) -> float | None:
-    """Give wideband PESQ (ITU-T P.862.2), 1 (bad) to 4.64, of aligned wavs (samples,) at 16 kHz.
+    """Returns wideband PESQ (ITU-T P.862.2), 1 (bad) to 4.64, of aligned wavs (samples,) at 16 kHz.
 
-    A long clip is judged in pieces of at most 12 s; those without speech do not count.
+    A long clip is the mean over segments of at most 12 s, without those that hold no speech.
     """
     try:
-        judge = import_module("pesq")
+        package = import_module("pesq")
     except ImportError:
         return None
     length = min(len(original), len(copy))
-    size = -(-length // max(-(-length // PIECE), 1))
+    size = -(-length // max(-(-length // PESQ_SEGMENT), 1))
     scores = []
     for start in range(0, length, max(size, 1)):
         first, second = (wav[start : min(start + size, length)].numpy(force=True) for wav in (original, copy))
         if min(abs(first).max(), abs(second).max()) < SILENCE:
-            continue  # it divides by the level
+            continue  # PESQ divides by the level
         try:
-            scores.append(float(judge.pesq(SAMPLE_RATE, first, second, "wb")))
-        except judge.PesqError:  # no utterance in it, or less than a quarter of a second
+            scores.append(float(package.pesq(SAMPLE_RATE, first, second, "wb")))
+        except package.PesqError:  # no utterance in it, or less than a quarter of a second
             continue
     return sum(scores) / len(scores) if scores else None
 
 
 def stoi(original: Tensor, copy: Tensor) -> float | None:
-    """Give the short-time objective intelligibility, 0 to 1, of aligned wavs (samples,) at 16 kHz.
+    """Returns the short-time objective intelligibility, 0 to 1, of aligned wavs (samples,) at 16 kHz.
 
     Taal, Hendriks, Heusdens and Jensen, 2011, "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted
     Noisy Speech".
     """
     try:
-        judge = import_module("pystoi")
+        package = import_module("pystoi")
     except ImportError:
         return None
     length = min(len(original), len(copy))
@@ -59,17 +59,17 @@ def stoi(original: Tensor, copy: Tensor) -> float | None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
         try:
-            return float(judge.stoi(first, second, SAMPLE_RATE))
+            return float(package.stoi(first, second, SAMPLE_RATE))
         except RuntimeWarning:
             return None
 
 
-class Opinion(NamedTuple):
-    """What listeners would say of a sound, from 1 (bad) to 5 (excellent).
+class DnsmosScores(NamedTuple):
+    """Predicted P.835 ratings, 1 (bad) to 5 (excellent).
 
     Attributes:
-        signal: how natural the voice is.
-        background: how little is heard beside it.
+        signal: speech quality.
+        background: absence of background noise.
         overall: both together.
     """
 
@@ -79,21 +79,21 @@ class Opinion(NamedTuple):
 
 
 class Dnsmos:
-    """Guesses the opinion of listeners as ITU-T P.835 asks for it.
+    """Predicts listeners' ratings by ITU-T P.835.
 
     Reddy, Gopal and Cutler, 2021, "DNSMOS P.835: A Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate
-    Noise Suppressors" (arXiv 2110.01763). A model hears windows of 9.01 s, one from each second; polynomials bring what
-    it says to the scale of the listeners.
+    Noise Suppressors" (arXiv 2110.01763). A network rates windows of 9.01 s, one per second; polynomials map its
+    output to the listeners' scale.
 
     Args:
-        path: the published `sig_bak_ovr.onnx`, not the one of personalised DNSMOS, whose polynomials are others.
+        path: the published `sig_bak_ovr.onnx`, not that of personalised DNSMOS, whose polynomials differ.
 
     Attributes:
-        description: which model judges, with the first digits of its file's SHA-256.
+        description: the model, with the first digits of its file's SHA-256.
     """
 
     WINDOW = 144_160  # samples
-    POLYNOMIALS = (  # of each score, from the constant on
+    POLYNOMIALS = (  # per score, constant term first
         (0.0052439, 1.22083953, -0.08397278),
         (-0.39604546, 1.60915514, -0.13166888),
         (0.04602535, 1.11546468, -0.06766283),
@@ -106,27 +106,27 @@ class Dnsmos:
             raise ValueError("DNSMOS needs onnxruntime, which is missing; pip install 'ssl-vc[eval]'.") from None
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # what goes wrong is raised
+        options.log_severity_level = 4  # errors are raised anyway
         name = repr(os.fspath(path))
         try:
             model = Path(path).read_bytes()
         except OSError as error:
             reason = error.strerror or error
-            raise ValueError(f"{name} cannot be read: {reason}; give the published sig_bak_ovr.onnx.") from error
+            raise ValueError(f"{name} cannot be read: {reason}; use the published sig_bak_ovr.onnx.") from error
         try:
             self._session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's errors have no class in common
-            raise ValueError(f"{name} is no ONNX model, or is damaged; give the published sig_bak_ovr.onnx.") from error
+            raise ValueError(f"{name} is no ONNX model, or is damaged; use the published sig_bak_ovr.onnx.") from error
         shapes = [list(each.shape)[1:] for each in (*self._session.get_inputs(), *self._session.get_outputs())]
         if shapes != [[self.WINDOW], [len(self.POLYNOMIALS)]]:
             raise ValueError(
-                f"{name} is no model of DNSMOS P.835, which gives 3 scores of {self.WINDOW} samples; "
-                "give the published sig_bak_ovr.onnx."
+                f"{name} is not the model of DNSMOS P.835, which maps {self.WINDOW} samples to 3 scores; "
+                "use the published sig_bak_ovr.onnx."
             )
         self.description = f"DNSMOS P.835, {Path(path).name} ({sha256(model).hexdigest()[:8]})"
 
-    def __call__(self, wav: Tensor) -> Opinion | None:
-        """Judge a wav (samples,) at 16 kHz; None of silence. A short one is doubled until it fills a window."""
+    def __call__(self, wav: Tensor) -> DnsmosScores | None:
+        """Rate a wav (samples,) at 16 kHz, repeated until it fills a window; None for silence."""
         if not len(wav) or wav.abs().max() < SILENCE:
             return None
         while len(wav) < self.WINDOW:
@@ -140,4 +140,4 @@ class Dnsmos:
             scores.append(
                 [np.polynomial.polynomial.polyval(*each) for each in zip(raw[0], self.POLYNOMIALS, strict=True)]
             )
-        return Opinion(*np.mean(scores, axis=0).tolist())
+        return DnsmosScores(*np.mean(scores, axis=0).tolist())

@@ -1,4 +1,4 @@
-"""What came of an evaluation: rows for tables, files and pages."""
+"""Results of an evaluation: the rows of its tables, files and pages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,64 +8,60 @@ from ssl_vc.html.page import Column
 
 
 @dataclass(frozen=True)
-class Measure(Column):
-    """A column of the table, and which way is good: `higher`, `lower`, or "" where neither is."""
+class Metric(Column):
+    """A column of the table; `better` is `higher`, `lower`, or "" where neither is."""
 
     better: str = ""
 
 
-MEASURES = (
-    Measure("wer", "WER (%)", 1, "Words that the recogniser got wrong, of those said.", "lower"),
-    Measure("cer", "CER (%)", 1, "Letters that it got wrong, of those said.", "lower"),
-    Measure("similarity", "Similarity", 3, "Cosine of the verifier's vectors of the sound and the target.", "higher"),
-    Measure("source_similarity", "… to source", 3, "The same to the source's speaker.", "lower"),
-    Measure("identity", "Identity", 3, "Cosine of a copy's embedding to that of the very clip it copies.", "higher"),
-    Measure("nearer", "Nearer (%)", 0, "Sounds that are nearer to the target than to the source's speaker.", "higher"),
-    Measure(
-        "eer",
-        "EER (%)",
-        1,
-        "How often a verifier errs that tells the sounds from real ones of the target; 50 is best: it can only guess.",
+METRICS = (
+    Metric("wer", "WER (%)", 1, "Word error rate of the recogniser.", "lower"),
+    Metric("cer", "CER (%)", 1, "Character error rate of the recogniser.", "lower"),
+    Metric("similarity", "Similarity", 3, "Cosine of the output's speaker embedding to the target's.", "higher"),
+    Metric("source_similarity", "… to source", 3, "The same to the source speaker's.", "lower"),
+    Metric("identity", "Identity", 3, "Cosine of a copy's embedding to that of its original clip.", "higher"),
+    Metric("nearer", "Nearer (%)", 0, "Outputs closer to the target than to the source speaker.", "higher"),
+    Metric("eer", "EER (%)", 1, "Equal error rate of a verifier telling outputs from real target clips; 50 is chance."),
+    Metric("f0_correlation", "F0 corr.", 3, "Correlation of log F0 with the source's.", "higher"),
+    Metric("f0_rmse_cents", "F0 RMSE (cents)", 0, "Distance of F0 to the source's, including any register shift."),
+    Metric(
+        "voicing_error", "Voicing (%)", 1, "Frames voiced in either the output or the source, but not both.", "lower"
     ),
-    Measure("f0_correlation", "F0 corr.", 3, "Correlation of the melody (log F0) with the source's.", "higher"),
-    Measure("f0_rmse_cents", "F0 RMSE (cents)", 0, "Distance of the melody to the source's, the shift included."),
-    Measure("voicing_error", "Voicing (%)", 1, "Moments voiced in the sound or the source, not in both.", "lower"),
-    Measure("mcd_db", "MCD (dB)", 2, "Mel-cepstral distortion to the target's own reading, aligned in time.", "lower"),
-    Measure("true_mcd_db", "True MCD (dB)", 2, "The same to the target's parallel speech, without alignment.", "lower"),
-    Measure("true_mel", "True mel", 3, "Mean log-mel distance to it, both at one loudness.", "lower"),
-    Measure("true_f0_cents", "True F0 (cents)", 0, "Distance of the F0 contour to its F0.", "lower"),
-    Measure("copy_mcd_db", "Copy MCD (dB)", 2, "MCD of a copy to its original, moment by moment.", "lower"),
-    Measure("pesq", "PESQ", 2, "Wideband PESQ of a copy against its original, 1 to 4.64.", "higher"),
-    Measure("stoi", "STOI", 3, "Intelligibility of a copy against its original, 0 to 1.", "higher"),
-    Measure("dnsmos_signal", "SIG", 2, "DNSMOS P.835: how natural the voice sounds, 1 to 5.", "higher"),
-    Measure("dnsmos_background", "BAK", 2, "DNSMOS P.835: how free of noise it is, 1 to 5.", "higher"),
-    Measure("dnsmos_overall", "OVRL", 2, "DNSMOS P.835: overall, 1 to 5.", "higher"),
-    Measure("distill_mos", "DistillMOS", 2, "Predicted mean opinion score, 1 to 5.", "higher"),
-    Measure("jumpiness", "Jumps", 2, "Steps from frame to frame, over those of the source; 1 is as smooth."),
-    Measure("real_time_factor", "RTF", 3, "Seconds of computing for a second of sound, voices not counted.", "lower"),
+    Metric("mcd_db", "MCD (dB)", 2, "Mel-cepstral distortion to the target's reading, time-aligned.", "lower"),
+    Metric("true_mcd_db", "True MCD (dB)", 2, "The same to the target's parallel speech, without alignment.", "lower"),
+    Metric("true_mel", "True mel", 3, "Mean log-mel distance to it at equal loudness.", "lower"),
+    Metric("true_f0_cents", "True F0 (cents)", 0, "Distance of F0 to its F0.", "lower"),
+    Metric("copy_mcd_db", "Copy MCD (dB)", 2, "Frame-by-frame MCD of a copy to its original.", "lower"),
+    Metric("pesq", "PESQ", 2, "Wideband PESQ of a copy against its original, 1 to 4.64.", "higher"),
+    Metric("stoi", "STOI", 3, "Intelligibility of a copy against its original, 0 to 1.", "higher"),
+    Metric("dnsmos_signal", "SIG", 2, "DNSMOS P.835 speech quality, 1 to 5.", "higher"),
+    Metric("dnsmos_background", "BAK", 2, "DNSMOS P.835 background noise quality, 1 to 5.", "higher"),
+    Metric("dnsmos_overall", "OVRL", 2, "DNSMOS P.835 overall quality, 1 to 5.", "higher"),
+    Metric("distill_mos", "DistillMOS", 2, "Predicted mean opinion score, 1 to 5.", "higher"),
+    Metric("jumpiness", "Jumps", 2, "Spectral steps between frames relative to the source; 1 is as smooth."),
+    Metric("real_time_factor", "RTF", 3, "Computing time per second of audio, without enrolment.", "lower"),
 )
-
-
-Run = tuple[str, float | None]  # a system, and the seconds of the target that it had
 COSTS = Column("size_mb", "Weights (MB)", 1), Column("peak_memory_mb", "Peak memory (MB)", 0)
 
+Run = tuple[str, float | None]  # a system, and the seconds of reference it had
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a pair in a system.
+    """Result of one pair in one system.
 
     Attributes:
-        system: its name.
-        reference_seconds: of the target's recordings that were used; None: all, or none needed.
-        pair: the pair's name.
-        source: who speaks in the source, and its file's name.
-        target: who shall speak.
-        file: of the sound, below the folder of the results; "" if there is none.
-        said: the text; "" where it is not known.
-        heard: what the recogniser heard; None where it was not asked.
-        values: by the names of `MEASURES` (`wer` and `cer` in percent of this pair; `nearer` 0 or 100).
-        error: why there is no sound, or which judge could not hear it; "" if all went well.
-        failed: whether there is no sound at all; if so, it counts in no figure.
+        system: name of the system.
+        reference_seconds: seconds of the target's references used; None means all, or none needed.
+        pair: name of the pair.
+        source: speaker and file name of the source.
+        target: name of the target speaker.
+        file: audio file, relative to the results folder; "" if there is none.
+        transcript: what the source says; "" if unknown.
+        hypothesis: output of the recogniser; None if it was not run.
+        values: by the names of `METRICS` (`wer` and `cer` in percent of this pair; `nearer` 0 or 100).
+        error: why there is no audio, or which metrics failed; "" if all went well.
+        failed: there is no audio, so the pair is left out of every figure.
     """
 
     system: str
@@ -74,38 +70,38 @@ class Outcome:
     source: str
     target: str
     file: str = ""
-    said: str = ""
-    heard: str | None = None
+    transcript: str = ""
+    hypothesis: str | None = None
     values: Mapping[str, float | None] = field(default_factory=dict)
     error: str = ""
     failed: bool = False
 
     @property
     def run(self) -> Run:
-        """The row that it belongs to."""
+        """Key of the summary it belongs to."""
         return self.system, self.reference_seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A system's row in the table.
+    """Results of one system over all pairs: a row of the table.
 
     Attributes:
-        system: its name.
-        what: it is, in a line.
-        natural: whether these are recordings, not made sounds.
+        system: name of the system.
+        description: one line on what it is.
+        natural: these are recordings, not synthesised.
         reference_seconds: as in `Outcome`.
-        pairs: how many there are (of the targets' own clips, how many clips).
-        failed: how many of them failed, and do not count.
-        values: by the names of `MEASURES`, over all pairs.
-        size_mb: of its weights; None if it has none.
-        peak_memory_mb: while it worked, in the whole process.
-        converts: whether it hears references at all.
-        copies: whether its sounds should equal the sources.
+        pairs: number of pairs (or clips, for the targets' natural clips).
+        failed: how many of them failed and are left out.
+        values: by the names of `METRICS`, over all pairs.
+        size_mb: size of the weights; None if there are none.
+        peak_memory_mb: peak memory of the whole process.
+        converts: it uses reference recordings.
+        copies: its outputs should equal the sources.
     """
 
     system: str
-    what: str
+    description: str
     natural: bool
     reference_seconds: float | None
     pairs: int
@@ -118,13 +114,13 @@ class Summary:
 
     @property
     def run(self) -> Run:
-        """What tells it from the other rows."""
+        """Key of the row."""
         return self.system, self.reference_seconds
 
     @property
     def reference(self) -> str:
-        """Say how much it heard of each target; "" if it has no use for that."""
-        return length_name(self.reference_seconds) if self.converts else ""
+        """Amount of reference audio as text; "" if the system uses none."""
+        return format_reference(self.reference_seconds) if self.converts else ""
 
 
 @dataclass(frozen=True)
@@ -132,11 +128,11 @@ class Results:
     """An evaluation.
 
     Attributes:
-        name: of what was evaluated on.
-        judges: who judged, a line each; every table shows them.
-        notes: what else a reader must know, a sentence each.
-        summaries: of all systems, natural ones first.
-        outcomes: of all pairs in all systems.
+        name: name of the test set.
+        judges: descriptions of the judges, shown in every table.
+        notes: caveats, one sentence each.
+        summaries: rows of all systems, natural ones first.
+        outcomes: results of all pairs in all systems.
     """
 
     name: str
@@ -146,11 +142,11 @@ class Results:
     outcomes: Sequence[Outcome]
 
 
-def length_name(seconds: float | None) -> str:
-    """Name a length of reference; None is all there is."""
+def format_reference(seconds: float | None) -> str:
+    """Returns an amount of reference audio as text; None is all of it."""
     return "all" if seconds is None else f"{seconds:g} s"
 
 
-def shown(summaries: Sequence[Summary]) -> list[Measure]:
-    """Give the measures that any system has."""
-    return [measure for measure in MEASURES if any(row.values.get(measure.name) for row in summaries)]
+def used_metrics(summaries: Sequence[Summary]) -> list[Metric]:
+    """Returns the metrics that any of the systems has."""
+    return [metric for metric in METRICS if any(row.values.get(metric.name) for row in summaries)]

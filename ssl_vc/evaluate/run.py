@@ -1,6 +1,6 @@
-"""An evaluation: every system makes the sounds of all pairs, and the judges hear them.
+"""Run an evaluation: every system converts all pairs, and the judges score the audio.
 
-pairs --> system --> files --> recogniser, verifier, measures --> outcomes --> figures with their intervals
+pairs --> system --> files --> recogniser, verifier, metrics --> outcomes --> summaries with confidence intervals
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,110 +8,128 @@ from pathlib import Path
 
 from ssl_vc.audio import read
 from ssl_vc.evaluate.cost import Cost
-from ssl_vc.evaluate.judging import Judged, Judges
-from ssl_vc.evaluate.making import Watch, label_of, make
-from ssl_vc.evaluate.pairs import Task
-from ssl_vc.evaluate.results import MEASURES, Results, Summary
-from ssl_vc.evaluate.statistics import Estimate, estimate, mean, ratio
+from ssl_vc.evaluate.generate import Progress, generate, run_label
+from ssl_vc.evaluate.pairs import TestSet
+from ssl_vc.evaluate.results import METRICS, Outcome, Results, Summary
+from ssl_vc.evaluate.scoring import Judges, Scores, score
+from ssl_vc.evaluate.statistics import Estimate, bootstrap, bootstrap_mean, bootstrap_ratio
 from ssl_vc.evaluate.systems import System
-from ssl_vc.files import harmless
+from ssl_vc.files import safe_filename
 
 TARGETS = "natural target"
-POOLED = {"wer": "words", "cer": "letters"}  # errors of all pairs over what was said in all of them
-PLAIN = [measure.name for measure in MEASURES if measure.name not in (*POOLED, "eer", "real_time_factor")]
+POOLED = {"wer": "words", "cer": "letters"}  # errors of all pairs over the length of all references
+AVERAGED = [metric.name for metric in METRICS if metric.name not in (*POOLED, "eer", "real_time_factor")]
 
 
 def evaluate(
-    task: Task,
+    test_set: TestSet,
     systems: Sequence[System],
     judges: Judges,
     folder: Path,
-    watch: Watch = lambda things, _: things,
+    progress: Progress = lambda items, _: items,
     notes: Sequence[str] = (),
 ) -> Results:
-    """Judge systems on the pairs of a task.
+    """Evaluate systems on a test set.
 
     Args:
-        task: the pairs.
-        systems: each with a name of its own.
-        judges: who judges.
-        folder: for the sounds that are made.
-        watch: see `making.Watch`.
-        notes: what else readers must know, a sentence each.
+        test_set: the pairs.
+        systems: with different names.
+        judges: the models that score.
+        folder: for the generated audio.
+        progress: see `generate.Progress`.
+        notes: further caveats for the reader, one sentence each.
     """
-    places = [harmless(system.name).casefold() for system in systems] + [TARGETS]
-    for system, place in zip(systems, places, strict=False):
-        if not system.name or places.count(place) > 1:
-            raise ValueError(f"a system cannot be called {system.name!r}, as another is; give it a name of its own.")
-    summaries, outcomes = [], []
+    _check_names(systems)
+    summaries: list[Summary] = []
+    outcomes: list[Outcome] = []
     for system in systems:
-        for seconds in task.reference_seconds if system.converts else (None,):
-            made, cost = make(task, system, seconds, folder, watch)
-            judged = Judged(task, system, made, judges, folder, watch, label_of(system, seconds))
-            summaries.append(_summary(system, seconds, judged, judges, cost))
-            outcomes += judged.outcomes
+        for seconds in test_set.reference_seconds if system.converts else (None,):
+            generated, cost = generate(test_set, system, seconds, folder, progress)
+            label = run_label(system, seconds)
+            scores = score(test_set, system, generated, judges, folder, progress=progress, label=label)
+            summaries.append(_summary(system, seconds, scores, judges, cost))
+            outcomes += scores.outcomes
     natural = sum(row.natural for row in summaries)
-    summaries[natural:natural] = _targets(judges)
-    return Results(task.name, list(_judges(judges)), [*_notes(task, judges, summaries), *notes], summaries, outcomes)
+    summaries[natural:natural] = _natural_targets(judges)
+    notes = [*_notes(test_set, judges, summaries), *notes]
+    return Results(test_set.name, list(_descriptions(judges)), notes, summaries, outcomes)
 
 
-def _summary(system: System, seconds: float | None, judged: Judged, judges: Judges, cost: Cost) -> Summary:
-    good = [outcome.values for outcome in judged.good]
-    values: dict[str, Estimate | None] = {name: mean([each.get(name) for each in good]) for name in PLAIN}
+def _check_names(systems: Sequence[System]) -> None:
+    folders = [safe_filename(system.name).casefold() for system in systems] + [TARGETS]
+    for system, folder in zip(systems, folders, strict=False):
+        if not system.name or folders.count(folder) > 1:
+            raise ValueError(f"the name {system.name!r} of a system is empty or taken; choose a unique one.")
+
+
+def _summary(system: System, seconds: float | None, scores: Scores, judges: Judges, cost: Cost) -> Summary:
+    succeeded = [outcome.values for outcome in scores.succeeded]
+    values: dict[str, Estimate | None] = {
+        name: bootstrap_mean([each.get(name) for each in succeeded]) for name in AVERAGED
+    }
     for name, units in POOLED.items():
-        told = [(each[f"{units}_wrong"] or 0, each[units] or 0) for each in good if each.get(units)]
-        values[name] = ratio([100 * wrong for wrong, _ in told], [of for _, of in told])
-    people, vectors = judges.people, list(judged.vectors.values())
-    if people is not None and not system.natural and not system.copies:
-        values["eer"] = estimate(lambda drawn: people.eer([vectors[index] for index in drawn]), len(vectors))
-    if system.costs:
-        values["real_time_factor"] = ratio(*([each[name] or 0.0 for each in good] for name in ("taken", "seconds")))
+        counts = [(each[f"{units}_wrong"] or 0, each[units] or 0) for each in succeeded if each.get(units)]
+        values[name] = bootstrap_ratio([100 * errors for errors, _ in counts], [length for _, length in counts])
+    speakers, embeddings = judges.speaker_references, list(scores.embeddings.values())
+    if speakers is not None and not system.natural and not system.copies:
+        values["eer"] = bootstrap(lambda drawn: speakers.eer([embeddings[index] for index in drawn]), len(embeddings))
+    if system.timed:
+        times, lengths = ([each[name] or 0.0 for each in succeeded] for name in ("taken", "seconds"))
+        values["real_time_factor"] = bootstrap_ratio(times, lengths)
     return Summary(
-        system.name,
-        system.what,
-        system.natural,
-        seconds if system.converts else None,
-        len(judged.outcomes),
-        len(judged.outcomes) - len(good),
-        values,
-        system.size_mb,
-        round(cost.peak_bytes / 1e6, 1) if system.costs and cost.peak_bytes is not None else None,
-        system.converts,
-        system.copies,
+        system=system.name,
+        description=system.description,
+        natural=system.natural,
+        reference_seconds=seconds if system.converts else None,
+        pairs=len(scores.outcomes),
+        failed=len(scores.outcomes) - len(succeeded),
+        values=values,
+        size_mb=system.size_mb,
+        peak_memory_mb=round(cost.peak_bytes / 1e6, 1) if system.timed and cost.peak_bytes is not None else None,
+        converts=system.converts,
+        copies=system.copies,
     )
 
 
-def _targets(judges: Judges) -> Iterator[Summary]:
-    """Give the row of the targets' own clips."""
-    if judges.people is None:
+def _natural_targets(judges: Judges) -> Iterator[Summary]:
+    """Yields the row of the targets' natural clips."""
+    if judges.speaker_references is None:
         return
-    same = judges.people.same()
-    values = {"similarity": mean(same)}
-    scores = [judges.naturalness(read(path)) for path in judges.people.clips]
-    names = {name for each in scores for name in each}  # a clip that nobody could judge has none
-    values |= {name: mean([each.get(name) for each in scores]) for name in names}
-    yield Summary(TARGETS, "other clips of the targets", True, None, len(same), 0, values)
+    cosines = judges.speaker_references.natural_cosines()
+    values = {"similarity": bootstrap_mean(cosines)}
+    scores = [judges.naturalness(read(path)) for path in judges.speaker_references.clips]
+    names = {name for each in scores for name in each}  # a clip without a score has no names
+    values |= {name: bootstrap_mean([each.get(name) for each in scores]) for name in names}
+    yield Summary(
+        system=TARGETS,
+        description="other clips of the targets",
+        natural=True,
+        reference_seconds=None,
+        pairs=len(cosines),
+        failed=0,
+        values=values,
+    )
 
 
-def _judges(judges: Judges) -> Iterator[str]:
+def _descriptions(judges: Judges) -> Iterator[str]:
     if judges.recogniser is not None:
         yield f"words: {judges.recogniser.description}"
-    if judges.people is not None:
-        yield f"voices: {judges.people.description}"
+    if judges.speaker_references is not None:
+        yield f"voices: {judges.speaker_references.description}"
     if judges.dnsmos is not None:
         yield f"naturalness: {judges.dnsmos.description}"
     if judges.distill_mos is not None:
         yield f"naturalness: {judges.distill_mos.description}"
 
 
-def _notes(task: Task, judges: Judges, summaries: Sequence[Summary]) -> Iterator[str]:
-    untold = sum(not pair.text for pair in task.pairs)
-    if untold and judges.recogniser is not None:
-        yield f"{untold} of {len(task.pairs)} pairs have no text, so nobody counts their words."
-    if judges.people is not None and not all(target.trials for target in task.targets.values()):
-        yield "Targets without trials are judged by their references, so of what the voices are made of."
+def _notes(test_set: TestSet, judges: Judges, summaries: Sequence[Summary]) -> Iterator[str]:
+    textless = sum(not pair.text for pair in test_set.pairs)
+    if textless and judges.recogniser is not None:
+        yield f"{textless} of {len(test_set.pairs)} pairs have no text and are left out of the error rates."
+    if judges.speaker_references is not None and not all(target.trials for target in test_set.targets.values()):
+        yield "Targets without trials are scored against their references, the same clips their voices are made from."
     if any(row.copies and row.pairs > row.failed and row.values.get("pesq") is None for row in summaries):
-        yield "PESQ or STOI is missing, for its package is; pip install 'ssl-vc[eval]'."
+        yield "PESQ or STOI is missing because its package is; pip install 'ssl-vc[eval]'."
     for row in summaries:
         if row.failed:
-            yield f"{row.failed} of {row.pairs} pairs failed in {row.system}; its figures leave them out."
+            yield f"{row.failed} of {row.pairs} pairs failed in {row.system} and are left out of its figures."

@@ -1,8 +1,8 @@
-"""How well frames serve kNN conversion, judged without a vocoder.
+"""Suitability of frames for kNN conversion, measured without a vocoder.
 
-A clip's frames are replaced by their nearest ones in a pool, as kNN-VC does it (Baas et al., 2023, arXiv 2305.18975):
-once from what else the same speaker said, once from what another one said. What should be kept is what is said: the
-neighbours' commonest phone should be the frame's own. From the own voice the sound should be kept as well.
+A clip's frames are replaced by their nearest neighbours, as in kNN-VC (Baas et al., 2023, arXiv 2305.18975): once in
+the same speaker's other clips, once in another speaker's. The content should be preserved: the majority phone of the
+neighbours should be that of the frame. Within one speaker the spectrum should be preserved as well.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ssl_vc.match.knn import average
 from ssl_vc.match.protocol import Pool
 
 
-class Spoken(NamedTuple):
+class LabelledClip(NamedTuple):
     """A clip: its frames (frames, dim), their phones (frames,) and their log-mel energies in dB (frames, bands)."""
 
     speaker: str
@@ -25,14 +25,14 @@ class Spoken(NamedTuple):
 
 
 class SelfConversion(NamedTuple):
-    """Means over clips; None where no clip can tell.
+    """Means over clips; None where there are too few.
 
     Attributes:
-        kept: share of frames whose phone is kept from the same speaker's other clips.
-        kept_across: the same from the clips of another speaker.
-        distance: mean difference in dB of the log-mel energies to those from the same speaker's other clips.
-        clips: how many clips `kept` is of.
-        clips_across: how many `kept_across` is of.
+        kept: share of frames whose phone is preserved with the same speaker's other clips as pool.
+        kept_across: the same with another speaker's clips as pool.
+        distance: mean difference in dB of the log-mel energies, with the same speaker's other clips as pool.
+        clips: number of clips in `kept`.
+        clips_across: number of clips in `kept_across`.
     """
 
     kept: float | None
@@ -43,28 +43,28 @@ class SelfConversion(NamedTuple):
 
 
 @torch.no_grad()
-def self_conversion(clips: Sequence[Spoken], k: int = 4, silence: int = 0) -> SelfConversion:
-    """Convert every clip to its own speaker and to the next one in the order of their names.
+def self_conversion(clips: Sequence[LabelledClip], k: int = 4, silence: int = 0) -> SelfConversion:
+    """Convert every clip to its own speaker and to the next one in alphabetical order.
 
     Args:
-        clips: of several speakers, frames of one make.
-        k: how many neighbours.
-        silence: the phone whose frames do not count: silence is easily kept.
+        clips: of several speakers, all with the same features.
+        k: number of neighbours.
+        silence: phone whose frames are left out, since silence is easily preserved.
     """
     speakers = sorted({clip.speaker for clip in clips})
-    said = {speaker: [clip for clip in clips if clip.speaker == speaker] for speaker in speakers}
+    by_speaker = {speaker: [clip for clip in clips if clip.speaker == speaker] for speaker in speakers}
     same, across, distances = [], [], []
     for place, speaker in enumerate(speakers):
         other = speakers[(place + 1) % len(speakers)]
-        pool = _pool(said[other]) if other != speaker else None
-        for clip in said[speaker]:
+        pool = _pool(by_speaker[other]) if other != speaker else None
+        for clip in by_speaker[speaker]:
             speech = clip.phones != silence
             if not speech.any():
                 continue
             if pool is not None:
                 found = pool.nearest(clip.frames[speech], k).index
-                across.append(_kept(clip.phones[speech], _phones(said[other])[found]))
-            rest = [each for each in said[speaker] if each is not clip]
+                across.append(_kept(clip.phones[speech], _phones(by_speaker[other])[found]))
+            rest = [each for each in by_speaker[speaker] if each is not clip]
             if rest:
                 found = _pool(rest).nearest(clip.frames, k).index
                 same.append(_kept(clip.phones[speech], _phones(rest)[found[speech]]))
@@ -73,22 +73,22 @@ def self_conversion(clips: Sequence[Spoken], k: int = 4, silence: int = 0) -> Se
     return SelfConversion(_mean(same), _mean(across), _mean(distances), len(same), len(across))
 
 
-def commonest(phones: Tensor) -> Tensor:
-    """Give the commonest of each frame's neighbours' phones (frames, k), nearest first; of equals the nearest one's."""
+def majority_phone(phones: Tensor) -> Tensor:
+    """Returns the majority (frames,) of the neighbours' phones (frames, k), nearest first; ties go to the nearest."""
     votes = (phones[:, :, None] == phones[:, None, :]).sum(2)
     rank = torch.arange(phones.shape[1], device=phones.device)
     return phones.gather(1, (votes * len(rank) - rank).argmax(1, keepdim=True))[:, 0]
 
 
 def _kept(phones: Tensor, found: Tensor) -> float:
-    return float((commonest(found) == phones).double().mean())
+    return float((majority_phone(found) == phones).double().mean())
 
 
-def _pool(clips: Sequence[Spoken]) -> Pool:
+def _pool(clips: Sequence[LabelledClip]) -> Pool:
     return Pool(torch.cat([clip.frames for clip in clips]), clips=[len(clip.frames) for clip in clips])
 
 
-def _phones(clips: Sequence[Spoken]) -> Tensor:
+def _phones(clips: Sequence[LabelledClip]) -> Tensor:
     return torch.cat([clip.phones for clip in clips])
 
 

@@ -1,6 +1,6 @@
-"""What pocketsphinx must be told to hear, and its hearing, in whichever process.
+"""Decoding with pocketsphinx, in any process.
 
-Imports nothing of ours but the language model, so that a process that only hears starts in a moment.
+Imports nothing of ours but the language model, so worker processes start quickly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,36 +13,36 @@ from typing import Any
 from ssl_vc.evaluate.language_model import write_bigrams
 
 SEARCH: Mapping[str, Any] = {"bestpath": False, "maxhmmpf": 3000, "fwdflatbeam": 1e-48, "fwdflatwbeam": 1e-25}
-"""With few sentences, natural speech is heard as well as with pocketsphinx's own settings, a tenth sooner."""
+"""With few sentences, as accurate as pocketsphinx's defaults on natural speech, and a tenth faster."""
 
 
 @dataclass(frozen=True)
-class Knowledge:
-    """What a recogniser is told.
+class SphinxVocabulary:
+    """Closed vocabulary of a decoder; empty for the general model of English.
 
     Attributes:
-        sentences: which can be said, of words in the dictionary; where there are none, anything in general.
-        dictionary: the words with their phones, a line each.
+        sentences: that the bigram model is trained on, of words in the dictionary.
+        dictionary: the words with their phones, one per line.
     """
 
     sentences: tuple[str, ...] = ()
     dictionary: str = ""
 
 
-class Ear:
-    """Hears with some knowledge; each sound by itself, whatever was heard before."""
+class SphinxDecoder:
+    """Decodes clips independently of each other."""
 
-    def __init__(self, knowledge: Knowledge) -> None:
-        self.knowledge = knowledge
+    def __init__(self, vocabulary: SphinxVocabulary) -> None:
+        self.vocabulary = vocabulary
 
-    def __call__(self, sounds: Sequence[bytes]) -> list[str]:
-        """Give the words in each sound, 16 bit at 16 kHz; "" where there are none."""
-        return [self._heard(sound) if sound else "" for sound in sounds]
+    def __call__(self, clips: Sequence[bytes]) -> list[str]:
+        """Returns the words of each clip, 16-bit PCM at 16 kHz; "" where there are none."""
+        return [self._decode(clip) if clip else "" for clip in clips]
 
-    def _heard(self, sound: bytes) -> str:
-        self._decoder.reinit_feat()  # else what it knows of the noise is that of the sound before
+    def _decode(self, clip: bytes) -> str:
+        self._decoder.reinit_feat()  # else the noise estimate carries over from the clip before
         self._decoder.start_utt()
-        self._decoder.process_raw(sound, full_utt=True)  # and the cepstra's mean that of this sound alone
+        self._decoder.process_raw(clip, full_utt=True)  # cepstral mean of this clip alone
         self._decoder.end_utt()
         found = self._decoder.hyp()
         return found.hypstr if found else ""
@@ -52,15 +52,15 @@ class Ear:
         from pocketsphinx import Decoder
 
         options = {"cmn": "batch", "loglevel": "FATAL"}
-        if not self.knowledge.sentences:
+        if not self.vocabulary.sentences:
             return Decoder(**options)
         with TemporaryDirectory() as folder:
             model, dictionary = Path(folder) / "bigrams.arpa", Path(folder) / "words.dict"
-            write_bigrams(self.knowledge.sentences, model)
-            dictionary.write_text(self.knowledge.dictionary, encoding="utf-8")
+            write_bigrams(self.vocabulary.sentences, model)
+            dictionary.write_text(self.vocabulary.dictionary, encoding="utf-8")
             return Decoder(lm=str(model), dict=str(dictionary), **options, **SEARCH)
 
 
-def hear(knowledge: Knowledge, sounds: Sequence[bytes]) -> list[str]:
-    """Give the words in each sound, with an ear of its own."""
-    return Ear(knowledge)(sounds)
+def decode(vocabulary: SphinxVocabulary, clips: Sequence[bytes]) -> list[str]:
+    """Decode clips with a new decoder."""
+    return SphinxDecoder(vocabulary)(clips)

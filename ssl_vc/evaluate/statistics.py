@@ -1,8 +1,7 @@
-"""Figures of many pairs, and how sure they are.
+"""Bootstrap confidence intervals.
 
-Efron, 1979, "Bootstrap Methods: Another Look at the Jackknife": what other pairs would have given is guessed by drawing
-as many from those at hand, with repetition, again and again. The same seed draws the same pairs for every figure of as
-many pairs, so that systems judged on the same pairs are drawn alike.
+Efron, 1979, "Bootstrap Methods: Another Look at the Jackknife": resample the pairs with replacement. One seed draws the
+same pairs for every statistic of equally many pairs, so systems on the same pairs are compared on the same resamples.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,13 +18,13 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 
 
 class Estimate(NamedTuple):
-    """A figure with its 95 % interval.
+    """A statistic with its 95 % interval.
 
     Attributes:
-        value: of all pairs.
-        low: where the interval begins.
-        high: where it ends.
-        count: pairs that it is made of; of one alone the interval says nothing, and has no width.
+        value: over all pairs.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        count: number of pairs; with one, the interval has no width and means nothing.
     """
 
     value: float
@@ -34,45 +33,45 @@ class Estimate(NamedTuple):
     count: int  # type: ignore[assignment]  # tuples have a method of that name
 
 
-def estimate(
-    figure: Callable[[Indices], float | None], count: int, *, resamples: int = RESAMPLES, seed: int = SEED
+def bootstrap(
+    statistic: Callable[[Indices], float | None], count: int, *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate | None:
-    """Estimate any figure of `count` pairs; None where all together do not tell it.
+    """Estimate any statistic of `count` pairs; None where it is undefined on all of them.
 
     Args:
-        figure: gives the figure of the pairs at some indices (count,), which repeat; None where these do not tell it.
-        count: how many pairs there are.
-        resamples: how often pairs are drawn.
+        statistic: maps indices of pairs (count,), with repetitions, to its value; None where it is undefined.
+        count: number of pairs.
+        resamples: number of resamples.
         seed: of the draws.
     """
-    value = figure(np.arange(count)) if count else None
+    value = statistic(np.arange(count)) if count else None
     if value is None:
         return None
-    known = [drawn for drawn in map(figure, _draws(count, resamples, seed)) if drawn is not None]
+    known = [drawn for drawn in map(statistic, _draws(count, resamples, seed)) if drawn is not None]
     return _estimate(value, np.array(known, np.float64), count)
 
 
-def mean(values: Sequence[float | None], *, resamples: int = RESAMPLES, seed: int = SEED) -> Estimate | None:
-    """Estimate the mean of the values that are known; None where none is."""
+def bootstrap_mean(values: Sequence[float | None], *, resamples: int = RESAMPLES, seed: int = SEED) -> Estimate | None:
+    """Estimate the mean of the values that are not None; None where there are none."""
     known = np.array([value for value in values if value is not None], np.float64)
     if not len(known):
         return None
     return _estimate(known.mean(), known[_draws(len(known), resamples, seed)].mean(1), len(known))
 
 
-def ratio(
-    parts: Sequence[float], wholes: Sequence[float], *, resamples: int = RESAMPLES, seed: int = SEED
+def bootstrap_ratio(
+    numerators: Sequence[float], denominators: Sequence[float], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate | None:
-    """Estimate the sum of the parts by that of the wholes, as error rates are pooled; None where there is no whole."""
-    if len(parts) != len(wholes):
-        raise ValueError(f"there are {len(parts)} parts and {len(wholes)} wholes; give as many of each.")
-    part, whole = np.array(parts, np.float64), np.array(wholes, np.float64)
-    if not whole.sum() > 0:
+    """Estimate a pooled ratio (sum over sum), such as an error rate; None where the denominators sum to 0."""
+    if len(numerators) != len(denominators):
+        raise ValueError(f"there are {len(numerators)} numerators and {len(denominators)} denominators; pair them up.")
+    above, below = np.array(numerators, np.float64), np.array(denominators, np.float64)
+    if not below.sum() > 0:
         return None
-    draws = _draws(len(part), resamples, seed)
-    above, below = part[draws].sum(1), whole[draws].sum(1)
-    told = below > 0
-    return _estimate(part.sum() / whole.sum(), above[told] / below[told], len(part))
+    draws = _draws(len(above), resamples, seed)
+    sums, lengths = above[draws].sum(1), below[draws].sum(1)
+    defined = lengths > 0
+    return _estimate(above.sum() / below.sum(), sums[defined] / lengths[defined], len(above))
 
 
 def _draws(count: int, resamples: int, seed: int) -> Indices:

@@ -1,4 +1,4 @@
-"""Systems: what an evaluation judges, and how each makes its sounds. Natural sound is one of them."""
+"""The systems an evaluation compares: conversions, baselines, external audio, and the natural sources."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ssl_vc.audio import CONTAINERS, SAMPLE_RATE, read
 from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.copysynth import Routes, check_pair
+from ssl_vc.evaluate.analysis_cache import AnalysisCache
 from ssl_vc.evaluate.mel_frames import MelExtractor
-from ssl_vc.evaluate.memory import Memory
 from ssl_vc.evaluate.pairs import Pair
 from ssl_vc.files import printable
 from ssl_vc.tts.speak import TextToSpeech
@@ -22,93 +22,92 @@ from vocoder.world import World
 
 MEL, UNITS, UNIT_FRAMES, SPEAK = "mel-knn", "units", "units-frames", "speak"
 
+VoiceCache = dict[tuple[str, int], Voice]  # by target and samples
 
-Voices = dict[tuple[str, int], Voice]  # by target and samples
 
-
-class Sound(NamedTuple):
-    """A sound (samples,) and its rate."""
+class Audio(NamedTuple):
+    """A waveform (samples,) and its sample rate."""
 
     wav: Tensor
     sample_rate: int
 
 
 class System:
-    """Makes the sounds of pairs.
+    """Generates the audio of pairs.
 
     Attributes:
-        name: in tables, and of the folder of its sounds.
-        what: it is, in a line.
-        natural: whether it gives recordings, which cost nothing to make.
-        copies: whether its sounds should equal the sources.
-        converts: whether it takes the target's recordings.
-        costs: whether it takes time to make them.
-        size_mb: of its weights; None if it has none.
+        name: unique; shown in tables and used for the folder of its audio.
+        description: one line.
+        natural: it returns recordings as they are.
+        copies: its outputs should equal the sources.
+        converts: it uses the target's references.
+        timed: its computing time is reported.
+        size_mb: size of its weights; None if it has none.
     """
 
     name: str
-    what: str
+    description: str
     natural = copies = converts = False
-    costs = True
+    timed = True
     size_mb: float | None = None
 
     @property
-    def saved(self) -> float:
-        """Seconds that it would have spent by now, had it not remembered what another system has done."""
+    def saved_seconds(self) -> float:
+        """Computing time saved so far by reusing the results of other systems."""
         return 0.0
 
-    def hear(self, target: str, references: Sequence[Tensor]) -> None:
-        """Take recordings (samples,) at 16 kHz as those of a target from now on; only what converts needs them."""
+    def enroll(self, target: str, references: Sequence[Tensor]) -> None:
+        """Set the references (samples,) at 16 kHz of a target; only called if the system `converts`."""
 
-    def __call__(self, pair: Pair) -> Sound:
-        """Make the sound of a pair."""
+    def __call__(self, pair: Pair) -> Audio:
+        """Generate the audio of a pair."""
         raise NotImplementedError
 
 
-class Natural(System):
+class NaturalSource(System):
     """The sources themselves."""
 
-    name, what, natural, costs = "natural source", "the recordings that are converted", True, False
+    name, description, natural, timed = "natural source", "the recordings that are converted", True, False
 
-    def __call__(self, pair: Pair) -> Sound:
-        """Give the source."""
-        return Sound(read(pair.source), SAMPLE_RATE)
+    def __call__(self, pair: Pair) -> Audio:
+        """Returns the source."""
+        return Audio(read(pair.source), SAMPLE_RATE)
 
 
-class Files(System):
-    """Sounds that were made elsewhere: a file of the pair's name in a folder, or the one that the list of pairs names.
+class ExternalAudio(System):
+    """Audio converted elsewhere: files named after the pairs in a folder, or listed with the pairs.
 
     Args:
         name: of the system.
-        folder: where the files are; None if the list names them.
+        folder: of the files; None if the pairs list them.
     """
 
-    costs = False
+    timed = False
 
     def __init__(self, name: str, folder: Path | None = None) -> None:
         self.name, self.folder = name, folder
-        self.what = f"sounds made elsewhere{'' if folder is None else f', in {printable(folder)}'}"
+        self.description = f"external audio{'' if folder is None else f' in {printable(folder)}'}"
         if folder is not None and not folder.is_dir():
-            raise ValueError(f"there is no folder {printable(folder)!r} of converted sounds.")
+            raise ValueError(f"there is no folder {printable(folder)!r} of converted audio.")
 
-    def __call__(self, pair: Pair) -> Sound:
-        """Read the pair's sound."""
+    def __call__(self, pair: Pair) -> Audio:
+        """Read the file of the pair."""
         if self.folder is None:
             if pair.converted is None:
-                raise ValueError(f"the list names no converted sound for {pair.name}; fill in the column `converted`.")
-            return Sound(read(pair.converted), SAMPLE_RATE)
+                raise ValueError(f"no converted audio is listed for {pair.name}; fill in the column `converted`.")
+            return Audio(read(pair.converted), SAMPLE_RATE)
         found = [file for suffix in CONTAINERS if (file := self.folder / f"{pair.name}{suffix}").is_file()]
         if not found:
-            raise ValueError(f"{printable(self.folder)} holds no sound called {pair.name}.")
-        return Sound(read(found[0]), SAMPLE_RATE)
+            raise ValueError(f"{printable(self.folder)} holds no audio file named {pair.name}.")
+        return Audio(read(found[0]), SAMPLE_RATE)
 
 
 class CopySynthesis(System):
-    """Sources taken apart into features and made again, see `ssl_vc.copysynth`.
+    """Analysis and resynthesis of the sources, see `ssl_vc.copysynth`.
 
     Args:
         pair: FEATURES/VOCODER.
-        routes: what makes them.
+        routes: build the pipeline.
     """
 
     copies = True
@@ -116,139 +115,142 @@ class CopySynthesis(System):
     def __init__(self, pair: str, routes: Routes) -> None:
         features, _, vocoder = pair.partition("/")
         check_pair(features, vocoder)
-        self.name, self.what = pair, f"copy-synthesis: {features} features, {vocoder}"
+        self.name, self.description = pair, f"copy-synthesis: {features} features, {vocoder}"
         self.route = routes(features, vocoder)
-        self.size_mb = weights_mb(self.route.vocoder)
+        self.size_mb = weights_size_mb(self.route.vocoder)
 
-    def __call__(self, pair: Pair) -> Sound:
-        """Make the copy."""
-        return Sound(self.route(read(pair.source)), self.route.sample_rate)
+    def __call__(self, pair: Pair) -> Audio:
+        """Resynthesise the source."""
+        return Audio(self.route(read(pair.source)), self.route.sample_rate)
 
 
-class Enrolling(System):
-    """Makes voices of what it hears.
+class EnrollingSystem(System):
+    """Enrolls the targets as voices.
 
     Args:
-        converter: makes them.
-        made: voices that it has made, by target and samples; systems with one converter share them.
+        converter: enrolls.
+        cache: voices enrolled so far; systems with one converter share them.
     """
 
     converts = True
 
-    def __init__(self, converter: VoiceConverter, made: Voices | None = None) -> None:
+    def __init__(self, converter: VoiceConverter, cache: VoiceCache | None = None) -> None:
         self.converter = converter
-        self.made: Voices = {} if made is None else made
+        self._cache: VoiceCache = {} if cache is None else cache
         self.voices: dict[str, Voice] = {}
 
-    def hear(self, target: str, references: Sequence[Tensor]) -> None:
-        """Make a voice of a target's recordings."""
+    def enroll(self, target: str, references: Sequence[Tensor]) -> None:
+        """Enroll a target."""
         key = target, sum(map(len, references))
-        if key not in self.made:
-            self.made[key] = self.converter.enroll([*references], target)
-        self.voices[target] = self.made[key]
+        if key not in self._cache:
+            self._cache[key] = self.converter.enroll([*references], target)
+        self.voices[target] = self._cache[key]
 
 
-class Conversion(Enrolling):
-    """Sources in the target's voice.
+class ConversionSystem(EnrollingSystem):
+    """Conversion of the source's audio.
 
     Args:
         name: of the system.
-        what: it is, in a line.
-        converter: what converts.
-        options: of `VoiceConverter.converted`.
-        made: see `Enrolling`.
-        memory: of WORLD's analyses, which systems may share.
+        description: one line.
+        converter: converts.
+        options: of `VoiceConverter.convert`.
+        voices: see `EnrollingSystem`.
+        analyses: cache of WORLD analyses, which systems may share.
     """
 
     def __init__(
         self,
         name: str,
-        what: str,
+        description: str,
         converter: VoiceConverter,
         options: Mapping[str, Any],
-        made: Voices | None = None,
-        memory: Memory | None = None,
+        *,
+        voices: VoiceCache | None = None,
+        analyses: AnalysisCache | None = None,
     ) -> None:
-        super().__init__(converter, made)
-        self.name, self.what, self.options = name, what, dict(options)
-        self.memory = memory
-        if memory is not None and converter.analysis.made_by["kind"] == "world":
-            converter.analysis = memory.of(converter.analysis)
-        self.size_mb = weights_mb(getattr(converter.extractor, "encoder", None), converter.vocoder)
+        super().__init__(converter, voices)
+        self.name, self.description, self.options = name, description, dict(options)
+        self._analyses = analyses
+        if analyses is not None and converter.analysis.feature_spec["kind"] == "world":
+            converter.analysis = analyses.wrap(converter.analysis)
+        self.size_mb = weights_size_mb(getattr(converter.extractor, "encoder", None), converter.vocoder)
 
     @property
-    def saved(self) -> float:
-        """What its memory has saved."""
-        return self.memory.saved if self.memory else 0.0
+    def saved_seconds(self) -> float:
+        """Computing time saved by the cache."""
+        return self._analyses.saved_seconds if self._analyses else 0.0
 
-    def __call__(self, pair: Pair) -> Sound:
+    def __call__(self, pair: Pair) -> Audio:
         """Convert the source."""
-        done = self.converter.converted(pair.source, self.voices[pair.target], **self.options)
-        return Sound(done.wav, done.sample_rate)
+        wav = self.converter.convert(pair.source, self.voices[pair.target], **self.options)
+        return Audio(wav, self.converter.sample_rate)
 
 
-def mel_knn(device: str = "auto", memory: Memory | None = None) -> Conversion:
-    """Make the baseline that has learned nothing: neighbours by mel spectra, spoken by WORLD."""
+def mel_baseline(device: str = "auto", analyses: AnalysisCache | None = None) -> ConversionSystem:
+    """Returns a baseline without learned features: kNN on log-mel frames, and WORLD."""
     converter = VoiceConverter(MelExtractor(device), "knn", World())
-    return Conversion(MEL, "kNN on log-mel frames (nothing learned), WORLD", converter, {"k": 4}, memory=memory)
+    description = "kNN on log-mel frames (nothing learned), WORLD"
+    return ConversionSystem(MEL, description, converter, {"k": 4}, analyses=analyses)
 
 
-class ByUnits(Enrolling):
-    """Sources in the target's voice by discrete units, see `ssl_vc.units`.
+class UnitSystem(EnrollingSystem):
+    """Conversion through discrete units, see `ssl_vc.units`.
 
     Args:
-        name: `units` (their own vocoder speaks), or `units-frames` (the target's frames of the same units), perhaps
-            with what is kept behind colons, a layout or a kind of pitch: `units:ids`, `units:frames:bytes`.
-        codec: what makes the units.
-        converter: makes voices, and speaks their frames; with the same encoder.
-        made: see `Enrolling`.
+        name: `units` (with the unit vocoder) or `units-frames` (the target's frames of the same units), with a layout
+            or a pitch coding after colons: `units:ids`, `units:frames:bytes`.
+        codec: encodes and decodes.
+        converter: enrolls, and vocodes frames; with the codec's encoder.
+        voices: see `EnrollingSystem`.
     """
 
-    def __init__(self, name: str, codec: UnitCodec, converter: VoiceConverter, made: Voices | None = None) -> None:
-        super().__init__(converter, made)
+    def __init__(
+        self, name: str, codec: UnitCodec, converter: VoiceConverter, voices: VoiceCache | None = None
+    ) -> None:
+        super().__init__(converter, voices)
         self.name, self.codec = name, codec
-        kind, *kept = name.split(":")
-        strange = [each for each in kept if each not in (*LAYOUTS, *PITCHES)]
-        if strange:
-            raise ValueError(f"{name!r} keeps {strange[0]!r}; possible are {', '.join((*LAYOUTS, *PITCHES))}.")
-        if any(len(set(kept) & set(kind_of)) > 1 for kind_of in (LAYOUTS, PITCHES)):
-            raise ValueError(f"{name!r} keeps two of a kind; give one layout, and one kind of pitch.")
-        self.layout: Layout = next((each for each in LAYOUTS if each in kept), "runs")
-        self.pitch = next((each for each in PITCHES if each in kept), "codes")
-        self.own = kind == UNITS
-        who = "their own vocoder" if self.own else "the frames of the target"
-        self.what = f"{codec.book.clusters} units as {self.layout}, pitch {self.pitch}, {who}"
-        self.speaker = codec.vocoder if self.own else converter.vocoder
-        self.size_mb = weights_mb(codec.speech.extractor.encoder, self.speaker)
+        kind, *options = name.split(":")
+        unknown = [each for each in options if each not in (*LAYOUTS, *PITCHES)]
+        if unknown:
+            raise ValueError(f"{name!r} has the option {unknown[0]!r}; possible are {', '.join((*LAYOUTS, *PITCHES))}.")
+        if any(len(set(options) & set(group)) > 1 for group in (LAYOUTS, PITCHES)):
+            raise ValueError(f"{name!r} has contradictory options; choose one layout and one pitch coding.")
+        self.layout: Layout = next((each for each in LAYOUTS if each in options), "runs")
+        self.pitch = next((each for each in PITCHES if each in options), "codes")
+        self.vocodes_units = kind == UNITS
+        route = "unit vocoder" if self.vocodes_units else "frames of the target"
+        self.description = f"{codec.codebook.clusters} units as {self.layout}, pitch {self.pitch}, {route}"
+        self.vocoder = codec.vocoder if self.vocodes_units else converter.vocoder
+        self.size_mb = weights_size_mb(codec.analyzer.extractor.encoder, self.vocoder)
 
-    def __call__(self, pair: Pair) -> Sound:
-        """Make units of the source, and the target's sound of them."""
+    def __call__(self, pair: Pair) -> Audio:
+        """Encode the source as units, and decode them in the target's voice."""
         voice = self.voices[pair.target]
         units = self.codec.encode(pair.source, layout=self.layout, pitch=self.pitch, voice=False)
-        if self.own:
-            return Sound(self.codec.decode(units, voice), self.speaker.sample_rate)
-        return Sound(self.codec.select(units, voice, self.speaker), self.speaker.sample_rate)
+        if self.vocodes_units:
+            return Audio(self.codec.decode(units, voice), self.vocoder.sample_rate)
+        return Audio(self.codec.select(units, voice, self.vocoder), self.vocoder.sample_rate)
 
 
-class Speech(Enrolling):
-    """The texts of sources in the target's voice, see `ssl_vc.tts`.
+class TextToSpeechSystem(EnrollingSystem):
+    """Speech from the source's text, see `ssl_vc.tts`.
 
     Args:
         name: `speak`, or speak:BLEND.
-        speaks: says them.
-        made: see `Enrolling`.
+        tts: synthesises.
+        voices: see `EnrollingSystem`.
     """
 
-    def __init__(self, name: str, speaks: TextToSpeech, made: Voices | None = None) -> None:
-        super().__init__(speaks.converter, made)
-        self.name, self.speaks, self.blend = name, speaks, _blend(name)
-        self.what = f"the texts, said by {speaks.speakers[0]}'s text model, blend {self.blend:g}"
-        self.size_mb = weights_mb(speaks.model.acoustic, speaks.model.letters, speaks.converter.vocoder)
+    def __init__(self, name: str, tts: TextToSpeech, voices: VoiceCache | None = None) -> None:
+        super().__init__(tts.converter, voices)
+        self.name, self.tts, self.blend = name, tts, _blend(name)
+        self.description = f"the texts by {tts.speakers[0]}'s text model, blend {self.blend:g}"
+        self.size_mb = weights_size_mb(tts.model.acoustic, tts.model.g2p, tts.converter.vocoder)
 
-    def __call__(self, pair: Pair) -> Sound:
-        """Say what is said in the source."""
-        wav = self.speaks.speak(pair.text, self.voices[pair.target], blend=self.blend)
-        return Sound(wav, self.speaks.sample_rate)
+    def __call__(self, pair: Pair) -> Audio:
+        """Synthesise the source's text in the target's voice."""
+        return Audio(self.tts.speak(pair.text, self.voices[pair.target], blend=self.blend), self.tts.sample_rate)
 
 
 def _blend(name: str) -> float:
@@ -256,11 +258,11 @@ def _blend(name: str) -> float:
     try:
         return float(name.partition(":")[2] or 1)
     except ValueError:
-        raise ValueError(f"{name!r} has no number behind the colon; write speak:0.5, for a blend of a half.") from None
+        raise ValueError(f"{name!r} has no number after the colon; write speak:0.5 for a blend of 0.5.") from None
 
 
-def weights_mb(*parts: object) -> float | None:
-    """Give how much the weights of some models take in memory; None where there are none."""
-    modules = {id(part): part for part in parts if isinstance(part, nn.Module)}
-    sizes = [each.numel() * each.element_size() for part in modules.values() for each in part.parameters()]
+def weights_size_mb(*models: object) -> float | None:
+    """Returns the size in memory of the weights of some models; None where there are none."""
+    modules = {id(model): model for model in models if isinstance(model, nn.Module)}
+    sizes = [each.numel() * each.element_size() for module in modules.values() for each in module.parameters()]
     return math.fsum(sizes) / 1e6 if sizes else None

@@ -1,9 +1,9 @@
-"""Judges of who speaks: a wav becomes a vector, and the cosine of two says how alike their speakers are.
+"""Speaker verifiers: a wav becomes an embedding, and the cosine of two measures how similar their speakers are.
 
-Wan, Wang, Papir and Moreno, 2018, "Generalized End-to-End Loss for Speaker Verification" (arXiv 1710.10467), is behind
+Wan, Wang, Papir and Moreno, 2018, "Generalized End-to-End Loss for Speaker Verification" (arXiv 1710.10467), is
 `resemblyzer`; Snyder, Garcia-Romero, Sell, Povey and Khudanpur, 2018, "X-Vectors: Robust DNN Embeddings for Speaker
-Recognition", behind transformers' models. Its cosines mean little by themselves (resemblyzer's are never negative):
-read them beside those of natural speech, `ssl_vc.evaluate.similarity.of_speakers`.
+Recognition", transformers' models. Cosines mean little by themselves (resemblyzer's are never negative): compare them
+with those of natural speech, `ssl_vc.evaluate.similarity.natural_similarity`.
 """
 
 import warnings
@@ -18,29 +18,29 @@ from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.device import choose_device
-from ssl_vc.evaluate.audible import SPEAKER, refuse_silence
+from ssl_vc.evaluate.audible import MIN_SPEAKER, refuse_silence
 from ssl_vc.evaluate.onnx_verifier import OnnxVerifier
-from ssl_vc.evaluate.similarity import centre
-from ssl_vc.evaluate.weights import fingerprint, here
+from ssl_vc.evaluate.similarity import centroid
+from ssl_vc.evaluate.weights import fingerprint, local_path
 from ssl_vc.hub.download import is_offline
 
-LONGEST = 30 * SAMPLE_RATE  # heard at a time by x-vector models, whose attention grows with its square
-TRAINING_ONLY = ("objective.", "classifier.")  # what an x-vector model's vectors do not come from
+LONGEST = 30 * SAMPLE_RATE  # per pass of an x-vector model, whose attention is quadratic
+TRAINING_ONLY = ("objective.", "classifier.")  # weights unused in inference
 
 
 class Verifier(Protocol):
-    """Anything that tells speakers apart.
+    """A speaker verifier.
 
     Attributes:
-        description: what it is, for every table that shows its figures.
-        versions: of what its figures depend on, by name.
+        description: shown in every table with its figures.
+        versions: of everything its figures depend on, by name.
     """
 
     description: str
     versions: Mapping[str, str]
 
     def __call__(self, wav: Tensor) -> Tensor:
-        """Give the unit vector (dim,) of a wav's speaker, float32 on the CPU; ValueError if there is no speech.
+        """Returns the unit embedding (dim,) of a speaker, float32 on the CPU; raises ValueError without speech.
 
         Args:
             wav: (samples,) at 16 kHz.
@@ -48,13 +48,13 @@ class Verifier(Protocol):
 
 
 def load_verifier(name: str, *, device: str = "auto", offline: bool = False) -> Verifier:
-    """Load a judge of speakers.
+    """Load a verifier.
 
     Args:
         name: a file `.onnx`, as WeSpeaker and 3D-Speaker publish theirs; `resemblyzer` (bundled with its package); or
             the folder or hub id of a transformers x-vector model.
         device: auto, cpu, cuda, cuda:1 ... or mps.
-        offline: fetch nothing.
+        offline: download nothing.
     """
     place = choose_device(device)
     if name == "resemblyzer":
@@ -72,7 +72,7 @@ def load_verifier(name: str, *, device: str = "auto", offline: bool = False) -> 
 class _Resemblyzer:
     def __init__(self, device: torch.device) -> None:
         try:
-            with warnings.catch_warnings(action="ignore"):  # of what it imports: pkg_resources, an old name in scipy
+            with warnings.catch_warnings(action="ignore"):  # its imports warn: pkg_resources, an old name in scipy
                 package = import_module("resemblyzer")
         except ModuleNotFoundError as error:
             raise ValueError(
@@ -81,18 +81,18 @@ class _Resemblyzer:
         self._audio, self._level = package.audio, package.hparams.audio_norm_target_dBFS
         self._encoder = package.VoiceEncoder(device, verbose=False)
         self.versions: Mapping[str, str] = {"resemblyzer": version("resemblyzer")}
-        told = f"resemblyzer {self.versions['resemblyzer']}, its own weights"
-        self.description = f"{told}, all sounds brought to {self._level} dBFS"
+        name = f"resemblyzer {self.versions['resemblyzer']}, bundled weights"
+        self.description = f"{name}, all clips normalised to {self._level} dBFS"
 
     def __call__(self, wav: Tensor) -> Tensor:
         refuse_silence(wav)
-        # it hears how loud a sound is, so all are brought to one level
-        even = self._audio.normalize_volume(wav.numpy(force=True), self._level)
-        speech = self._audio.trim_long_silences(even.clip(-1, 1))  # louder would wrap around in its 16 bits
-        if len(speech) < SPEAKER:
+        # its embedding depends on the level
+        levelled = self._audio.normalize_volume(wav.numpy(force=True), self._level)
+        speech = self._audio.trim_long_silences(levelled.clip(-1, 1))  # a higher peak would wrap around in its 16 bits
+        if len(speech) < MIN_SPEAKER:
             raise ValueError(
-                f"of {len(wav) / SAMPLE_RATE:.1f} s, {len(speech) / SAMPLE_RATE:.1f} s are speech; "
-                f"a speaker is told by {SPEAKER / SAMPLE_RATE} s or more."
+                f"only {len(speech) / SAMPLE_RATE:.1f} of {len(wav) / SAMPLE_RATE:.1f} s are speech; "
+                f"speaker verification needs {MIN_SPEAKER / SAMPLE_RATE} s or more."
             )
         return torch.from_numpy(self._encoder.embed_utterance(speech)).float()
 
@@ -101,24 +101,24 @@ class _XVector:
     def __init__(self, name: str, device: torch.device, offline: bool) -> None:
         transformers: Any = import_module("transformers")
         kind, where = transformers.AutoModelForAudioXVector, {"local_files_only": offline, "trust_remote_code": False}
-        place = here(name, offline)
+        place = local_path(name, offline)
         try:
-            self._listen = transformers.AutoFeatureExtractor.from_pretrained(place, **where)
+            self._features = transformers.AutoFeatureExtractor.from_pretrained(place, **where)
             model, loaded = kind.from_pretrained(place, output_loading_info=True, **where)
-        except Exception as error:  # each kind of file that is not there, not one, or broken has its own
+        except Exception as error:  # transformers raises a different class for each kind of missing or broken file
             reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0].rstrip(".:! ")
             raise ValueError(
-                f"{name} is no x-vector model that transformers can load ({reason}); give a hub id, or a folder with "
+                f"{name} is no x-vector model that transformers can load ({reason}); use a hub id, or a folder with "
                 "config.json, preprocessor_config.json and weights."
             ) from None
         lacking = sorted(key for key in loaded["missing_keys"] if not key.startswith(TRAINING_ONLY))
         if lacking:
             raise ValueError(
-                f"{name} holds no x-vector model, {len(lacking)} of its weights are missing (such as {lacking[0]}); "
-                "give one that was trained to tell speakers apart."
+                f"{name} is no x-vector model: {len(lacking)} of its weights are missing (such as {lacking[0]}); "
+                "use one trained for speaker verification."
             )
-        if self._listen.sampling_rate != SAMPLE_RATE:
-            raise ValueError(f"{name} hears {self._listen.sampling_rate} Hz; give a model for {SAMPLE_RATE} Hz.")
+        if self._features.sampling_rate != SAMPLE_RATE:
+            raise ValueError(f"{name} expects {self._features.sampling_rate} Hz; use a model for {SAMPLE_RATE} Hz.")
         self._device, self._model = device, model.eval().float().to(device)
         self.versions: Mapping[str, str] = {
             "transformers": version("transformers"),
@@ -129,10 +129,10 @@ class _XVector:
     @torch.inference_mode()
     def __call__(self, wav: Tensor) -> Tensor:
         refuse_silence(wav)
-        pieces = wav.tensor_split(-(-len(wav) // LONGEST))
-        return centre(torch.stack([self._vector(piece) for piece in pieces]))
+        segments = wav.tensor_split(-(-len(wav) // LONGEST))
+        return centroid(torch.stack([self._embed(segment) for segment in segments]))
 
-    def _vector(self, wav: Tensor) -> Tensor:
-        heard: Any = self._listen(wav.numpy(force=True), sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        vector = self._model(**heard.to(self._device)).embeddings[0]
-        return torch.nn.functional.normalize(vector.float().cpu(), dim=0)
+    def _embed(self, wav: Tensor) -> Tensor:
+        inputs: Any = self._features(wav.numpy(force=True), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        embedding = self._model(**inputs.to(self._device)).embeddings[0]
+        return torch.nn.functional.normalize(embedding.float().cpu(), dim=0)

@@ -1,4 +1,4 @@
-"""Weights of judges: where they are, and a short name of what is in them."""
+"""Location and fingerprint of the weights of judges."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ import torch
 from ssl_vc.hub.registry import in_hub_cache
 
 
-def here(name: str, offline: bool) -> str:
-    """Give what transformers shall load; offline, a hub id's folder, since of an id it asks the hub in any case."""
+def local_path(name: str, offline: bool) -> str:
+    """Returns the argument for transformers; offline, a hub id's cache folder, since it queries the hub for an id."""
     return str(in_hub_cache(name)) if offline and not Path(name).is_dir() else name
 
 
-def fingerprint(model: torch.nn.Module, but: Sequence[str] = ()) -> str:
-    """Give a short name of a model's weights, without those whose names begin in a way that does not matter."""
+def fingerprint(model: torch.nn.Module, exclude: Sequence[str] = ()) -> str:
+    """Returns a hash of a model's weights, without those whose names have an excluded prefix."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
-        if not key.startswith(tuple(but)):
+        if not key.startswith(tuple(exclude)):
             digest.update(key.encode())
             digest.update(value.cpu().numpy().tobytes())
     return digest.hexdigest()[:12]

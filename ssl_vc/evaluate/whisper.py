@@ -1,8 +1,8 @@
-"""Whisper as a judge of words: any words, any of its languages, at the temperature 0, so twice the same.
+"""Whisper as an open-vocabulary recogniser in any of its languages, deterministic at temperature 0.
 
 Radford et al., 2022, "Robust Speech Recognition via Large-Scale Weak Supervision" (arXiv 2212.04356), run by
-CTranslate2 (`faster-whisper`). Texts are compared as its authors compare them: numbers, contractions and spellings of
-English in one form.
+CTranslate2 (`faster-whisper`). Texts are normalised as by its authors: one form for English numbers, contractions and
+spellings.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 
 from ssl_vc.evaluate.audible import is_audible
-from ssl_vc.evaluate.weights import here
+from ssl_vc.evaluate.weights import local_path
 
 FILES = ("model.bin", "config.json", "tokenizer.json")
 
 
 class Whisper:
-    """A Whisper model that CTranslate2 has converted.
+    """A Whisper model converted for CTranslate2.
 
     Args:
         name: its folder, or a hub id such as `Systran/faster-whisper-base`, or a size such as `base`.
-        language: what is spoken, as `en` or `de`.
-        offline: fetch nothing.
+        language: such as `en` or `de`.
+        offline: download nothing.
     """
 
     def __init__(self, name: str, language: str = "en", *, offline: bool = False) -> None:
@@ -41,22 +41,22 @@ class Whisper:
             self._model = package.WhisperModel(
                 str(folder), device="cpu", compute_type="int8", cpu_threads=torch.get_num_threads()
             )
-        except Exception as error:  # CTranslate2 has no class of its own for what is damaged
+        except Exception as error:  # CTranslate2 has no class of its own for damaged files
             raise ValueError(
                 f"{folder} is no Whisper model of CTranslate2, or is damaged: {_first_line(error)}."
             ) from None
         if language not in self._model.supported_languages:
             possible = ", ".join(sorted(self._model.supported_languages))
-            raise ValueError(f"{name} does not know the language {language!r}; possible are {possible}.")
+            raise ValueError(f"{name} does not support the language {language!r}; possible are {possible}.")
         self.language = language
-        with (folder / "model.bin").open("rb") as file:  # it may have gigabytes
+        with (folder / "model.bin").open("rb") as file:  # may be gigabytes
             weights = file_digest(file, "sha256").hexdigest()[:12]
         self.versions: Mapping[str, str] = {"whisper": weights, "faster-whisper": version("faster-whisper")}
-        told = f"faster-whisper {self.versions['faster-whisper']}, int8, {language}, any words"
-        self.description = f"Whisper {Path(name).name} ({weights}), {told}"
+        backend = f"faster-whisper {self.versions['faster-whisper']}, int8, {language}, open vocabulary"
+        self.description = f"Whisper {Path(name).name} ({weights}), {backend}"
 
     def __call__(self, wavs: Iterable[Tensor]) -> Iterator[str]:
-        """Returns what is said in each wav (samples,) at 16 kHz, in order."""
+        """Transcribe wavs (samples,) at 16 kHz, in order."""
         for wav in wavs:
             yield self._transcribe(wav) if is_audible(wav) else ""
 
@@ -65,7 +65,7 @@ class Whisper:
             wav.float().numpy(force=True),
             language=self.language,
             beam_size=5,
-            temperature=0.0,  # the fallback to sampling would give other words every time
+            temperature=0.0,  # the fallback to sampling is not deterministic
             condition_on_previous_text=False,
             without_timestamps=len(wav) <= 30 * 16_000,
         )
@@ -73,14 +73,14 @@ class Whisper:
 
 
 def text_normalizer(language: str) -> Callable[[str], str]:
-    """Returns what brings texts to the form in which Whisper's authors compare them."""
+    """Returns the text normalizer of Whisper's authors."""
     try:
         if language == "en":
             return import_module("whisper_normalizer.english").EnglishTextNormalizer()
         return import_module("whisper_normalizer.basic").BasicTextNormalizer()
     except ImportError:
         raise ValueError(
-            "whisper-normalizer, which brings texts to one form, is missing; pip install 'ssl-vc[eval]'."
+            "whisper-normalizer, which normalises texts, is missing; pip install 'ssl-vc[eval]'."
         ) from None
 
 
@@ -89,19 +89,19 @@ def _folder(name: str, package: Any, offline: bool) -> Path:
     if not folder.is_dir():
         of_hub = name.count("/") == 1 or (name in package.available_models() and not offline)
         if not of_hub or folder.exists():
-            raise ValueError(f"there is no folder {name!r}; give one with {', '.join(FILES)}, or a hub id.")
-        folder = Path(here(name, offline) if offline else _fetched(name, package))
+            raise ValueError(f"there is no folder {name!r}; use one with {', '.join(FILES)}, or a hub id.")
+        folder = Path(local_path(name, offline) if offline else _download(name, package))
     lacking = [file for file in FILES if not (folder / file).is_file()]
-    if lacking:  # without tokenizer.json the package would fetch another model's
+    if lacking:  # without tokenizer.json the package would download another model's
         raise ValueError(f"{name} has no {lacking[0]}; a Whisper model of CTranslate2 has {', '.join(FILES)}.")
     return folder
 
 
-def _fetched(name: str, package: Any) -> str:
+def _download(name: str, package: Any) -> str:
     try:
         return str(package.download_model(name))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is no folder here, and cannot be fetched: {_first_line(error)}.") from None
+        raise ValueError(f"{name} is no local folder, and cannot be downloaded: {_first_line(error)}.") from None
 
 
 def _first_line(error: Exception) -> str:

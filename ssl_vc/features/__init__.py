@@ -1,1 +1,1 @@
-"""Features: frames of a sound for matching and vocoding, and files that hold them."""
+"""Features for matching and vocoding, and their files."""

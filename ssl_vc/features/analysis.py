@@ -1,7 +1,7 @@
-"""Features: what vocoders read, taken from a sound in pieces, and sound made of them again."""
+"""Analysis and resynthesis: the features that a vocoder reads, computed in bounded memory, and waveforms from them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import soxr
 import torch
@@ -9,153 +9,157 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ssl_vc.audio import SAMPLE_RATE
-from ssl_vc.features.disentangled import KIND, Speech
-from ssl_vc.features.disentangled import parts_of as spoken_parts
+from ssl_vc.features.disentangled import KIND, DisentangledAnalysis, disentangled_layout
 from ssl_vc.features.extractor import Extractor
-from ssl_vc.features.layout import Parts, world_parts
-from vocoder.mel import Mel, Mfcc, mel_read
+from ssl_vc.features.layout import FeatureSpec, FrameLayout, world_layout
+from vocoder.mel import Mel, Mfcc, mel_config_from
 from vocoder.network import NeuralVocoder
-from vocoder.protocol import Vocoder, require
+from vocoder.protocol import Vocoder, check_features
 from vocoder.world import World
 
-BLOCK = 3000  # frames of a spectrogram made at a time
-LONGEST = 600  # seconds for a vocoder that takes a clip in one piece
+BLOCK = 3000  # spectrogram frames computed at a time
+LONGEST = 600  # seconds, for a vocoder that takes a clip in one piece
 
 
 class Analysis(NamedTuple):
-    """How a wav becomes frames.
+    """How a waveform becomes frames.
 
     Attributes:
-        frames: gives the frames of a 16 kHz wav (samples,) in pieces (some frames, dim), one for every hop.
-        made_by: the features' make, as vocoders check it; its `sample_rate` and `hop_length` say how long a frame is.
-        note: what is worth knowing of them.
-        around: gives the same of a wav whose matched frames are known, where they are a part of them.
+        frames: maps a 16 kHz waveform (samples,) to chunks (frames, dim), one frame per hop.
+        feature_spec: what the features are, as vocoders check it; `sample_rate` and `hop_length` set the frame rate.
+        note: a short description.
+        frames_from_query: the same for a waveform whose query frames are known, where the features include them.
     """
 
     frames: Callable[[Tensor], Iterable[Tensor]]
-    made_by: Mapping[str, Any]
+    feature_spec: FeatureSpec
     note: str = ""
-    around: Callable[[Tensor, Iterable[Tensor]], Iterable[Tensor]] | None = None
+    frames_from_query: Callable[[Tensor, Iterable[Tensor]], Iterable[Tensor]] | None = None
 
-    def beside(self, wav: Tensor, matched: Tensor) -> Tensor:
-        """Give the frames of a wav (samples,) whose matched frames are known, on the CPU."""
-        pieces = self.around(wav, [matched]) if self.around else self.frames(wav)
-        return torch.cat([piece.cpu() for piece in pieces])
+    def compute(self, wav: Tensor, query: Tensor) -> Tensor:
+        """Return the frames of a waveform (samples,) whose query frames are known, on the CPU."""
+        chunks = self.frames_from_query(wav, [query]) if self.frames_from_query else self.frames(wav)
+        return torch.cat([chunk.cpu() for chunk in chunks])
 
     def require(self, vocoder: Vocoder, what: str) -> None:
-        """Refuse a vocoder that does not read these features, or makes another time of them."""
-        require(vocoder.reads, self.made_by, what)
-        rate, hop = self.made_by["sample_rate"], self.made_by["hop_length"]
+        """Refuse a vocoder that reads other features or has another frame rate."""
+        check_features(vocoder.reads, self.feature_spec, what)
+        rate, hop = self.feature_spec["sample_rate"], self.feature_spec["hop_length"]
         if vocoder.hop_length * rate != hop * vocoder.sample_rate:
             raise ValueError(
-                f"a frame of {what} is {1000 * hop / rate:g} ms long, and this vocoder makes "
-                f"{1000 * vocoder.hop_length / vocoder.sample_rate:g} ms of it; take another vocoder."
+                f"a frame of {what} is {1000 * hop / rate:g} ms long, and this vocoder generates "
+                f"{1000 * vocoder.hop_length / vocoder.sample_rate:g} ms per frame; choose another vocoder."
             )
 
 
-def ssl_frames(extractor: Extractor, name: str = "encoder") -> Analysis:
-    """Frames of an encoder's layer."""
+def ssl_analysis(extractor: Extractor, name: str = "encoder") -> Analysis:
+    """Return the analysis by one layer of an encoder."""
     spec = extractor.spec
-    return Analysis(lambda wav: extractor.stream(wav, every_hop=True), spec.facts, f"{name}, layer {spec.layer}")
+    return Analysis(lambda wav: extractor.stream(wav, every_hop=True), spec.feature_spec, f"{name}, layer {spec.layer}")
 
 
-def world_frames(vocoder: World) -> Analysis:
-    """WORLD's frames."""
+def world_analysis(vocoder: World) -> Analysis:
+    """Return WORLD's analysis."""
 
     def frames(wav: Tensor) -> list[Tensor]:
-        return [vocoder.analyze(_whole(_at_rate(wav, vocoder.sample_rate), vocoder.hop_length))]
+        return [vocoder.analyze(_pad_to_hop(_resample(wav, vocoder.sample_rate), vocoder.hop_length))]
 
     return Analysis(frames, vocoder.reads)
 
 
-def spectral_frames(features: Mel | Mfcc, then: Callable[[Tensor], Tensor] = lambda frames: frames) -> Analysis:
-    """Mel spectrograms or MFCC, on the device where they are.
+def spectral_analysis(features: Mel | Mfcc, then: Callable[[Tensor], Tensor] = lambda frames: frames) -> Analysis:
+    """Return the analysis by mel spectrograms or MFCC, on their device.
 
     Args:
-        features: which ones.
-        then: what is made of them, frame by frame.
+        features: the transform.
+        then: applied to the frames.
     """
     config = features.config
 
     @torch.no_grad()
     def frames(wav: Tensor) -> Iterator[Tensor]:
-        hops = _whole(_at_rate(wav, config.sample_rate), config.hop_length).view(-1, config.hop_length)
+        hops = _pad_to_hop(_resample(wav, config.sample_rate), config.hop_length).view(-1, config.hop_length)
         context = -(-config.n_fft // config.hop_length)
         device = next(features.buffers()).device
         for start in range(0, len(hops), BLOCK):
             before = min(start, context)
-            part = features(hops[start - before : start + BLOCK + context].flatten()[None].to(device))
-            last = start + BLOCK >= len(hops)  # to which, with `center`, belongs one frame more
-            yield then(part[:, before : None if last else before + BLOCK])[0]
+            block = features(hops[start - before : start + BLOCK + context].flatten()[None].to(device))
+            last = start + BLOCK >= len(hops)  # with `center`, the last block has one frame more
+            yield then(block[:, before : None if last else before + BLOCK])[0]
 
     name = "coefficients" if isinstance(features, Mfcc) else "bands"
     return Analysis(frames, features.reads, f"{features.dim} {name}")
 
 
-def spoken_frames(extractor: Extractor) -> Analysis:
-    """What is said, and how, for vocoders that take a melody; see `ssl_vc.features.disentangled`."""
-    speech = Speech(extractor)
-    return Analysis(speech, speech.made_by, f"layer {extractor.spec.layer}, spectrum and pitch", speech.around)
+def disentangled_analysis(extractor: Extractor) -> Analysis:
+    """Return the analysis into pitch, voicing, loudness, content and spectrum; see `ssl_vc.features.disentangled`."""
+    analyze = DisentangledAnalysis(extractor)
+    note = f"layer {extractor.spec.layer}, spectrum and pitch"
+    return Analysis(analyze, analyze.feature_spec, note, analyze.from_ssl)
 
 
-def parts_of(vocoder: Vocoder) -> Parts | None:
-    """Tell where pitch and the like are in the frames that a vocoder reads; None if they are nowhere by themselves."""
+def layout_of(vocoder: Vocoder) -> FrameLayout | None:
+    """Return the layout of the frames that a vocoder reads; None if pitch has no columns of its own."""
     if isinstance(vocoder, World):
-        return world_parts(vocoder)
-    return spoken_parts(vocoder.reads) if vocoder.reads.get("kind") == KIND else None
+        return world_layout(vocoder)
+    return disentangled_layout(vocoder.reads) if vocoder.reads.get("kind") == KIND else None
 
 
-def read_by(vocoder: Vocoder, *extractors: Extractor) -> Analysis:
-    """Give the features that a vocoder reads: frames of one of the extractors, a spectrogram, or WORLD's."""
+def analysis_for(vocoder: Vocoder, *extractors: Extractor) -> Analysis:
+    """Return the analysis that a vocoder needs, by one of the extractors, a spectrogram or WORLD."""
     reads, device = vocoder.reads, extractors[0].device
     kind = reads.get("kind")
     if isinstance(vocoder, World):
-        analysis = world_frames(vocoder)
+        analysis = world_analysis(vocoder)
     elif kind == "mel":
-        analysis = spectral_frames(Mel(mel_read(reads)).to(device))
+        analysis = spectral_analysis(Mel(mel_config_from(reads)).to(device))
     elif kind == "mfcc":
-        analysis = spectral_frames(Mfcc(mel_read(reads), vocoder.dim).to(device))
+        analysis = spectral_analysis(Mfcc(mel_config_from(reads), vocoder.dim).to(device))
     elif kind == KIND:
-        analysis = spoken_frames(extractors[0])
+        analysis = disentangled_analysis(extractors[0])
     elif kind == "ssl":
-        fitting = [each for each in extractors if reads.items() <= each.spec.facts.items()]
-        analysis = ssl_frames((fitting or extractors)[0])
+        fitting = [each for each in extractors if reads.items() <= each.spec.feature_spec.items()]
+        analysis = ssl_analysis((fitting or extractors)[0])
     else:
         raise ValueError(
-            f"this vocoder reads {kind or 'unknown'} features; conversion knows ssl, spoken, mel, mfcc and world."
+            f"this vocoder reads {kind or 'unknown'} features; conversion supports ssl, spoken, mel, mfcc and world."
         )
-    analysis.require(vocoder, f"{kind} of this make")
-    spec = extractors[0].spec
-    if vocoder.hop_length * spec.sample_rate != spec.hop_length * vocoder.sample_rate:
-        raise ValueError(
-            f"this vocoder makes {1000 * vocoder.hop_length / vocoder.sample_rate:g} ms of a frame, and one that is "
-            f"matched lasts {1000 * spec.hop_length / spec.sample_rate:g} ms; take another vocoder."
-        )
+    analysis.require(vocoder, f"this {kind} analysis")
+    _require_frame_rate(vocoder, extractors[0])
     return analysis
 
 
-def synthesize(vocoder: Vocoder, pieces: Iterable[Tensor], seconds: float) -> Tensor:
-    """Give the sound (samples,) of a clip's frames, in bounded memory where the vocoder can.
+def _require_frame_rate(vocoder: Vocoder, extractor: Extractor) -> None:
+    spec = extractor.spec
+    if vocoder.hop_length * spec.sample_rate != spec.hop_length * vocoder.sample_rate:
+        raise ValueError(
+            f"this vocoder generates {1000 * vocoder.hop_length / vocoder.sample_rate:g} ms per frame, and a query "
+            f"frame lasts {1000 * spec.hop_length / spec.sample_rate:g} ms; choose another vocoder."
+        )
+
+
+def synthesize(vocoder: Vocoder, chunks: Iterable[Tensor], seconds: float) -> Tensor:
+    """Return the waveform (samples,) of a clip's frames, in bounded memory where the vocoder allows it.
 
     Args:
-        vocoder: what makes it.
-        pieces: the frames in order, (some frames, dim) each.
-        seconds: how long the sound will be.
+        vocoder: generates the waveform.
+        chunks: the frames in order, (frames, dim) each.
+        seconds: expected duration.
     """
     if isinstance(vocoder, NeuralVocoder | World):
-        return torch.cat(list(vocoder.stream(pieces)))
+        return torch.cat(list(vocoder.stream(chunks)))
     if seconds > LONGEST:
         raise ValueError(
-            f"the sound is {seconds / 60:.0f} minutes long, and this vocoder takes it in one piece; cut it into parts "
-            f"of at most {LONGEST // 60} minutes, or take world, hifigan, vocos or bigvgan."
+            f"the clip is {seconds / 60:.0f} minutes long, and this vocoder takes it in one piece; cut it into parts "
+            f"of at most {LONGEST // 60} minutes, or use world, hifigan, vocos or bigvgan."
         )
-    return vocoder(torch.cat(list(pieces))[None])[0].cpu()
+    return vocoder(torch.cat(list(chunks))[None])[0].cpu()
 
 
-def _at_rate(wav: Tensor, rate: int) -> Tensor:
+def _resample(wav: Tensor, rate: int) -> Tensor:
     return wav if rate == SAMPLE_RATE else torch.from_numpy(soxr.resample(wav.numpy(), SAMPLE_RATE, rate))
 
 
-def _whole(wav: Tensor, hop: int) -> Tensor:
-    """Fill up the last hop with silence."""
+def _pad_to_hop(wav: Tensor, hop: int) -> Tensor:
+    """Pad the last hop with zeros."""
     return pad(wav, (0, -len(wav) % hop))

@@ -1,12 +1,12 @@
-"""Cepstra: the sound itself, beside what an encoder hears in it.
+"""Cepstra: the waveform's own MFCC, appended to an encoder's frames.
 
-A small encoder knows which phone a frame is, and little of how it is said here: rising, falling, next to which other.
-Among all the target's frames of that phone the nearest one should also sound alike, whoever speaks. So a frame is
+A small encoder tells which phone a frame is, but little of its realisation: rising or falling, and in which context. Of
+all the target's frames of a phone the nearest one should also sound alike, whoever speaks. So a frame is
 
-    | the encoder's, of length 1 | sqrt(weight) times the cepstra and their slopes, of length 1 |
+    | the encoder's, normalised | sqrt(weight) times the cepstra and their slopes, normalised |
 
-and the cosine of two such frames is the mean of both parts' cosines, the second with that weight. Of both parts the
-clip's mean is taken off first: it tells who speaks, and into what microphone, and nothing of what is said.
+and the cosine of two such frames is the weighted mean of both parts' cosines. The clip's mean is subtracted from both
+parts first: it carries the speaker and the microphone, and none of the content.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,52 +17,58 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pretrain.labels.mfcc import COUNT, frame_mfcc
+from pretrain.labels.mfcc import NUM_CEPSTRA, frame_mfcc
 
-COLUMNS = [*range(1, COUNT), *range(COUNT + 1, 2 * COUNT)]  # of the MFCC: not the level, nor its slope
+COLUMNS = [
+    *range(1, NUM_CEPSTRA),
+    *range(NUM_CEPSTRA + 1, 2 * NUM_CEPSTRA),
+]  # of the MFCC: neither the level nor its slope
 DIM = len(COLUMNS)
-LEVEL = 0.05  # root mean square that a clip is brought to: 1e-4 of it and less, in whatever band, is silence
-LOUD = 0.6  # of a clip's frames tell its mean, the loudest: how much silence there is must not move it
-ENOUGH = 50  # frames, 1 s, whose mean tells the speaker more than the words; of fewer a part of it is taken off
-HELD = 30_000  # frames that are held to know their mean, 10 minutes; a longer clip has several
-PIECE = 500  # frames that are given at once
+LEVEL = 0.05  # root mean square that a clip is scaled to: 1e-4 of it and less, in any band, is silence
+LOUD = 0.6  # share of a clip's frames, the loudest, that determine its mean, which silence must not move
+ENOUGH = 50  # frames, 1 s, whose mean tells the speaker more than the words; that of fewer is shrunk
+HELD = 30_000  # frames buffered for their mean, 10 minutes; a longer clip has several means
+CHUNK = 500  # frames yielded at once
 
 
 def cepstra(wav: Tensor) -> Tensor:
-    """Give the cepstra (frames, `DIM`) of a clip (samples,) less their mean, each row of length 1."""
+    """Return the mean-normalised cepstra (frames, `DIM`) of a clip (samples,), each row of length 1."""
     rows = frame_mfcc(wav[None] * (LEVEL / wav.square().mean().sqrt().clamp(min=1e-8)))[0]
     return normalize(rows[:, COLUMNS] - rows[loudest(rows[:, 0])][:, COLUMNS].mean(0), dim=1)
 
 
 def loudest(levels: Tensor) -> Tensor:
-    """Give the numbers of a clip's louder frames, of the levels (frames,) of all."""
+    """Return the indices of a clip's louder frames, given the levels (frames,) of all."""
     return levels.topk(max(round(LOUD * len(levels)), 1)).indices
 
 
-def beside(frames: Tensor, sounds: Tensor, weight: float, mean: Tensor) -> Tensor:
-    """Join frames (frames, dim) less a mean (dim,), and their cepstra (frames, `DIM`)."""
-    return torch.cat([normalize(frames - mean, dim=1), weight**0.5 * sounds.to(frames)], dim=1)
+def append_cepstra(frames: Tensor, rows: Tensor, weight: float, mean: Tensor) -> Tensor:
+    """Concatenate frames (frames, dim), less a mean (dim,), and their cepstra (frames, `DIM`)."""
+    return torch.cat([normalize(frames - mean, dim=1), weight**0.5 * rows.to(frames)], dim=1)
 
 
-def mean_of(total: Tensor, count: int) -> Tensor:
-    """Give what is taken off frames (dim,), of which so many have this sum."""
+def shrunk_mean(total: Tensor, count: int) -> Tensor:
+    """Return the mean (dim,) of `count` frames with this sum, shrunk towards 0 where they are few."""
     return total / max(count, ENOUGH)
 
 
-def joined(pieces: Iterable[tuple[int, Tensor]], wavs: Sequence[Tensor], weight: float) -> Iterator[tuple[int, Tensor]]:
-    """Join the frames of clips, (index of the clip, some of its frames) at a time, with the cepstra of their wavs."""
-    for index, parts in groupby(pieces, itemgetter(0)):
-        sounds, start = cepstra(wavs[index]), 0
-        for block in _blocks(piece for _, piece in parts):
-            made = beside(block, sounds[start : start + len(block)], weight, mean_of(block.sum(0), len(block)))
+def stream_with_cepstra(
+    chunks: Iterable[tuple[int, Tensor]], wavs: Sequence[Tensor], weight: float
+) -> Iterator[tuple[int, Tensor]]:
+    """Append their waveforms' cepstra to the frames of clips, which come as (index of the clip, some of its frames)."""
+    for index, clip in groupby(chunks, itemgetter(0)):
+        rows, start = cepstra(wavs[index]), 0
+        for block in _blocks(chunk for _, chunk in clip):
+            mean = shrunk_mean(block.sum(0), len(block))
+            joined = append_cepstra(block, rows[start : start + len(block)], weight, mean)
             start += len(block)
-            yield from ((index, piece) for piece in made.split(PIECE))
+            yield from ((index, chunk) for chunk in joined.split(CHUNK))
 
 
-def _blocks(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+def _blocks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
     held: list[Tensor] = []
-    for piece in pieces:
-        held.append(piece)
+    for chunk in chunks:
+        held.append(chunk)
         if sum(map(len, held)) >= HELD:
             yield torch.cat(held)
             held = []

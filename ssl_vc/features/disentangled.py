@@ -1,17 +1,18 @@
-"""Spoken frames: all that a vocoder should know to say a source's words in a target's voice, side by side.
+"""Disentangled frames: prosody, content and spectrum side by side, so that a vocoder can recombine two speakers.
 
     | pitch | voicing | loudness | content | envelope | timbre |
-      the source's own .....................| the target's ....|
+      from the source .....................| from the target ..|
 
-The envelope is a log-mel spectrum of each half of the frame, less the loudness, which is the logarithm of the mean over
-both; the timbre is the mean envelope of a clip's louder frames; the content is what an encoder hears, less the clip's
-mean and with it who speaks. In a conversion envelope and timbre come from the target's frames that were chosen (see
-`ssl_vc.conversion.prosody`), so a vocoder has the voice from the target, and what is said also from the source, should
-its neighbours be wrong.
+The envelope is a log-mel spectrum of each half of the frame, less the loudness, which is the log mean over both. The
+timbre is the mean envelope of a clip's louder frames. The content is an encoder's output less the clip's mean, which
+carries the speaker. In a conversion envelope and timbre come from the matched frames (see `ssl_vc.conversion.prosody`),
+so the vocoder has the voice from the target, and the source's own content where the neighbours are wrong.
+
+Files call these features "spoken".
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,22 +20,22 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from ssl_vc.audio import SAMPLE_RATE
-from ssl_vc.features.cepstra import loudest, mean_of
+from ssl_vc.features.cepstra import loudest, shrunk_mean
 from ssl_vc.features.extractor import Extractor
-from ssl_vc.features.layout import Parts
+from ssl_vc.features.layout import FeatureSpec, FrameLayout
 from vocoder.mel import Mel, MelConfig
-from vocoder.pitch import log_through_unvoiced, track_pitch
+from vocoder.pitch import interpolate_log_f0, track_pitch
 
 KIND = "spoken"
 HALVES = 2  # of a frame
-MEL = MelConfig(n_fft=400, hop_length=160)  # 25 ms, which keep apart what 64 ms smear
+MEL = MelConfig(n_fft=400, hop_length=160)  # 25 ms windows resolve what 64 ms smear
 
 
-class Speech:
-    """Makes spoken frames.
+class DisentangledAnalysis:
+    """Compute disentangled frames.
 
     Args:
-        extractor: what hears the content. Its cepstra, if it has any, are left out.
+        extractor: computes the content. Its cepstra, if it has any, are left out.
     """
 
     def __init__(self, extractor: Extractor) -> None:
@@ -43,54 +44,54 @@ class Speech:
         self.content = extractor.encoder.config.dim
 
     @property
-    def made_by(self) -> dict[str, Any]:
-        """What vocoders call these frames."""
+    def feature_spec(self) -> dict[str, Any]:
+        """What these features are, as vocoders check it."""
         dim = 3 + self.content + (HALVES + 1) * self.mel.dim
-        return self.extractor.spec.facts | {"kind": KIND, "dim": dim, "bands": self.mel.dim}
+        return self.extractor.spec.feature_spec | {"kind": KIND, "dim": dim, "bands": self.mel.dim}
 
     def __call__(self, wav: Tensor) -> Iterator[Tensor]:
-        """Give the frames of a 16 kHz wav (samples,) in pieces (some frames, dim), one for every hop."""
-        return self.around(wav, self.extractor.stream(wav, every_hop=True))
+        """Yield the frames of a 16 kHz waveform (samples,) in chunks (frames, dim), one frame per hop."""
+        return self.from_ssl(wav, self.extractor.stream(wav, every_hop=True))
 
     @torch.no_grad()
-    def around(self, wav: Tensor, heard: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Do the same where the extractor's frames of the wav are known, in pieces (some frames, dim)."""
-        whole = pad(wav, (0, -len(wav) % self.extractor.hop_length))
-        loudness, envelope, timbre = self.spectra(whole)
-        pitch = track_pitch(whole.cpu(), SAMPLE_RATE, self.extractor.hop_length)
-        melody = torch.stack([through_unvoiced(pitch), (pitch > 0).float(), loudness], 1)
+    def from_ssl(self, wav: Tensor, ssl_frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the same from the extractor's frames of the waveform, in chunks (frames, dim)."""
+        padded = pad(wav, (0, -len(wav) % self.extractor.hop_length))
+        loudness, envelope, timbre = self.spectra(padded)
+        f0 = track_pitch(padded.cpu(), SAMPLE_RATE, self.extractor.hop_length)
+        prosody = torch.stack([interpolated_log_f0(f0), (f0 > 0).float(), loudness], 1)
         start = 0
-        for piece in content_of(self.extractor, heard):
-            own = slice(start, start + len(piece))
-            start = own.stop
-            yield torch.cat([melody[own], piece, envelope[own], timbre.expand(len(piece), -1)], 1)
+        for content in content_features(self.extractor, ssl_frames):
+            rows = slice(start, start + len(content))
+            start = rows.stop
+            yield torch.cat([prosody[rows], content, envelope[rows], timbre.expand(len(content), -1)], 1)
 
     @torch.no_grad()
-    def spectra(self, whole: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give loudness (frames,), envelope (frames, 2 * bands) and timbre (bands,) of whole hops (samples,)."""
-        spectra = self.mel(whole[None].to(self.extractor.device))[0].cpu().view(-1, HALVES * self.mel.dim)
+    def spectra(self, padded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return loudness (frames,), envelope (frames, 2 * bands) and timbre (bands,) of whole hops (samples,)."""
+        spectra = self.mel(padded[None].to(self.extractor.device))[0].cpu().view(-1, HALVES * self.mel.dim)
         loudness = spectra.logsumexp(1) - math.log(spectra.shape[1])
         envelope = spectra - loudness[:, None]
         return loudness, envelope, envelope[loudest(loudness)].view(-1, self.mel.dim).mean(0)
 
 
-def content_of(extractor: Extractor, heard: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Give what an encoder hears less the clip's mean, of variance 1; beside cepstra its length is 1 already."""
+def content_features(extractor: Extractor, ssl_frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield an encoder's frames less the clip's mean, with unit variance; with cepstra they are normalised already."""
     dim = extractor.encoder.config.dim
     if not extractor.spec.cepstra:
-        frames = torch.cat(list(heard))
-        heard = [normalize(frames - mean_of(frames.sum(0), len(frames)), dim=1)]
-    for piece in heard:
-        yield dim**0.5 * piece[:, :dim].cpu()
+        frames = torch.cat(list(ssl_frames))
+        ssl_frames = [normalize(frames - shrunk_mean(frames.sum(0), len(frames)), dim=1)]
+    for chunk in ssl_frames:
+        yield dim**0.5 * chunk[:, :dim].cpu()
 
 
-def parts_of(reads: Mapping[str, Any]) -> Parts:
-    """Tell where the parts of the spoken frames are that a vocoder reads."""
-    dim, bands = reads["dim"], reads["bands"]
+def disentangled_layout(spec: FeatureSpec) -> FrameLayout:
+    """Return the layout of disentangled frames of this spec."""
+    dim, bands = spec["dim"], spec["bands"]
     envelope = slice(dim - (HALVES + 1) * bands, dim - bands)
-    return Parts(slice(0, 1), slice(1, 2), slice(2, 3), envelope, slice(3, envelope.start))
+    return FrameLayout(slice(0, 1), slice(1, 2), slice(2, 3), envelope, slice(3, envelope.start))
 
 
-def through_unvoiced(pitch: Tensor) -> Tensor:
-    """Give the logarithm of a pitch in Hz (frames,), interpolated where it is 0."""
-    return torch.from_numpy(log_through_unvoiced(pitch.double().numpy(), (pitch > 0).numpy())).to(pitch.dtype)
+def interpolated_log_f0(f0: Tensor) -> Tensor:
+    """Return log F0 of a track in Hz (frames,), interpolated where it is 0."""
+    return torch.from_numpy(interpolate_log_f0(f0.double().numpy(), (f0 > 0).numpy())).to(f0.dtype)

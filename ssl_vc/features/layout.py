@@ -1,22 +1,26 @@
-"""Where in a vocoder's frame is what: pitch, voicing, loudness, envelope, content."""
+"""Columns of a vocoder's frame: F0, voicing, loudness, envelope, content."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from vocoder.world import World
 
-SHARPER = 1.2  # times as far from the target's mean spectrum; 1.15 to 1.3 are understood as well
+ENVELOPE_GAIN = 1.2  # for averaged WORLD envelopes; 1.15 to 1.3 are as intelligible
+
+FeatureSpec: TypeAlias = Mapping[str, Any]
+"""Features by name (`kind`) and everything that determines them; files call it `made_by` or `reads`."""
 
 
-class Parts(NamedTuple):
-    """Where in a frame is what, as columns.
+class FrameLayout(NamedTuple):
+    """Columns of a frame.
 
     Attributes:
-        pitch: the logarithm of F0, which goes on through what is unvoiced.
-        voicing: whether it is voiced.
-        loudness: how loud it is.
-        envelope: the spectrum's shape.
-        content: what else is the source's in a conversion.
-        sharper: how much farther from its mean the envelope of a mean of neighbours is moved.
+        pitch: log F0, interpolated through unvoiced frames.
+        voicing: 1 where voiced.
+        loudness: log power.
+        envelope: shape of the spectrum.
+        content: further columns that a conversion takes from the source.
+        envelope_gain: factor by which an averaged envelope is moved away from the target's mean.
     """
 
     pitch: slice
@@ -24,9 +28,9 @@ class Parts(NamedTuple):
     loudness: slice
     envelope: slice
     content: slice = slice(0, 0)
-    sharper: float = 1.0
+    envelope_gain: float = 1.0
 
 
-def world_parts(world: World) -> Parts:
-    """Tell where the parts of WORLD's frames are."""
-    return Parts(world.pitch, world.voicing, world.loudness, world.envelope, sharper=SHARPER)
+def world_layout(world: World) -> FrameLayout:
+    """Return the layout of WORLD frames."""
+    return FrameLayout(world.pitch, world.voicing, world.loudness, world.envelope, envelope_gain=ENVELOPE_GAIN)

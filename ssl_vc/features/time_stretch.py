@@ -1,4 +1,4 @@
-"""Frames in time: a clip's pieces made longer or shorter, and cut anew."""
+"""Frames in time: interpolate a stream of frames to another length, and regroup its chunks."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,23 +6,22 @@ import torch
 from torch import Tensor
 
 
-def stretch(pieces: Iterable[Tensor], frames: int, wanted: int) -> Iterator[Tensor]:
-    """Interpolate a clip of so many `frames` to the `wanted` number, linearly and in pieces; as it is if they agree.
+def stretch(chunks: Iterable[Tensor], frames: int, wanted: int) -> Iterator[Tensor]:
+    """Interpolate a clip linearly to the `wanted` number of frames, chunk by chunk; unchanged if that is its own.
 
-    The middle of new frame j lies where (j + 1/2) / wanted of the clip has passed, as it does in
-    `torch.nn.functional.interpolate`.
+    The centre of new frame j is at (j + 1/2) / wanted of the clip, as in `torch.nn.functional.interpolate`.
 
     Args:
-        pieces: the clip's frames in order, (some frames, dim) each.
-        frames: how many they are together.
-        wanted: how many to give.
+        chunks: the clip's frames in order, (frames, dim) each.
+        frames: number of frames of the clip.
+        wanted: number of frames to yield.
     """
     if frames == wanted:
-        yield from pieces
+        yield from chunks
         return
-    held, first, done = None, 0, 0  # `held` begins with frame number `first` of the clip
-    for piece in pieces:
-        held = piece if held is None else torch.cat([held, piece])
+    held, first, done = None, 0, 0  # `held` starts with frame number `first` of the clip
+    for chunk in chunks:
+        held = chunk if held is None else torch.cat([held, chunk])
         end = first + len(held)
         at = ((torch.arange(done, wanted, dtype=torch.float64) + 0.5) * (frames / wanted) - 0.5).clamp(0, frames - 1)
         before = at.floor().long()
@@ -38,22 +37,22 @@ def stretch(pieces: Iterable[Tensor], frames: int, wanted: int) -> Iterator[Tens
 
 
 class Regroup:
-    """Cut a clip's pieces anew.
+    """Regroup a stream of chunks.
 
     Args:
-        pieces: the clip's frames in order, (some frames, dim) each.
+        chunks: the clip's frames in order, (frames, dim) each.
     """
 
-    def __init__(self, pieces: Iterable[Tensor]) -> None:
-        self._pieces = iter(pieces)
+    def __init__(self, chunks: Iterable[Tensor]) -> None:
+        self._chunks = iter(chunks)
         self._held: list[Tensor] = []
 
     def take(self, count: int) -> Tensor:
-        """Give the next `count` frames; fewer only where the clip ends."""
+        """Return the next `count` frames; fewer only at the clip's end."""
         missing = count - sum(map(len, self._held))
-        while missing > 0 and (piece := next(self._pieces, None)) is not None:
-            self._held.append(piece)
-            missing -= len(piece)
+        while missing > 0 and (chunk := next(self._chunks, None)) is not None:
+            self._held.append(chunk)
+            missing -= len(chunk)
         whole = torch.cat(self._held)
         self._held = [whole[count:]]
         return whole[:count]

@@ -1,4 +1,4 @@
-"""A page to listen and compare: one HTML file that holds its sounds and pictures and asks the network for nothing."""
+"""A self-contained HTML page to listen and compare: audio and images are embedded, and nothing is downloaded."""
 
 import base64
 import io
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from ssl_vc.html.spectrogram import spectrogram, waveform
 
-HEARD = 60  # seconds of each sound: a page of whole hours would open in no browser
+MAX_SECONDS = 60  # of each clip: no browser would open a page of whole hours
 
 
 @dataclass(frozen=True)
 class Column:
-    """A measure in a table.
+    """A metric in a table.
 
     Attributes:
-        name: by which rows hold its values.
-        heading: what stands above it, with its unit.
+        name: key of its values in a row.
+        heading: with its unit.
         digits: decimals.
-        meaning: a sentence for those who do not know it.
+        meaning: one sentence of explanation.
     """
 
     name: str
@@ -31,13 +31,13 @@ class Column:
     meaning: str = ""
 
     def text(self, value: float | None) -> str:
-        """Write a value; a dash for none."""
+        """Returns a value as text; a dash for None."""
         return "–" if value is None else f"{value:.{self.digits}f}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A sound and what was measured on it: wav (samples,), values by the name of their column."""
+    """A clip with its metrics: wav (samples,), and values by the names of their columns."""
 
     name: str
     wav: Tensor
@@ -47,8 +47,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Absent:
-    """What is not on the page, why, and the command that changes it ("" if none does)."""
+class MissingItem:
+    """Something that is not on the page, the reason, and the command that would add it ("" if there is none)."""
 
     name: str
     reason: str
@@ -56,37 +56,37 @@ class Absent:
 
 
 def render(
-    title: str, intro: str, columns: Sequence[Column], rows: Sequence[Row], absent: Sequence[Absent] = ()
+    title: str, intro: str, columns: Sequence[Column], rows: Sequence[Row], missing: Sequence[MissingItem] = ()
 ) -> str:
-    """Make the page; all that is given is text, none of it HTML.
+    """Render the page; every argument is plain text, escaped here.
 
     Args:
-        title: the page's heading.
+        title: heading of the page.
         intro: a line below it.
         columns: of the table.
-        rows: the sounds; the pictures of all are drawn for the level of the first.
-        absent: what could not be made.
+        rows: the clips; all pictures are scaled to the level of the first.
+        missing: what could not be made.
     """
-    return document(title, intro, _sounds(rows) + _table(columns, rows) + _absent(absent))
+    return document(title, intro, _sounds(rows) + _table(columns, rows) + _missing(missing))
 
 
 def document(title: str, intro: str, body: str, style: str = "") -> str:
-    """Make a page of a body that is HTML; the rules of `style` come after those of every page."""
+    """Returns a page around an HTML body; the rules of `style` come after the common ones."""
     return PAGE.format(title=escape(title), intro=escape(intro), body=body, style=STYLE + style, script=SCRIPT)
 
 
 def section(name: str, heading: str, body: str) -> str:
-    """Put a body that is HTML below a heading; `name` is its id, which a table in it is named by."""
+    """Returns an HTML body below a heading; `name` is the heading's id, which also labels a table in the body."""
     return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(heading)}</h2>\n{body}</section>\n'
 
 
 def table(name: str, headings: Sequence[str], groups: Mapping[str, str]) -> str:
-    """Make a table that scrolls inside the page, by keyboard too.
+    """Returns a table that scrolls within the page, also by keyboard.
 
     Args:
-        name: the id of the heading that says what the table holds.
+        name: id of the heading that labels the table.
         headings: of the columns.
-        groups: rows, as `line` makes them, by what stands above them; "" if nothing does.
+        groups: rows (see `table_row`) by the heading of their group; "" for no heading.
     """
     heads = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     bodies = []
@@ -99,28 +99,44 @@ def table(name: str, headings: Sequence[str], groups: Mapping[str, str]) -> str:
     )
 
 
-def line(name: str, cells: Iterable[str], note: str = "") -> str:
-    """Make a row of a table; its cells are HTML, and a note stands below its name."""
+def table_row(name: str, cells: Iterable[str], note: str = "") -> str:
+    """Returns a row of a table; the cells are HTML, and a note stands below the name."""
     small = f"<small>{escape(note)}</small>" if note else ""
     row = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr><th scope="row">{escape(name)}{small}</th>{row}</tr>\n'
 
 
-def listed(items: Iterable[str]) -> str:
-    """Make a list of HTML."""
+def bullet_list(items: Iterable[str]) -> str:
+    """Returns a list of HTML items."""
     return "<ul>\n" + "".join(f"<li>{item}</li>\n" for item in items) + "</ul>\n"
 
 
 def glossary(summary: str, meanings: Iterable[tuple[str, str]]) -> str:
-    """Fold up terms and what they mean; those without a meaning are left out."""
+    """Returns a folded list of terms with their meanings; terms without one are left out."""
     terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>\n" for term, meaning in meanings if meaning)
     return f"<details><summary>{escape(summary)}</summary>\n<dl>\n{terms}</dl>\n</details>\n"
 
 
-def player(name: str, wav: Tensor, sample_rate: int) -> str:
-    """Make a player that holds its sound, wav (samples,)."""
-    sound = _data(_flac(wav, sample_rate), "audio/flac")
-    return f'<audio controls preload="metadata" aria-label="{escape(name)}" src="{sound}"></audio>\n'
+def audio_player(name: str, wav: Tensor, sample_rate: int) -> str:
+    """Returns a player with the embedded audio, wav (samples,)."""
+    source = _data_url(_flac(wav, sample_rate), "audio/flac")
+    return f'<audio controls preload="metadata" aria-label="{escape(name)}" src="{source}"></audio>\n'
+
+
+def figure(row: Row, level: float | None = None) -> str:
+    """Returns a clip's outline, spectrogram and player; `level` as in `ssl_vc.html.spectrogram.spectrogram`."""
+    name, wav = escape(row.name), row.wav[: MAX_SECONDS * row.sample_rate]
+    notes = [row.note, f"the first {MAX_SECONDS} s" if len(wav) < len(row.wav) else ""]
+    note = escape("; ".join(note for note in notes if note))
+    outline, spectrum = (
+        _data_url(draw(wav, row.sample_rate, level=level), "image/png") for draw in (waveform, spectrogram)
+    )
+    return (
+        f"<figure>\n<figcaption><h3>{name}</h3><p>{note}</p></figcaption>\n"
+        f'<img src="{outline}" alt="" class="outline">\n'
+        f'<img src="{spectrum}" alt="Spectrogram of {name}" class="spectrum">\n'
+        f"{audio_player(row.name, wav, row.sample_rate)}</figure>\n"
+    )
 
 
 def _sounds(rows: Sequence[Row]) -> str:
@@ -129,48 +145,32 @@ def _sounds(rows: Sequence[Row]) -> str:
     return section("sounds", "Sounds", f'<div class="sounds">\n{figures}</div>\n')
 
 
-def figure(row: Row, level: float | None = None) -> str:
-    """Show a sound: outline, spectrogram, player; `level` as in `ssl_vc.html.spectrogram.spectrogram`."""
-    name, wav = escape(row.name), row.wav[: HEARD * row.sample_rate]
-    notes = [row.note, f"the first {HEARD} s" if len(wav) < len(row.wav) else ""]
-    note = escape("; ".join(note for note in notes if note))
-    outline, spectrum = (
-        _data(draw(wav, row.sample_rate, level=level), "image/png") for draw in (waveform, spectrogram)
-    )
-    return (
-        f"<figure>\n<figcaption><h3>{name}</h3><p>{note}</p></figcaption>\n"
-        f'<img src="{outline}" alt="" class="outline">\n'
-        f'<img src="{spectrum}" alt="Spectrogram of {name}" class="spectrum">\n'
-        f"{player(row.name, wav, row.sample_rate)}</figure>\n"
-    )
-
-
 def _table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     if not columns:
         return ""
     values = ((row.name, (column.text(row.values.get(column.name)) for column in columns)) for row in rows)
     headings = ["Sound", *(column.heading for column in columns)]
-    whole = table("measures", headings, {"": "".join(line(*each) for each in values)})
-    meanings = glossary("What the measures say", ((column.heading, column.meaning) for column in columns))
-    return section("measures", "Measures", whole + meanings)
+    whole = table("measures", headings, {"": "".join(table_row(*each) for each in values)})
+    meanings = glossary("About the metrics", ((column.heading, column.meaning) for column in columns))
+    return section("measures", "Metrics", whole + meanings)
 
 
-def _absent(absent: Sequence[Absent]) -> str:
-    if not absent:
+def _missing(missing: Sequence[MissingItem]) -> str:
+    if not missing:
         return ""
     items = []
-    for each in absent:
+    for each in missing:
         command = f"<pre><code>{escape(each.command)}</code></pre>" if each.command else ""
         items.append(f"<strong>{escape(each.name)}</strong>: {escape(each.reason)}{command}")
-    return section("missing", "Missing", listed(items))
+    return section("missing", "Missing", bullet_list(items))
 
 
-def _data(content: bytes, kind: str) -> str:
+def _data_url(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _flac(wav: Tensor, sample_rate: int) -> bytes:
-    """Encode with 16 bits; what is louder than 1 is lowered, since it would be cut off."""
+    """Encode with 16 bits; a peak above 1 is scaled down, since it would clip."""
     file = io.BytesIO()
     samples = (wav / max(1.0, float(wav.abs().max()) / 0.999)).numpy(force=True) if len(wav) else wav.numpy(force=True)
     soundfile.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16")
@@ -215,7 +215,7 @@ pre { margin: 0.25rem 0 0; padding: 0.4rem 0.6rem; white-space: pre-wrap; overfl
   background: var(--card); border: 1px solid var(--line); border-radius: 0.35rem; font-size: 0.85rem; }
 """
 
-# one sound at a time
+# plays one clip at a time
 SCRIPT = """
 document.addEventListener("play", event => {
   for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();

@@ -1,7 +1,6 @@
-"""Pictures of sounds as PNG files, without a plotting library. Time runs from left to right.
+"""Spectrograms and waveforms as PNG images, without a plotting library.
 
-The picture of an hour costs as little as that of a second: there are never more columns than `WIDTH`, and a spectrum is
-taken at each.
+An image of an hour costs as little as one of a second: there are at most `WIDTH` columns, with one spectrum each.
 """
 
 import struct
@@ -16,39 +15,39 @@ from vocoder.mel import Mel, MelConfig
 
 WIDTH = 800
 BANDS = 64
-LOWEST, HIGHEST = 40.0, 8000.0  # Hz; fixed, so that pictures of sounds of different rates have one axis
-RANGE = 72.0  # dB from black to the brightest
-# dark to bright; as in every map that can be read, the lightness rises evenly
+LOWEST, HIGHEST = 40.0, 8000.0  # Hz; fixed, so that all sample rates share one axis
+RANGE = 72.0  # dB from darkest to brightest
+# perceptually uniform: lightness rises evenly
 ANCHORS = ("#07060d", "#231a52", "#5b2280", "#9c2b78", "#d74858", "#f5823a", "#fac24b", "#fcfbd0")
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def spectrogram(wav: Tensor, sample_rate: int, *, height: int = 160, level: float | None = None) -> bytes:
-    """Draw the mel spectrogram of a wav (samples,) up to 8 kHz, low frequencies at the bottom, as a PNG.
+    """Returns the mel spectrogram of a wav (samples,) up to 8 kHz as a PNG, low frequencies at the bottom.
 
     Args:
         wav: (samples,).
         sample_rate: in Hz.
         height: in pixels.
-        level: the peak of the sound that the colours are made for, so that pictures can be compared; its own if None.
+        level: peak amplitude that the colours are scaled to, to make images comparable; that of the wav if None.
     """
-    size = 2 * round(0.024 * sample_rate)  # 48 ms: harmonics and syllables are both seen
+    size = 2 * round(0.024 * sample_rate)  # 48 ms resolves both harmonics and syllables
     wav, hop = _whole_hops(wav, sample_rate)
-    if hop > size:  # far more sound than columns: each column shows the sound where it begins
+    if hop > size:  # far more samples than columns: each column shows its first window
         wav, hop = wav.unfold(0, size, hop).flatten(), size
     config = MelConfig(
         sample_rate, size, hop, BANDS, LOWEST, min(HIGHEST, sample_rate / 2), scale="htk", epsilon=0.0, floor=1e-9
     )
-    decibels = 20 / np.log(10) * Mel(config)(wav[None])[0].T - 20 * np.log10(size / 4)  # 0 is a sine of amplitude 1
-    top = 20 * np.log10(max(_peak(wav) if level is None else level, 1e-4)) - 4  # a peak is many harmonics together
+    decibels = 20 / np.log(10) * Mel(config)(wav[None])[0].T - 20 * np.log10(size / 4)  # 0 dB is a sine of amplitude 1
+    top = 20 * np.log10(max(_peak(wav) if level is None else level, 1e-4)) - 4  # a peak sums many harmonics
     shade = ((decibels - top) / RANGE + 1).clamp(0, 1)
     shade = torch.nn.functional.interpolate(shade[None, None], (height, shade.shape[1]), mode="bilinear")[0, 0]
     return png((shade.flip(0) * (len(COLOURS) - 1)).round().byte().numpy(), COLOURS)
 
 
 def waveform(wav: Tensor, sample_rate: int, *, height: int = 48, level: float | None = None) -> bytes:
-    """Draw the outline of a wav (samples,) as a PNG as wide as its spectrogram; see `spectrogram` for the arguments."""
+    """Returns the waveform of a wav (samples,) as a PNG as wide as its spectrogram; arguments as there."""
     wav, hop = _whole_hops(wav, sample_rate)
     columns = wav.view(-1, hop)
     scale = max(_peak(wav) if level is None else level, 1e-4)
@@ -59,10 +58,10 @@ def waveform(wav: Tensor, sample_rate: int, *, height: int = 48, level: float | 
 
 
 def png(indices: Pixels, palette: Pixels) -> bytes:
-    """Encode a picture: for each pixel (height, width) its row in the palette (colours, 3) of red, green and blue."""
+    """Encode an image: indices (height, width) into a palette (colours, 3) of RGB."""
     height, width = indices.shape
-    rows = np.hstack([np.zeros((height, 1), np.uint8), indices])  # each begins with its filter: none
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)  # 8 bits a pixel, of a palette
+    rows = np.hstack([np.zeros((height, 1), np.uint8), indices])  # filter type 0 before each row
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)  # 8-bit palette
     parts = (b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
@@ -70,7 +69,7 @@ def png(indices: Pixels, palette: Pixels) -> bytes:
 
 
 def _whole_hops(wav: Tensor, sample_rate: int) -> tuple[Tensor, int]:
-    """Give the wav in whole columns, at least one, and the samples in each."""
+    """Pad or cut a wav to whole columns, at least one; returns also the samples per column."""
     hop = max(sample_rate // 200, -(-len(wav) // WIDTH))
     return torch.nn.functional.pad(wav, (0, max(len(wav) // hop, 1) * hop - len(wav))), hop
 
@@ -79,11 +78,13 @@ def _peak(wav: Tensor) -> float:
     return float(wav.abs().max()) if len(wav) else 0.0
 
 
-def _between(anchors: tuple[str, ...], count: int = 96) -> Pixels:
-    """Make a palette (count, 3) that passes through the anchors at equal steps."""
+def _gradient(anchors: tuple[str, ...], count: int = 96) -> Pixels:
+    """Returns a palette (count, 3) through evenly spaced anchors."""
     colours = np.array([[int(anchor[i : i + 2], 16) for i in (1, 3, 5)] for anchor in anchors])
-    place = np.linspace(0, len(anchors) - 1, count)
-    return np.stack([np.interp(place, range(len(anchors)), channel) for channel in colours.T], 1).round().astype("u1")
+    positions = np.linspace(0, len(anchors) - 1, count)
+    return (
+        np.stack([np.interp(positions, range(len(anchors)), channel) for channel in colours.T], 1).round().astype("u1")
+    )
 
 
-COLOURS = _between(ANCHORS)
+COLOURS = _gradient(ANCHORS)

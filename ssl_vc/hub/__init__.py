@@ -1,1 +1,1 @@
-"""Models by name: what is bundled, and published files that are fetched and verified."""
+"""Models by name: bundled ones, and published files that are downloaded and verified."""

@@ -1,4 +1,4 @@
-"""Models by name: what is bundled, and what others published."""
+"""Models by name, bundled and published, and how they are loaded."""
 
 import json
 from dataclasses import dataclass, replace
@@ -7,31 +7,31 @@ from typing import TYPE_CHECKING
 
 from ssl_vc.hub.download import Asset, fetch, is_offline
 
-if TYPE_CHECKING:  # these load torch, which a look at the table need not wait for
+if TYPE_CHECKING:  # these load torch, which the table does not need
     from pretrain import SpeechEncoder
     from vocoder.network import NeuralVocoder
 
 BUNDLED = Path(__file__).parents[1] / "models"
 POSSIBLE = (
-    "'tiny' and 'tiny-hifigan' (bundled), 'knn-vc' (WavLM-Large, fetched on first use), 'untrained' (random weights), "
-    "a folder, a .pt file, or a hub id such as microsoft/wavlm-large"
+    "'tiny' and 'tiny-hifigan' (bundled), 'knn-vc' (WavLM-Large, downloaded on first use), 'untrained' (random "
+    "weights), a folder, a .pt file, or a hub id such as microsoft/wavlm-large"
 )
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that has a name.
+    """A named model.
 
     Attributes:
-        name: what commands and functions call it.
-        what: what it is, in a line.
-        licence: what it may be used for.
-        sample_rate: of the sound that its vocoder makes, in Hz.
-        layer: whose frames are matched and spoken; the encoder's own choice if None.
-        normalized: whether the encoder's input is brought to zero mean and unit variance; its own habit if None.
-        encoder: where its encoder is: a bundled folder or a published file; None for random weights.
-        vocoder: the same of its vocoder; None if it has none.
-        notes: what else a user should know.
+        name: of the model.
+        what: a description in one line.
+        licence: of the model.
+        sample_rate: of the vocoder's output in Hz.
+        layer: that is matched and vocoded; the encoder's own choice if None.
+        normalized: whether the encoder's input is normalised to zero mean and unit variance; its own setting if None.
+        encoder: a bundled folder or a published file; None for random weights.
+        vocoder: likewise; None if it has none.
+        notes: anything else a user should know.
     """
 
     name: str
@@ -46,17 +46,17 @@ class Model:
 
     @property
     def assets(self) -> list[Asset]:
-        """The published files that it needs."""
+        """The published files it needs."""
         return [part for part in (self.encoder, self.vocoder) if isinstance(part, Asset)]
 
     @property
     def bundled(self) -> bool:
-        """Whether it is whole without any published file."""
+        """Whether it is complete without published files."""
         return all(part is None or (isinstance(part, Path) and part.is_dir()) for part in (self.encoder, self.vocoder))
 
 
 def _knn_vc(name: str, generator: str, size: int | None, trained_on: str) -> Model:
-    """Make kNN-VC of its release, which gives no checksums and rounded sizes; the exact ones are what others got."""
+    """Return kNN-VC's entry; its release gives no checksums and rounded sizes, the exact ones are from downloads."""
     release = "https://github.com/bshall/knn-vc/releases/download/v0.1"
     return Model(
         name,
@@ -85,7 +85,7 @@ MODELS = {
         ),
         Model(
             "tiny-hifigan",
-            "the encoder of `tiny`, whose voices it reads, and a slim HiFi-GAN, not yet as good as the Vocos; bundled",
+            "the encoder of `tiny`, with the same voices, and a small HiFi-GAN, not yet as good as the Vocos; bundled",
             "MIT",
             encoder=BUNDLED / "tiny" / "encoder",
             vocoder=BUNDLED / "tiny" / "hifigan",
@@ -93,7 +93,7 @@ MODELS = {
         ),
         Model(
             "untrained",
-            "an encoder with random weights, always the same: to try the machinery, not to hear words",
+            "an encoder with fixed random weights, for tests of the pipeline; its output is not intelligible",
             "MIT",
             layer=4,
             normalized=False,
@@ -105,14 +105,14 @@ MODELS = {
 
 
 def model(name: str) -> Model:
-    """Give the model of this name."""
+    """Return the model of this name."""
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; possible are {', '.join(MODELS)}.")
     return MODELS[name]
 
 
-def bundled_beside(name: str) -> list[str]:
-    """Name a model, then the others that are bundled with the same encoder: each has a vocoder for its frames."""
+def bundled_with_encoder_of(name: str) -> list[str]:
+    """Return the names of a model and of all others that are bundled with the same encoder."""
     known = MODELS.get(name)
     if known is None or not known.bundled:
         return [name]
@@ -121,14 +121,14 @@ def bundled_beside(name: str) -> list[str]:
 
 
 def load_encoder(name: str, normalized: bool | None = None, *, offline: bool = False) -> "SpeechEncoder":
-    """Load the encoder called `name`.
+    """Load an encoder by name.
 
     Args:
-        name: a name of `MODELS`, a folder or hub id of ours (of a folder that holds `encoder/`, that is taken), or
-            anything that `SpeechEncoder.from_foreign` reads.
-        normalized: whether its input is brought to zero mean and unit variance; its own habit if None. kNN-VC's
-            vocoders want WavLM-Large fed with the raw waveform (False), although it was trained otherwise.
-        offline: fetch nothing.
+        name: of `MODELS`, a folder or hub id of ours (`encoder/` inside a folder takes precedence), or anything that
+            `SpeechEncoder.from_foreign` reads.
+        normalized: whether its input is normalised to zero mean and unit variance; its own setting if None. kNN-VC's
+            vocoders expect WavLM-Large on the raw waveform (False), although it was trained with normalisation.
+        offline: download nothing.
     """
     from pretrain import SpeechEncoder
     from pretrain.encoder import foreign
@@ -136,21 +136,21 @@ def load_encoder(name: str, normalized: bool | None = None, *, offline: bool = F
     if name in MODELS:
         encoder = _load_known(MODELS[name], is_offline(offline))
     else:
-        place = _place(name, is_offline(offline), "encoder")
-        ours = not foreign.is_foreign(place)
-        encoder = SpeechEncoder.from_pretrained(place) if ours else SpeechEncoder.from_foreign(place)
+        location = _resolve(name, is_offline(offline), "encoder")
+        ours = not foreign.is_foreign(location)
+        encoder = SpeechEncoder.from_pretrained(location) if ours else SpeechEncoder.from_foreign(location)
     if normalized is not None:
         encoder.config = replace(encoder.config, normalized=normalized)
     return encoder
 
 
 def load_vocoder(name: str, *, offline: bool = False) -> "NeuralVocoder | None":
-    """Load the vocoder that belongs to the model `name`; None where none does.
+    """Load a model's vocoder; returns None if it has none.
 
     Args:
-        name: as in `load_encoder` (of a folder that holds `vocoder/`, that is taken), or anything that
+        name: as in `load_encoder` (`vocoder/` inside a folder takes precedence), or anything that
             `vocoder.kinds.load` reads.
-        offline: fetch nothing.
+        offline: download nothing.
     """
     from pretrain.encoder import foreign
     from pretrain.encoder.checkpoint import load_inert
@@ -159,18 +159,18 @@ def load_vocoder(name: str, *, offline: bool = False) -> "NeuralVocoder | None":
     if name in MODELS:
         part = MODELS[name].vocoder
         return None if part is None else load(_fetched(MODELS[name], part, is_offline(offline)))
-    place = _place(name, is_offline(offline), "vocoder")
-    if Path(place).is_file():
+    location = _resolve(name, is_offline(offline), "vocoder")
+    if Path(location).is_file():
         try:
-            return load(place)
+            return load(location)
         except ValueError:
-            if "model" in load_inert(Path(place)):  # an encoder of unilm or fairseq
+            if "model" in load_inert(Path(location)):  # an encoder of unilm or fairseq
                 return None
             raise
-    if not Path(place).is_dir():
-        encoder = foreign.is_foreign(place)  # which fetches the config, if it is the hub's
-        return load(place) if not encoder and _holds_vocoder(in_hub_cache(place)) else None
-    return load(place) if _holds_vocoder(Path(place)) else None
+    if not Path(location).is_dir():
+        encoder = foreign.is_foreign(location)  # which downloads the config from the hub
+        return load(location) if not encoder and _holds_vocoder(in_hub_cache(location)) else None
+    return load(location) if _holds_vocoder(Path(location)) else None
 
 
 def _load_known(known: Model, offline: bool) -> "SpeechEncoder":
@@ -182,10 +182,10 @@ def _load_known(known: Model, offline: bool) -> "SpeechEncoder":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return SpeechEncoder(EncoderConfig.tiny(matching_layer=known.layer)).eval()
-    place = _fetched(known, known.encoder, offline)
+    location = _fetched(known, known.encoder, offline)
     if isinstance(known.encoder, Path):
-        return SpeechEncoder.from_pretrained(place)
-    encoder = SpeechEncoder.from_foreign(place, normalized=known.normalized)
+        return SpeechEncoder.from_pretrained(location)
+    encoder = SpeechEncoder.from_foreign(location, normalized=known.normalized)
     encoder.config = replace(encoder.config, matching_layer=known.layer)
     return encoder
 
@@ -194,12 +194,12 @@ def _fetched(known: Model, part: Asset | Path, offline: bool) -> Path:
     if isinstance(part, Asset):
         return fetch(part, offline=offline)
     if not part.is_dir():
-        raise ValueError(f"{part}, where the model {known.name!r} should be, is missing; install ssl-vc again.")
+        raise ValueError(f"{part}, the folder of the model {known.name!r}, is missing; reinstall ssl-vc.")
     return part
 
 
-def _place(name: str, offline: bool, part: str) -> str:
-    """Say where a model that is not in the table is: a file, a folder, torchaudio's name, or a hub id."""
+def _resolve(name: str, offline: bool, part: str) -> str:
+    """Return the location of a model outside the table: a file, a folder, torchaudio's name, or a hub id."""
     if (Path(name) / part).is_dir():
         return str(Path(name) / part)
     if Path(name).is_dir() or Path(name).suffix in (".pt", ".pth") or name.startswith("torchaudio:"):
@@ -212,20 +212,18 @@ def _place(name: str, offline: bool, part: str) -> str:
 
 
 def in_hub_cache(name: str) -> Path:
-    """Give the folder in which the hub's cache keeps a repository, without asking the network."""
+    """Return the folder of a repository in the hub's cache, without network access."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
-        raise ValueError(
-            f"{name} is no folder here nor in the cache of the hub, and the hub cannot be reached: downloads are off."
-        ) from None
+        raise ValueError(f"{name} is neither a folder nor in the cache of the hub, and downloads are off.") from None
 
 
 def _holds_vocoder(folder: Path) -> bool:
-    """Tell whether `vocoder.kinds.load` would find something in a folder that may as well hold an encoder."""
+    """Return whether a folder holds a vocoder for `vocoder.kinds.load`, rather than an encoder."""
     from vocoder.kinds import KINDS
 
     if (folder / "bigvgan_generator.pt").is_file() or (folder / "config.yaml").is_file():
@@ -233,8 +231,8 @@ def _holds_vocoder(folder: Path) -> bool:
     for config in (folder / "config.json", folder / "model" / "config.json"):
         if config.is_file():
             try:
-                facts = json.loads(config.read_text(encoding="utf-8"))
+                values = json.loads(config.read_text(encoding="utf-8"))
             except ValueError:
                 return False
-            return isinstance(facts, dict) and facts.get("kind") in KINDS
+            return isinstance(values, dict) and values.get("kind") in KINDS
     return False

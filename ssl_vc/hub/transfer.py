@@ -1,9 +1,9 @@
-"""An address's bytes into a file, by any number of tries that each go on where the last one broke off.
+"""Resumable downloads: each attempt continues where the last one was interrupted.
 
-    PART        what has come so far
-    PART.json   which version of which file it is: address, validator (ETag or date), length
+    PART        the bytes so far
+    PART.json   the version of the file: URL, validator (ETag or date), length
 
-A part is continued only if the server says, by that validator (If-Range), that the file is still the same.
+A part is resumed only if the server confirms by the validator (If-Range) that the file is unchanged.
 """
 
 import json
@@ -21,10 +21,10 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ssl_vc.files import replacing
 
-PAUSES = (1.0, 3.0, 9.0, 27.0)  # seconds before the next try; from the first again when a try has brought something
+PAUSES = (1.0, 3.0, 9.0, 27.0)  # seconds before the next attempt; restarted after progress
 TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 2**16
-WORTH_ANOTHER_TRY = (408, 425, 429)  # and 5xx
+TRANSIENT = (408, 425, 429)  # and 5xx
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -32,45 +32,45 @@ logger = logging.getLogger(__name__)
 
 
 class TransferError(OSError):
-    """A file that could not be fetched; the message is one sentence that says why and what to do."""
+    """A failed download; the message is one sentence with the reason and the remedy."""
 
 
 def transfer(url: str, part: Path, size: int | None = None, progress: Progress | None = None) -> None:
-    """Fetch a file into `part`, whose folder exists; nobody else may write it meanwhile.
+    """Download a file to `part`, whose folder exists, and which no other process writes.
 
     Args:
-        url: an https address (or http on this very machine).
-        part: what is there already is continued; after a failure it stays, for the next time.
-        size: how long the file must be; what the server announces if None.
-        progress: is told now and then how many bytes there are, of how many.
+        url: an https address (or http on localhost).
+        part: an existing one is resumed; it is kept after a failure.
+        size: expected size; the server's if None.
+        progress: called now and then with the bytes so far and in total.
     """
     _check_address(url)
     failures, furthest = 0, 0
     while True:
         try:
             return _request(url, part, size, progress)
-        except _BrokenOffError as error:
+        except _TransientError as error:
             reason, got = str(error), part.stat().st_size if part.is_file() else 0
             failures, furthest = (1, got) if got > furthest else (failures + 1, furthest)
             if error.stale:
                 discard(part)
         if failures > len(PAUSES):
             raise TransferError(
-                f"{url} cannot be fetched: {reason}; check the network and try again, which goes on where it broke off."
+                f"{url} cannot be downloaded: {reason}; check the network and try again, which resumes the download."
             )
         pause = PAUSES[failures - 1]
-        logger.info("%s: %s; the next try is in %g s", url, reason, pause)
+        logger.info("%s: %s; retrying in %g s", url, reason, pause)
         time.sleep(pause)
 
 
 def discard(part: Path) -> None:
-    """Remove a part and what is known of it."""
+    """Remove a part and its record."""
     for path in (_record(part), part):
         path.unlink(missing_ok=True)
 
 
-class _BrokenOffError(Exception):
-    """A try that failed where the next may not; `stale`: what has come so far cannot be continued."""
+class _TransientError(Exception):
+    """A transient failure; `stale`: the part cannot be resumed."""
 
     def __init__(self, reason: object, stale: bool = False) -> None:
         super().__init__(str(reason) or type(reason).__name__)
@@ -78,7 +78,7 @@ class _BrokenOffError(Exception):
 
 
 class _Version(NamedTuple):
-    """Which version of a file a part belongs to."""
+    """Version of a file that a part belongs to."""
 
     url: str
     validator: str
@@ -86,7 +86,7 @@ class _Version(NamedTuple):
 
 
 def _request(url: str, part: Path, size: int | None, progress: Progress | None) -> None:
-    """Ask once for what is missing."""
+    """Request the missing bytes once."""
     version = _version_of(url, part, size)
     start = part.stat().st_size if version else 0
     if version and start == version.total:  # killed just after its last byte
@@ -97,10 +97,10 @@ def _request(url: str, part: Path, size: int | None, progress: Progress | None) 
     with _answer(url, headers) as answer:
         validator = _validator(answer.headers)
         if answer.status == 206:
-            given = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
             same = version and validator in ("", version.validator)
-            if not (version and same and given and (int(given[1]), int(given[2])) == (start, version.total)):
-                raise _BrokenOffError("the server goes on with something else", stale=True)
+            if not (version and same and span and (int(span[1]), int(span[2])) == (start, version.total)):
+                raise _TransientError("the server continues with another file", stale=True)
             total = version.total
         else:
             start, total = 0, _length(url, answer, size)
@@ -112,7 +112,7 @@ def _request(url: str, part: Path, size: int | None, progress: Progress | None) 
 
 
 def _version_of(url: str, part: Path, size: int | None) -> _Version | None:
-    """Tell which version of a file a part belongs to; None if it cannot be continued."""
+    """Return the version of a file that a part belongs to; None if it cannot be resumed."""
     try:
         version = _Version(**json.loads(_record(part).read_text()))
         fits = version.url == url and size in (None, version.total)
@@ -126,7 +126,7 @@ def _record(part: Path) -> Path:
 
 
 def _validator(headers: HTTPMessage) -> str:
-    """Give what the server knows this version of a file by, fit for If-Range; nothing if it says nothing."""
+    """Return the server's validator of this version, fit for If-Range; "" if there is none."""
     tag = headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
@@ -136,13 +136,13 @@ def _length(url: str, answer: HTTPResponse, size: int | None) -> int:
     announced = int(text) if text.isdecimal() else size
     if announced is None:
         raise TransferError(
-            f"{url} cannot be fetched: the server does not say how long the file is, so nobody could tell whether it "
-            "is whole; fetch it by hand."
+            f"{url} cannot be downloaded: the server does not announce the length, so completeness cannot be checked; "
+            "download it by hand."
         )
     if size not in (None, announced):
         raise TransferError(
-            f"{url} is not what was published: the server announces {announced} bytes where {size} are right; open "
-            "the address in a browser, for some networks want you to log in first."
+            f"{url} is not the published file: the server announces {announced} bytes instead of {size}; open the "
+            "address in a browser, since some networks require a login first."
         )
     return announced
 
@@ -152,8 +152,8 @@ def _copy(answer: HTTPResponse, part: Path, start: int, total: int, progress: Pr
         while True:
             try:
                 block = answer.read(BLOCK)
-            except (OSError, HTTPException) as error:  # of the network; what the disk says comes from `write`
-                raise _BrokenOffError(error) from None
+            except (OSError, HTTPException) as error:  # of the network; errors of the disk come from `write`
+                raise _TransientError(error) from None
             if not block:
                 break
             file.write(block)
@@ -161,12 +161,12 @@ def _copy(answer: HTTPResponse, part: Path, start: int, total: int, progress: Pr
             if progress:
                 progress(start, total)
     if start != total:
-        raise _BrokenOffError(f"it broke off at {start} of {total} bytes", stale=start > total)
+        raise _TransientError(f"interrupted at {start} of {total} bytes", stale=start > total)
 
 
 @contextmanager
 def _answer(url: str, headers: dict[str, str]) -> Iterator[HTTPResponse]:
-    """Ask a server, and tell what another try may mend from what it will not."""
+    """Send a request; raises _TransientError for transient failures, and TransferError for permanent ones."""
     try:
         answer = build_opener(_Redirects).open(Request(url, headers=headers), timeout=TIMEOUT)
     except TransferError:
@@ -174,22 +174,22 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[HTTPResponse]:
     except HTTPError as error:
         error.close()
         reason = f"the server answers {error.code} ({error.reason})"
-        if error.code == 416 or error.code in WORTH_ANOTHER_TRY or error.code >= 500:
-            raise _BrokenOffError(reason, stale=error.code == 416) from None
-        raise TransferError(f"{url} cannot be fetched: {reason}; open the address in a browser.") from None
+        if error.code == 416 or error.code in TRANSIENT or error.code >= 500:
+            raise _TransientError(reason, stale=error.code == 416) from None
+        raise TransferError(f"{url} cannot be downloaded: {reason}; open the address in a browser.") from None
     except (OSError, HTTPException) as error:
-        raise _BrokenOffError(getattr(error, "reason", error)) from None
+        raise _TransientError(getattr(error, "reason", error)) from None
     with answer:
         yield answer
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows redirections to addresses that are as safe as the first."""
+    """Follow redirects only to addresses as safe as the first."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        """Refuse files, other protocols, and to leave https."""
+        """Refuse files, other protocols, and downgrades from https."""
         try:
             _check_address(newurl, urlsplit(req.full_url).scheme)
         except TransferError:
@@ -198,8 +198,8 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _check_address(url: str, comes_from: str = "http") -> None:
+def _check_address(url: str, previous_scheme: str = "http") -> None:
     parts = urlsplit(url)
     here = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme != "https" and not (parts.scheme == comes_from == "http" and here):
-        raise TransferError(f"{url} is not fetched: only https addresses are.")
+    if parts.scheme != "https" and not (parts.scheme == previous_scheme == "http" and here):
+        raise TransferError(f"{url} is refused: only https addresses are allowed.")

@@ -1,1 +1,1 @@
-"""Matchers: a source's frames in, a target's frames out. One file each, behind `ssl_vc.match.protocol.Matcher`."""
+"""Matchers map a source's frames to a target's. One file each, behind `ssl_vc.match.protocol.Matcher`."""

@@ -1,4 +1,4 @@
-"""Choice: a matcher by name, or by how much there is of the target."""
+"""Choice of a matcher, by name or by the amount of reference speech."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -21,32 +21,32 @@ MATCHERS: dict[str, KNN | Smooth | Linear | Transport] = {
     "low-rank": Linear(rank=100),
     "transport": Transport(),
 }
-LITTLE = 30.0  # seconds of reference; below, kNN loses words
-PLENTY = 600.0  # seconds; from here a mean over more neighbours is still of alike sounds
+LITTLE = 30.0  # seconds of reference, below which kNN loses words
+PLENTY = 600.0  # seconds, from which more neighbours are still of the same phone
 FEW, MANY = 4, 8  # neighbours
 
 
 class Choice(NamedTuple):
-    """A matcher that was chosen.
+    """A chosen matcher.
 
     Attributes:
-        name: of what is used.
-        matcher: itself.
-        why: one sentence for the user.
+        name: of the matcher.
+        matcher: the matcher itself.
+        reason: one sentence for the user.
     """
 
     name: str
     matcher: Matcher
-    why: str
+    reason: str
 
 
-class Both(NamedTuple):
-    """Two matchers, which give as many frames at a time, mixed.
+class MixedMatcher(NamedTuple):
+    """A weighted mean of two matchers, which must yield chunks of the same length.
 
     Attributes:
-        first: one.
-        second: the other.
-        share: of the second.
+        first: a matcher.
+        second: another one.
+        share: weight of the second.
     """
 
     first: Matcher
@@ -54,11 +54,11 @@ class Both(NamedTuple):
     share: float
 
     @torch.no_grad()
-    def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
-        """Give the target's frames for a clip's; see `Matcher`."""
-        with replay(pieces) as source:
+    def __call__(self, chunks: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
+        """Yield the target's frames for a clip's; see `Matcher`."""
+        with replay(chunks) as source:
             for one, other in zip(self.first(source, pool), self.second(source, pool), strict=True):
-                distance = one.distance.fmin(other.distance)  # of the one that looked for it
+                distance = one.distance.fmin(other.distance)  # of the one that searched
                 yield Match(blend(other.frames, one.frames, self.share), distance)
 
 
@@ -66,9 +66,9 @@ def choose(name: str | Matcher, pool: Pool, k: int | None = None) -> Choice:
     """Choose a matcher.
 
     Args:
-        name: `auto` (by how much reference there is), a name of `MATCHERS`, or a matcher, which is taken as it is.
+        name: `auto` (by the amount of reference), a name of `MATCHERS`, or a matcher.
         pool: the target.
-        k: how many neighbours are averaged; the matcher's own choice if None. Refused where there are none.
+        k: number of neighbours averaged; the matcher's default if None. Refused by matchers without neighbours.
     """
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
         raise ValueError(f"k is {k!r}; give a whole number of at least 1.")
@@ -84,18 +84,20 @@ def choose(name: str | Matcher, pool: Pool, k: int | None = None) -> Choice:
         if not isinstance(matcher, KNN | Smooth):
             raise ValueError(f"k is {k}, but {name} averages no neighbours; leave k out, or choose knn or smooth.")
         matcher = matcher._replace(k=k)
-    return Choice(name, matcher, f"{name} was asked for.")
+    return Choice(name, matcher, f"{name} was requested.")
 
 
 def _by_length(pool: Pool, k: int | None) -> Choice:
     length = f"{pool.seconds:.0f} s" if pool.seconds < 100 else f"{pool.seconds / 60:.0f} min"
     if pool.seconds < LITTLE:
         share = pool.seconds / LITTLE
-        # transport moves frames inside one space; where the vocoder reads another, only a regression leads there
+        # transport maps frames within one space; into the space of another vocoder only a regression leads
         name, whole = ("transport", Transport()) if pool.same_space else ("linear", Linear())
-        why = f"{length} of reference are little for knn alone, so it gives {share:.0%} of each frame, {name} the rest."
-        return Choice(f"{name}+knn", Both(whole, KNN(k or FEW), share), why)
+        reason = (
+            f"{length} of reference is little for knn alone, so knn has a weight of {share:.0%} and {name} the rest."
+        )
+        return Choice(f"{name}+knn", MixedMatcher(whole, KNN(k or FEW), share), reason)
     if pool.seconds < PLENTY or k is not None:
         k = k or FEW
-        return Choice("knn", KNN(k), f"{length} of reference are enough for knn; {k} neighbours are averaged.")
-    return Choice("knn", KNN(MANY), f"{length} of reference are plenty for knn, so {MANY} neighbours are averaged.")
+        return Choice("knn", KNN(k), f"{length} of reference is enough for knn; {k} neighbours are averaged.")
+    return Choice("knn", KNN(MANY), f"{length} of reference is plenty for knn, so {MANY} neighbours are averaged.")

@@ -1,11 +1,11 @@
-"""Linear: one matrix for all frames, fitted to the source's frames and their nearest ones among the target's.
+"""Linear: one matrix for all frames, fitted to the source's frames and their nearest neighbours in the target.
 
 Kamper, van Niekerk, Zaïdi and Carbonneau, 2025, "LinearVC: Linear transformations of self-supervised features through
-the lens of voice conversion", arXiv 2506.01510: y = x W by least squares. More words survive than with kNN, and nothing
-jumps.
+the lens of voice conversion", arXiv 2506.01510: y = x W by least squares. More intelligible than kNN, and without
+discontinuities.
 
-Here W is drawn towards the identity, with the weight of as many frames as a frame has numbers. The paper's plain least
-squares (`ridge=0`) give a source of fewer frames than that its nearest frames back, with all that is wrong in them.
+Here W is regularised towards the identity, with the weight of as many frames as a frame has dimensions. The paper's
+plain least squares (`ridge=0`) reproduces the neighbours of a source with fewer frames than that, errors included.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,78 +15,79 @@ import torch
 from torch import Tensor
 
 from ssl_vc.match.protocol import Match, Pool
-from ssl_vc.match.replay import PIECE, replay
+from ssl_vc.match.replay import CHUNK, replay
 
-FITTED = 8192  # frames of the source, evenly spread
+FITTED = 8192  # frames of the source, evenly spaced
 
 
 class Linear(NamedTuple):
-    """A matrix for the whole clip.
+    """One matrix for the whole clip.
 
     Attributes:
-        rank: how many directions of the target are kept: 64 to 128 are enough for the words; 0 keeps all.
-        orthogonal: only turn the frames: more of the words survive, and more of the source's voice.
-        ridge: how strongly frames are held where they are; 0 is plain least squares, the shortest of its solutions.
+        rank: of the matrix: 64 to 128 suffice for intelligibility; 0 for full rank.
+        orthogonal: rotate only: more intelligible, but keeps more of the source's voice.
+        ridge: strength of the regularisation; 0 is plain least squares (the minimum-norm solution).
     """
 
     rank: int = 0
     orthogonal: bool = False
     ridge: float = 1.0
 
-    def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
-        """Give the target's frames for a clip's; see `Matcher`. Distances are known of frames that were fitted."""
+    def __call__(self, chunks: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
+        """Yield the target's frames for a clip's; see `Matcher`. Only frames used for the fit have distances."""
         if self.rank < 0:
-            raise ValueError(f"the rank is {self.rank}; give 1 or more, or 0 for all directions.")
+            raise ValueError(f"the rank is {self.rank}; give 1 or more, or 0 for full rank.")
         if self.ridge < 0:
             raise ValueError(f"ridge is {self.ridge}; give 0 (plain least squares) or more.")
         if self.orthogonal and self.rank:
-            raise ValueError(f"orthogonal keeps every direction and rank {self.rank} does not; give one of the two.")
+            raise ValueError(f"orthogonal and rank {self.rank} exclude each other; give one of the two.")
         if self.orthogonal and not pool.same_space:
-            raise ValueError("orthogonal turns frames, but this voice's vocoder reads others; choose linear or knn.")
-        return self._convert(pieces, pool)
+            raise ValueError("orthogonal rotates frames, but this voice's vocoder reads others; choose linear or knn.")
+        return self._convert(chunks, pool)
 
     @torch.no_grad()
-    def _convert(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
-        with replay(pieces) as source:
+    def _convert(self, chunks: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
+        with replay(chunks) as source:
             if not len(source):
                 return
-            fitted = _spread(len(source), FITTED)
-            parts = zip(source, fitted.split(PIECE), strict=True)
-            some = torch.cat([piece[part.to(piece.device)] for piece, part in parts])
-            nearest = pool.nearest(some, 1)
+            fitted = _evenly_spaced(len(source), FITTED)
+            masked = zip(source, fitted.split(CHUNK), strict=True)
+            subset = torch.cat([chunk[mask.to(chunk.device)] for chunk, mask in masked])
+            nearest = pool.nearest(subset, 1)
             distance = torch.full((len(source),), torch.nan)
             distance[fitted] = nearest.distance[:, 0].cpu()
             target = pool.synthesis.index_select(0, nearest.index[:, 0])
-            here, matrix, there = (part.float().to(target.device) for part in self._fit(some, target, pool.same_space))
-            for piece, part in zip(source, distance.split(PIECE), strict=True):
-                yield Match((piece - here) @ matrix + there, part.to(piece.device))
+            fit = self._fit(subset, target, pool.same_space)
+            source_mean, matrix, target_mean = (part.float().to(target.device) for part in fit)
+            for chunk, distances in zip(source, distance.split(CHUNK), strict=True):
+                yield Match((chunk - source_mean) @ matrix + target_mean, distances.to(chunk.device))
 
     def _fit(self, source: Tensor, target: Tensor, same_space: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Give what is taken from the source's frames, the matrix (dim, other dim), and what is added."""
+        """Return the offset of the source (dim,), the matrix (dim, other dim) and the offset of the target."""
         x, y = (frames.to("cpu", torch.float64) for frames in (source, target))  # not every accelerator has float64
-        hold = self.ridge * x.var(0, correction=0).sum()
+        penalty = self.ridge * x.var(0, correction=0).sum()
         if same_space:
-            here, there = x.new_zeros(x.shape[1]), y.new_zeros(y.shape[1])  # the frames' own mean does for a constant
+            mean_x, mean_y = x.new_zeros(x.shape[1]), y.new_zeros(y.shape[1])  # the frames' own mean is bias enough
         else:
-            here, there = x.mean(0), y.mean(0)
-        gram, moment = (x - here).T @ (x - here), (x - here).T @ (y - there)
-        gram.diagonal().add_(hold)
+            mean_x, mean_y = x.mean(0), y.mean(0)
+        gram, moment = (x - mean_x).T @ (x - mean_x), (x - mean_x).T @ (y - mean_y)
+        gram.diagonal().add_(penalty)
         if same_space:
-            moment.diagonal().add_(hold)  # drawn towards the identity; else towards the target's mean
+            moment.diagonal().add_(penalty)  # towards the identity; otherwise towards the target's mean
         if self.orthogonal:
             left, _, right = torch.linalg.svd(moment)
-            return here, left @ right, there
+            return mean_x, left @ right, mean_y
         matrix = torch.linalg.pinv(gram, hermitian=True) @ moment
         if self.rank:
-            # reduced-rank regression: the best map of this rank keeps the main directions of what the full one gives
+            # reduced-rank regression: the best map of this rank keeps the principal directions of the full one's output
             main = torch.linalg.eigh(matrix.T @ gram @ matrix).eigenvectors[:, -self.rank :]
             matrix = matrix @ main @ main.T
-        return here, matrix, there
+        return mean_x, matrix, mean_y
 
 
-def _spread(frames: int, most: int) -> Tensor:
-    """Mark at most so many of a clip's frames, evenly (frames,)."""
-    marked = torch.zeros(frames, dtype=torch.bool)
-    many = min(frames, most)
-    marked[torch.arange(many) * frames // many] = True
-    return marked
+def _evenly_spaced(frames: int, most: int) -> Tensor:
+    """Return a mask (frames,) of at most `most` evenly spaced frames."""
+    mask = torch.zeros(frames, dtype=torch.bool)
+    count = min(frames, most)
+    mask[torch.arange(count) * frames // count] = True
+    return mask

@@ -1,8 +1,8 @@
-"""What every matcher is: a clip's frames in, piece by piece, and a target's frames out.
+"""The protocol of matchers: a clip's frames in, chunk by chunk, and a target's frames out.
 
-What is compared and what is given need not be the same: a pool holds for each frame the one that the vocoder reads.
+Matching and vocoding may use different features: a pool pairs each frame with the one that the vocoder reads.
 
-    source --> query frames --> compared with pool.frames --> pool.synthesis of what is near --> vocoder
+    source --> query frames --> neighbours in pool.frames --> their pool.synthesis --> vocoder
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,11 +17,11 @@ from ssl_vc.match.search import Neighbours, Search
 
 
 class Match(NamedTuple):
-    """What a matcher gives for some frames of a source.
+    """A matcher's output for some frames of a source.
 
     Attributes:
-        frames: what the vocoder reads (frames, dim).
-        distance: 1 - cosine of each frame to the nearest one of the pool (frames,); NaN where none was looked for.
+        frames: for the vocoder (frames, dim).
+        distance: cosine distance to the nearest neighbour (frames,); NaN where none was searched.
     """
 
     frames: Tensor
@@ -29,13 +29,13 @@ class Match(NamedTuple):
 
 
 class Pool:
-    """A target's frames, on one device, ready to be searched.
+    """A target's frames, the matching set, on one device.
 
     Args:
-        frames: what queries are compared with (frames, dim).
-        synthesis: what is given in their place (frames, other dim); the frames themselves if None.
-        clips: how many frames each clip has, in order; one clip if None.
-        approximate: search with an index that finds nearly all neighbours; for hours of frames.
+        frames: that queries are compared with (frames, dim).
+        synthesis: that the vocoder reads in their place (frames, other dim); the frames themselves if None.
+        clips: number of frames of each clip, in order; one clip if None.
+        approximate: search by an index that finds nearly all neighbours; for hours of frames.
     """
 
     def __init__(
@@ -55,45 +55,45 @@ class Pool:
                 f"a pool of {len(frames)} frames has {len(self.synthesis)} for synthesis, and its clips "
                 f"{int(lengths.sum())}; the three must agree."
             )
-        self.goes_on = torch.ones(len(frames), dtype=torch.bool)
-        """Whether the next frame is of the same clip (frames,)."""
-        self.goes_on[lengths[lengths > 0].cumsum(0) - 1] = False
-        self.goes_on = self.goes_on.to(frames.device)
+        self.has_successor = torch.ones(len(frames), dtype=torch.bool)
+        """Whether the next frame belongs to the same clip (frames,)."""
+        self.has_successor[lengths[lengths > 0].cumsum(0) - 1] = False
+        self.has_successor = self.has_successor.to(frames.device)
 
     @cached_property
     def search(self) -> Search | ApproximateSearch:
-        """What finds the nearest frames."""
+        """The search over the frames, built on first use."""
         return ApproximateSearch(self.frames) if self._approximate else Search(self.frames)
 
     def nearest(self, query: Tensor, k: int) -> Neighbours:
-        """Find the k nearest frames of each query (queries, dim); all of them where there are fewer than k."""
+        """Return the k nearest neighbours of each query (queries, dim); all frames of a smaller pool."""
         return self.search(query, k)
 
     @property
     def seconds(self) -> float:
-        """How long what it holds lasts."""
+        """Duration of its speech."""
         return len(self.frames) / 50
 
     @property
     def same_space(self) -> bool:
-        """Whether what is given is what is compared."""
+        """Whether the vocoder reads the frames that are matched."""
         return self.synthesis is self.frames
 
 
 class Matcher(Protocol):
-    """Anything that turns a source's frames into a target's."""
+    """Anything that maps a source's frames to a target's."""
 
-    def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
-        """Give the target's frames for a clip's, in order, as many, in pieces of any size.
+    def __call__(self, chunks: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
+        """Yield one target frame for each frame of a clip, in order, in chunks of any size.
 
         Args:
-            pieces: the clip's frames in order, float32 (some frames, dim) each, on the pool's device.
+            chunks: the clip's frames in order, float32 (frames, dim) each, on the pool's device.
             pool: the target.
         """
 
 
 def blend(selected: Tensor, source: Tensor | None, share: float | Tensor) -> Tensor:
-    """Give share * selected + (1 - share) * source; with 0 and 1, one of the two bit for bit."""
+    """Return share * selected + (1 - share) * source; for 0 and 1, one of the two bit for bit."""
     if isinstance(share, Tensor):
         assert source is not None
         return source.lerp(selected, share)
@@ -104,10 +104,10 @@ def blend(selected: Tensor, source: Tensor | None, share: float | Tensor) -> Ten
 
 
 class Jump:
-    """Measures how little each frame has to do with the one before, over a clip that comes in pieces.
+    """Measure the discontinuity of a clip that comes in chunks.
 
-    The root mean square step from frame to frame, over that of frames in random order: 0 where nothing changes, 1 for
-    noise.
+    The root mean square step from frame to frame, relative to that of frames in random order: 0 for constant frames, 1
+    for white noise.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class Jump:
         self._frames, self._steps, self._squares, self._sum = 0, 0.0, 0.0, torch.zeros(())
 
     def add(self, frames: Tensor) -> None:
-        """Take the next frames (frames, dim)."""
+        """Add the next frames (frames, dim)."""
         if not len(frames):
             return
         exact = frames.to("cpu", torch.float64)  # not every accelerator has float64
@@ -128,7 +128,7 @@ class Jump:
 
     @property
     def value(self) -> float:
-        """The measure so far; 0 of fewer than three frames."""
+        """The measure so far; 0 for fewer than three frames."""
         count = self._frames
         if count < 3:
             return 0.0
@@ -137,7 +137,7 @@ class Jump:
 
 
 def jump(frames: Tensor) -> float:
-    """Give the `Jump` of a whole clip (frames, dim)."""
+    """Return the `Jump` of a whole clip (frames, dim)."""
     measure = Jump()
     measure.add(frames)
     return measure.value

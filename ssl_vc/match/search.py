@@ -1,11 +1,11 @@
 """Exact nearest neighbours by cosine in bounded memory.
 
-Coarse numbers find some candidates, float32 puts them in order:
+Low-precision scores find candidates, float32 re-ranks them:
 
     pool (float32) --> int8 or bfloat16 --> scores of a block --> best of every group --> best CANDIDATES --> float32
 
-The coarse scores' error is seen on the candidates themselves. A query whose k-th best stands less than SAFE times that
-error above what was left out is searched again in float32, so what comes out is what float32 alone would give.
+The error of the coarse scores is measured on the candidates themselves. A query whose k-th best is less than SAFE times
+that error above the rejected ones is searched again in float32, so the result is that of float32 alone.
 """
 
 from collections.abc import Iterable
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from ssl_vc.device import fast_bfloat16, fast_int8
 
-CANDIDATES = 12  # beyond the k that are wanted
+CANDIDATES = 12  # beyond k
 SAFE = 6.0  # standard deviations of the coarse scores' error
 QUERIES = 512  # compared at a time
 POOL = 2048  # frames of the pool compared at a time
-RESCORED = 16  # queries whose candidates are looked at in float32 at a time
-GROUP = 16  # columns of which only the best is looked at first
+RESCORED = 16  # queries re-ranked in float32 at a time
+GROUP = 16  # columns reduced to their best one first
 
 
 class Neighbours(NamedTuple):
-    """The nearest frames of some queries, nearest first.
+    """The nearest neighbours of some queries, nearest first.
 
     Attributes:
         distance: 1 - cosine (queries, k).
@@ -33,15 +33,15 @@ class Neighbours(NamedTuple):
     """
 
     distance: Tensor
-    index: Tensor  # type: ignore[assignment]  # a tuple's own `index` is not needed here
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
 
 
 class Search:
-    """The frames of a pool (frames, dim), ready to be searched on the device where they are.
+    """Search in the frames of a pool (frames, dim), on their device.
 
     Args:
-        pool: what is searched; it is not copied, but for a coarse copy of 1 or 2 bytes a number.
-        coarse: what finds the candidates: `int8`, `bfloat16`, `float32` (nothing coarse), or `auto`, the fastest here.
+        pool: the frames to search; not copied, except for a coarse copy of 1 or 2 bytes per value.
+        coarse: dtype that finds the candidates: `int8`, `bfloat16`, `float32` (exact at once) or `auto`, the fastest.
     """
 
     def __init__(self, pool: Tensor, coarse: str = "auto") -> None:
@@ -55,7 +55,7 @@ class Search:
         self.scale = 1 / norm.clamp(min=torch.finfo(torch.float32).tiny)
         if self.coarse == "float32":
             return
-        # less their mean the frames differ more in what is left; it is the same for all, so the order stays
+        # centring makes better use of the coarse range; it shifts all scores of a query alike, so the order stays
         self.mean = torch.stack([scale @ block.float() for block, scale in self._blocks()]).sum(0) / len(pool)
         small = [self._small((block * scale[:, None]).sub_(self.mean)) for block, scale in self._blocks()]
         self.steps = [step for step, _ in small]
@@ -65,7 +65,7 @@ class Search:
         return zip(self.pool.split(POOL), self.scale.split(POOL), strict=True)
 
     def _small(self, numbers: Tensor, each_row: bool = False) -> tuple[Tensor, Tensor]:
-        """Give (step, coarse numbers), whose product is about `numbers`; these are lost. One step, or one a row."""
+        """Return (step, coarse values), whose product is about `numbers`, in place. One step, or one per row."""
         if self.coarse == "bfloat16":
             return numbers.new_ones(len(numbers), 1) if each_row else numbers.new_ones(()), numbers.bfloat16()
         low, high = numbers.aminmax(dim=1, keepdim=True)
@@ -74,7 +74,7 @@ class Search:
         return step, numbers.div_(step).round_().to(torch.int8)
 
     def __call__(self, query: Tensor, k: int) -> Neighbours:
-        """Find the k nearest frames of each query (queries, dim); all of them where the pool has fewer than k."""
+        """Return the k nearest neighbours of each query (queries, dim); all frames of a smaller pool."""
         if query.ndim != 2 or query.shape[1] != self.pool.shape[1]:
             raise ValueError(f"the queries have the shape {tuple(query.shape)}; give (queries, {self.pool.shape[1]}).")
         if k < 1:
@@ -103,7 +103,7 @@ class Search:
         return best, index
 
     def _candidates(self, query: Tensor, many: int) -> tuple[Tensor, Tensor]:
-        """Find the `many` best by coarse scores: those, less what the pool's mean gives, and where they are."""
+        """Return the `many` best coarse scores, relative to the pool's mean, and their indices."""
         step, small = self._small(query.clone(), each_row=True)
         running = _Running(len(query), many, query.device)
         for block, its_step in zip(self.small, self.steps, strict=True):
@@ -111,7 +111,7 @@ class Search:
         return running.best
 
     def _scores(self, query: Tensor, index: Tensor) -> Tensor:
-        """Give the cosines of each unit query with its candidates, in float32."""
+        """Return the cosines of each unit query with its candidates, in float32."""
         scores = []
         for some, which in zip(query.split(RESCORED), index.split(RESCORED), strict=True):
             chosen = self.pool.index_select(0, which.flatten()).float().unflatten(0, which.shape)
@@ -126,7 +126,7 @@ class Search:
 
 
 class _Running:
-    """The best of every row, over blocks of columns."""
+    """Running top-k of every row, over blocks of columns."""
 
     def __init__(self, rows: int, many: int, device: torch.device) -> None:
         self._score = torch.full((rows, many), -torch.inf, device=device)
@@ -134,9 +134,9 @@ class _Running:
         self._seen = 0
 
     def add(self, scores: Tensor, step: Tensor) -> None:
-        """Take the scores (rows, columns) of the next columns, each row in steps (rows, 1) of its own."""
+        """Add the scores (rows, columns) of the next columns, each row in units of its step (rows, 1)."""
         worst = self._score.amin(1, keepdim=True)
-        better = (scores.amax(1, keepdim=True) * step > worst).nonzero()[:, 0]  # soon only few rows find anything
+        better = (scores.amax(1, keepdim=True) * step > worst).nonzero()[:, 0]  # soon only few rows improve
         if len(better):
             some = scores if len(better) == len(scores) else scores[better]
             score, index = _shortlist(some, self._score.shape[1])
@@ -148,14 +148,14 @@ class _Running:
 
     @property
     def best(self) -> tuple[Tensor, Tensor]:
-        """Scores and columns (rows, many), the best first."""
+        """Scores and columns (rows, many), best first."""
         return self._score, self._index
 
 
 def _shortlist(scores: Tensor, many: int) -> tuple[Tensor, Tensor]:
-    """Give some of every row's scores and their columns, the `many` best among them: the groups whose best are best."""
+    """Return scores and columns of the groups with the best maxima in every row, which include the `many` best."""
     rows, columns = scores.shape
-    stride = columns // GROUP  # group g holds the columns g, g + stride, ...; what is left over is taken anyway
+    stride = columns // GROUP  # group g holds the columns g, g + stride, ...; the rest is always listed
     every = torch.arange(columns, device=scores.device)
     if stride <= many:
         return scores, every.expand(rows, -1)

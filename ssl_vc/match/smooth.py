@@ -1,10 +1,10 @@
-"""Smooth: of the frames near each of the source's, those that also go on from one to the next.
+"""Smooth: among the neighbours of each frame, those that join well with the frames before and after.
 
-Unit selection's two costs (Hunt and Black, 1996, "Unit selection in a concatenative speech synthesis system using a
-large speech database"): how far a frame is from the source's, and how badly it follows the one chosen before. Every
-candidate is rated by the cheapest whole path through it, and the k best are averaged; the best alone is Viterbi's path.
+The two costs of unit selection (Hunt and Black, 1996, "Unit selection in a concatenative speech synthesis system using
+a large speech database"): the target cost, distance to the source's frame, and the join cost of consecutive frames.
+Every candidate is scored by the cheapest path through it, and the k best are averaged; k = 1 is the Viterbi path.
 
-A clip is read in windows, so memory and delay are bounded:
+A clip is processed in windows, so memory and delay are bounded:
 
     window 1   |===== core 1 =====|-context-|
     window 2            |-context-|===== core 2 =====|-context-|
@@ -26,42 +26,42 @@ from ssl_vc.match.search import Neighbours
 CORE = 500  # frames
 CONTEXT = 50  # frames on each side
 MOST = 64  # candidates: every pair of them is compared
-AT_A_TIME = 64  # frames of which the candidates are compared
+BLOCK = 64  # frames whose candidates are compared at a time
 
 
 class Smooth(NamedTuple):
-    """The mean of the k nearest that follow one another best.
+    """The mean of the k neighbours on the cheapest paths.
 
     Attributes:
-        k: how many; all of a pool that has fewer.
-        candidates: how many nearest frames are chosen from.
-        weight: what a bad concatenation costs, against a distance to the source; 0 is kNN.
+        k: number of neighbours averaged; all frames of a smaller pool.
+        candidates: number of neighbours considered.
+        weight: of the join cost relative to the target cost; 0 is kNN.
     """
 
     k: int = 4
     candidates: int = 16
     weight: float = 0.3
 
-    def __call__(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
-        """Give the target's frames for a clip's; see `Matcher`."""
+    def __call__(self, chunks: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
+        """Yield the target's frames for a clip's; see `Matcher`."""
         if not 1 <= self.k <= MOST:
             raise ValueError(f"k is {self.k}; give at least 1, and at most {MOST}, or choose knn.")
         if self.weight < 0:
             raise ValueError(f"weight is {self.weight}; give 0 (kNN) or more.")
-        return self._convert(pieces, pool)
+        return self._convert(chunks, pool)
 
     @torch.no_grad()
-    def _convert(self, pieces: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
+    def _convert(self, chunks: Iterable[Tensor], pool: Pool) -> Iterator[Match]:
         many = max(self.k, self.candidates)
-        frames = Regroup(chain(pieces, [pool.frames[:0]]))
+        frames = Regroup(chain(chunks, [pool.frames[:0]]))
         core = pool.nearest(frames.take(CORE), many)
         before = _part(core, slice(0))
         while len(core.index):
-            # core by core, so that rounding too is the same however the clip was cut
+            # core by core, so that even rounding does not depend on the chunks
             after = pool.nearest(frames.take(CORE), many)
             window = _part(before, slice(-CONTEXT, None)), core, _part(after, slice(CONTEXT))
             distance, index = (torch.cat(part) for part in zip(*window, strict=True))
-            cost = through(distance.cpu(), self.weight * concatenation(index, pool).cpu())  # a loop of tiny steps
+            cost = path_costs(distance.cpu(), self.weight * join_costs(index, pool).cpu())  # a loop of tiny steps
             start = len(window[0].index)
             best = cost[start : start + len(core.index)].topk(min(self.k, cost.shape[1]), largest=False).indices
             chosen = core.index.gather(1, best.to(core.index.device))
@@ -73,36 +73,36 @@ def _part(found: Neighbours, which: slice) -> Neighbours:
     return Neighbours(found.distance[which], found.index[which])
 
 
-def concatenation(index: Tensor, pool: Pool) -> Tensor:
-    """Rate how badly each candidate follows each one before it.
+def join_costs(index: Tensor, pool: Pool) -> Tensor:
+    """Return the cost of joining each candidate to each candidate of the previous frame.
 
     Args:
-        index: the candidates in the pool (frames, candidates).
-        pool: what they are taken from.
+        index: of the candidates in the pool (frames, candidates).
+        pool: the target.
 
     Returns:
-        (frames - 1, candidates before, candidates), 1 - cosine between what follows the one before in its clip (itself,
-        at the end of that) and the other; 0 where the two are one frame.
+        (frames - 1, previous candidates, candidates): 1 - cosine between the successor of the previous candidate in its
+        clip (itself, at the clip's end) and the candidate; 0 where these are the same frame.
     """
-    follower = index + pool.goes_on[index].long()
+    successor = index + pool.has_successor[index].long()
     costs = [index.new_zeros(0, index.shape[1], index.shape[1], dtype=torch.float32)]
-    for before, after in zip(follower[:-1].split(AT_A_TIME), index[1:].split(AT_A_TIME), strict=True):
+    for before, after in zip(successor[:-1].split(BLOCK), index[1:].split(BLOCK), strict=True):
         left, right = (normalize(pool.frames[each].float(), dim=-1) for each in (before, after))
         cost = (1 - left @ right.mT).clamp(min=0)
         costs.append(cost.masked_fill(before[:, :, None] == after[:, None], 0))
     return torch.cat(costs)
 
 
-def through(target: Tensor, concatenation: Tensor) -> Tensor:
-    """Give the cost of the cheapest whole path through each candidate (frames, candidates).
+def path_costs(target: Tensor, join: Tensor) -> Tensor:
+    """Return the cost of the cheapest path through each candidate (frames, candidates).
 
     Args:
-        target: what each candidate costs (frames, candidates).
-        concatenation: what each step costs (frames - 1, candidates before, candidates).
+        target: cost of each candidate (frames, candidates).
+        join: cost of each step (frames - 1, previous candidates, candidates).
     """
-    # a path from the end is one from the start of the reversed clip; float64, since a path is a sum over the window
+    # a backward path is a forward path of the reversed clip; float64, since a path is a sum over the window
     both = torch.stack([target, target.flip(0)], 1).double()
-    steps = torch.stack([concatenation, concatenation.flip(0).mT], 1).double()
+    steps = torch.stack([join, join.flip(0).mT], 1).double()
     for frame in range(1, len(both)):
         both[frame] += (both[frame - 1][:, :, None] + steps[frame - 1]).amin(1)
     return both[:, 0] + both[:, 1].flip(0) - target

@@ -1,1 +1,1 @@
-"""Parallel speech: the same sentences in several voices, with the same timing and F0, frame by frame."""
+"""Synthetic parallel speech: the same sentences in several voices with equal durations and F0, frame by frame."""

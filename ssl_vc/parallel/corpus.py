@@ -1,13 +1,13 @@
-"""A corpus of parallel speech: which sentence is spoken with whose prosody in which timbres, made clip by clip.
+"""Synthesise a corpus of parallel speech: each sentence with one prosody in several timbres.
 
 OUT/
-    NNNNN_0.flac       sentence NNNNN by the speaker whose prosody it has
-    NNNNN_1.flac ...   the same in other timbres: as many samples, the same words at the same time, the same F0
-    manifest.tsv       every clip that is there
-    pairs.tsv          every clip, with the column `source`: another clip of its sentence, which is to become this one
+    NNNNN_0.flac       sentence NNNNN by the speaker of its prosody
+    NNNNN_1.flac ...   the same in other timbres: equal length, alignment and F0
+    manifest.tsv       all clips so far
+    pairs.tsv          all clips, with the column `source`: another clip of the sentence, to be converted to this one
 
-All that is drawn follows from the seed and the sentence's number, so a corpus can be continued and extended, as long
-as its list of sentences stays: one may be reworded before it is spoken, but none come, go or move.
+Every random choice depends on the seed and the number of the sentence alone, so a corpus can be resumed and extended
+while its list of sentences stays the same; a sentence may be reworded until it has been synthesised.
 """
 
 import csv
@@ -23,26 +23,26 @@ import soundfile
 import torch
 
 from ssl_vc.audio import write
-from ssl_vc.features.frame_files import begin
+from ssl_vc.features.frame_files import open_folder
 from ssl_vc.files import replacing
 from ssl_vc.parallel.g2p import G2P
 from ssl_vc.parallel.kokoro import SAMPLE_RATE, Kokoro, Mixture, mixture_name
 
 COLUMNS = ("path", "speaker", "language", "seconds", "text", "sentence", "prosody", "speed", "g2p")
-SAVE_EVERY = 100  # clips between two manifests
+SAVE_EVERY = 100  # clips between updates of the tables
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """How a corpus is drawn.
+    """Configuration of a corpus.
 
     Attributes:
-        voices: in how many timbres each sentence is spoken; the first is that of its prosody.
-        speakers: how many there are: every voice by itself, the others mixtures of two or three.
-        only: the voices to draw from; all if empty.
-        without: voices to leave out.
-        speeds: sentences are spoken so many times as fast, from .. to.
-        seed: of the order of sentences, of speakers and mixtures.
+        voices: timbres per sentence; the first is that of its prosody.
+        speakers: number of speakers: all voices, then mixtures of two or three.
+        only: voices to draw from; all if empty.
+        without: voices to exclude.
+        speeds: range of the speaking rate factor.
+        seed: random seed.
     """
 
     voices: int = 3
@@ -54,13 +54,15 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= self.voices <= self.speakers:
-            raise ValueError(f"{self.voices} voices of {self.speakers} speakers cannot be; give 1 or more of as many.")
+            raise ValueError(
+                f"{self.voices} voices of {self.speakers} speakers is impossible; use 1 to {self.speakers}."
+            )
         if not 0.5 <= self.speeds[0] <= self.speeds[1] <= 2:
-            raise ValueError(f"speeds go from {self.speeds[0]} to {self.speeds[1]}; give two of .5 to 2, in order.")
+            raise ValueError(f"speeds are {self.speeds[0]} to {self.speeds[1]}; use two from 0.5 to 2, ascending.")
 
 
-class Line(NamedTuple):
-    """A clip to make."""
+class ClipSpec(NamedTuple):
+    """A clip to synthesise."""
 
     sentence: int
     text: str
@@ -71,23 +73,23 @@ class Line(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Its name in the corpus."""
+        """File name in the corpus."""
         return f"{self.sentence:05d}_{self.voice}.flac"
 
 
 def draw_speakers(names: Sequence[str], config: CorpusConfig) -> list[Mixture]:
-    """Returns the speakers of a corpus: the voices, then mixtures of two or three of them."""
+    """Draw the speakers of a corpus: the voices, then mixtures of two or three of them."""
     chosen = [name for name in names if name not in config.without and (not config.only or name in config.only)]
     for name in (*config.only, *config.without):
         if name not in names:
             raise ValueError(f"there is no voice {name!r}; possible are {', '.join(names)}.")
     if not chosen:
-        raise ValueError("no voice is left to draw from; leave out fewer.")
+        raise ValueError("no voice is left to draw from; exclude fewer.")
     if len(chosen) == 1 < config.voices:
-        raise ValueError(f"{chosen[0]} alone is no {config.voices} voices; leave out fewer, or ask for one.")
+        raise ValueError(f"{chosen[0]} alone cannot make {config.voices} voices; exclude fewer, or set voices to 1.")
     few = len(chosen) > config.speakers
-    alone = random.Random(f"{config.seed} voices").sample(chosen, config.speakers) if few else chosen
-    speakers: list[Mixture] = [{name: 1.0} for name in alone]
+    single = random.Random(f"{config.seed} voices").sample(chosen, config.speakers) if few else chosen
+    speakers: list[Mixture] = [{name: 1.0} for name in single]
     for number in range(len(speakers), config.speakers if len(chosen) > 1 else 0):
         rng = random.Random(f"{config.seed} speaker {number}")
         parts = rng.sample(chosen, min(rng.choice([2, 3]), len(chosen)))
@@ -96,101 +98,101 @@ def draw_speakers(names: Sequence[str], config: CorpusConfig) -> list[Mixture]:
     return speakers
 
 
-def draw_lines(
+def draw_clips(
     texts: Sequence[str], speakers: Sequence[Mixture], config: CorpusConfig, skip: int, count: int
-) -> list[Line]:
-    """Returns the clips of `count` sentences, in an order of their own, after the first `skip` of that order."""
+) -> list[ClipSpec]:
+    """Draw the clips of `count` sentences in random order, after the first `skip` of that order."""
     order = list(texts)
     random.Random(config.seed).shuffle(order)
-    lines = []
+    clips = []
     for number, text in islice(enumerate(order), skip, skip + count):
         rng = random.Random(f"{config.seed} {number}")
         drawn = rng.sample(list(speakers), config.voices)
         speed = round(rng.uniform(*config.speeds), 3)
-        lines += [Line(number, text, voice, timbre, drawn[0], speed) for voice, timbre in enumerate(drawn)]
-    return lines
+        clips += [ClipSpec(number, text, voice, timbre, drawn[0], speed) for voice, timbre in enumerate(drawn)]
+    return clips
 
 
-def make_corpus(
-    lines: Sequence[Line], folder: Path, model: Kokoro, g2p: G2P, config: CorpusConfig, workers: int = 1
-) -> Iterator[Line]:
-    """Write the clips that are not there yet, and the two tables; yields each clip when it is there.
+def synthesize_corpus(
+    clips: Sequence[ClipSpec], folder: Path, model: Kokoro, g2p: G2P, config: CorpusConfig, workers: int = 1
+) -> Iterator[ClipSpec]:
+    """Synthesise the missing clips and write both tables; yields each clip once it exists.
 
     Args:
-        lines: what to make, see `draw_lines`.
-        folder: where to; one that holds something else is refused.
+        clips: of `draw_clips`.
+        folder: of the corpus; a folder of another corpus is refused.
         model: synthesises.
-        g2p: reads the texts.
-        config: what the lines were drawn by.
-        workers: how many clips are made side by side.
+        g2p: maps texts to phones.
+        config: of the clips.
+        workers: number of clips synthesised in parallel.
     """
-    begin(folder, {"model": model.digest, "g2p": g2p.name, **asdict(config)})
-    there = write_tables(folder, lines, g2p.name)
-    yield from (line for line in lines if line.path in there)
-    missing = iter([line for line in lines if line.path not in there])
-    made = 0
+    open_folder(folder, {"model": model.digest, "g2p": g2p.name, **asdict(config)})
+    existing = write_tables(folder, clips, g2p.name)
+    yield from (clip for clip in clips if clip.path in existing)
+    missing = iter([clip for clip in clips if clip.path not in existing])
+    count = 0
     try:
         with ThreadPoolExecutor(workers) as pool:
-            running: dict[Future[Path], Line] = {}
+            running: dict[Future[Path], ClipSpec] = {}
             while True:
-                for line in islice(missing, 2 * workers - len(running)):
-                    running[pool.submit(_synthesize, line, folder, model, g2p)] = line
+                for clip in islice(missing, 2 * workers - len(running)):
+                    running[pool.submit(_synthesize, clip, folder, model, g2p)] = clip
                 if not running:
                     break
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
                     done.result()
                     yield running.pop(done)
-                    made += 1
-                    if made % SAVE_EVERY == 0:
-                        write_tables(folder, lines, g2p.name)
+                    count += 1
+                    if count % SAVE_EVERY == 0:
+                        write_tables(folder, clips, g2p.name)
     finally:
-        write_tables(folder, lines, g2p.name)
+        write_tables(folder, clips, g2p.name)
 
 
-def _synthesize(line: Line, folder: Path, model: Kokoro, g2p: G2P) -> Path:
-    read = [phones for phones in g2p.phonemize(line.text) if phones.strip()]
-    if not read:
-        raise ValueError(f"{g2p.name} reads nothing in {line.text!r}; reword that line.")
-    parts = [model.synthesize(phones, line.timbre, line.prosody, line.speed) for phones in read]
-    return write(folder / line.path, torch.cat(parts), SAMPLE_RATE)
+def _synthesize(clip: ClipSpec, folder: Path, model: Kokoro, g2p: G2P) -> Path:
+    segments = [phones for phones in g2p.phonemize(clip.text) if phones.strip()]
+    if not segments:
+        raise ValueError(f"{g2p.name} finds no phones in {clip.text!r}; reword that sentence.")
+    wavs = [model.synthesize(phones, clip.timbre, clip.prosody, clip.speed) for phones in segments]
+    return write(folder / clip.path, torch.cat(wavs), SAMPLE_RATE)
 
 
-def write_tables(folder: Path, lines: Iterable[Line], g2p: str) -> set[str]:
-    """Write `manifest.tsv` and `pairs.tsv` of all clips that are there, and return their paths.
+def write_tables(folder: Path, clips: Iterable[ClipSpec], g2p: str) -> set[str]:
+    """Write `manifest.tsv` and `pairs.tsv` of all existing clips, and return their paths.
 
     Args:
-        folder: of the corpus; what its manifest lists already stays listed.
-        lines: clips that may have come since.
-        g2p: who read the texts.
+        folder: of the corpus; clips already listed stay listed.
+        clips: that may have been synthesised since.
+        g2p: name of the g2p.
     """
     rows = {row["path"]: row for row in _read(folder / "manifest.tsv") if (folder / row["path"]).is_file()}
-    for line in lines:
-        facts = _facts(line, g2p)
-        if not facts.items() <= rows.get(line.path, facts).items():
-            raise ValueError(f"{folder / line.path} has another text or voice; take the same texts, or another folder.")
-        if line.path not in rows and (folder / line.path).is_file():
-            sound = soundfile.info(str(folder / line.path))
-            rows[line.path] = {**facts, "seconds": f"{sound.frames / sound.samplerate:.3f}"}
+    for clip in clips:
+        metadata = _metadata(clip, g2p)
+        if not metadata.items() <= rows.get(clip.path, metadata).items():
+            raise ValueError(f"{folder / clip.path} has another text or voice; use the same texts, or another folder.")
+        if clip.path not in rows and (folder / clip.path).is_file():
+            info = soundfile.info(str(folder / clip.path))
+            rows[clip.path] = {**metadata, "seconds": f"{info.frames / info.samplerate:.3f}"}
     ordered = sorted(rows.values(), key=lambda row: (int(row["sentence"]), len(row["path"]), row["path"]))
     _write(folder / "manifest.tsv", COLUMNS, ordered)
     pairs = []
-    for _, takes in groupby(ordered, key=lambda row: row["sentence"]):
-        clips = list(takes)
-        others = [*clips[1:], clips[0]]
-        pairs += [{**c, "source": o["path"]} for c, o in zip(clips, others, strict=True) if c is not o]
+    for _, group in groupby(ordered, key=lambda row: row["sentence"]):
+        takes = list(group)
+        others = [*takes[1:], takes[0]]
+        pairs += [{**a, "source": b["path"]} for a, b in zip(takes, others, strict=True) if a is not b]
     _write(folder / "pairs.tsv", (*COLUMNS, "source"), pairs)
     return set(rows)
 
 
-def _facts(line: Line, g2p: str) -> dict[str, str]:
+def _metadata(clip: ClipSpec, g2p: str) -> dict[str, str]:
     return {
-        "path": line.path,
-        "speaker": mixture_name(line.timbre),
+        "path": clip.path,
+        "speaker": mixture_name(clip.timbre),
         "language": "en",
-        "text": line.text,
-        "sentence": str(line.sentence),
-        "prosody": mixture_name(line.prosody),
-        "speed": str(line.speed),
+        "text": clip.text,
+        "sentence": str(clip.sentence),
+        "prosody": mixture_name(clip.prosody),
+        "speed": str(clip.speed),
         "g2p": g2p,
     }
 

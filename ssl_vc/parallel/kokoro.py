@@ -1,8 +1,8 @@
-"""Kokoro-82M (hexgrad, 2025; Apache-2.0) in ONNX: a text-to-speech network that separates timbre from prosody.
+"""Kokoro-82M (hexgrad, 2025; Apache-2.0) in ONNX: a text-to-speech model that separates timbre from prosody.
 
-It is a StyleTTS 2 (Li et al., 2023, arXiv 2306.07691) whose style vector has two halves: 128 numbers of timbre, then
-128 of prosody, which alone decide durations and F0. One sentence with one prosody therefore comes in any number of
-timbres, sample for sample as long. A weighted mean of styles is the style of a new speaker.
+It is a StyleTTS 2 (Li et al., 2023, arXiv 2306.07691) whose style vector has two halves: 128 dimensions of timbre,
+then 128 of prosody, which alone determine durations and F0. So one sentence with one prosody can be synthesised in any
+number of timbres at exactly the same length. A weighted mean of styles is a new speaker.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ MODELS = ("model.onnx", "onnx/model.onnx")
 ENGLISH = "[ab][fm]_*.bin"  # American and British, female and male
 LONGEST = 509  # phones in one call
 TIMBRE, STYLE = 128, 256
-Styles = npt.NDArray[np.float32]  # (phones, 256): the style depends on how many phones there are
+Styles = npt.NDArray[np.float32]  # (phones, 256): the style depends on the number of phones
 Mixture = Mapping[str, float]
 
-SYMBOLS = {  # of the v1.0 vocabulary, by the number of the first of a run
+SYMBOLS = {  # v1.0 vocabulary: runs of symbols by the index of their first
     1: ";:,.!?", 9: '—…"()“” \u0303ʣʥʦʨᵝ\uab67AI', 31: "O", 33: "Q", 35: "ST", 39: "W", 41: "Yᵊabcdef",
     50: "hijklmnopqrstuvwxyzɑɐɒæ", 75: "βɔɕç", 80: "ɖðʤə", 85: "ɚɛɜ", 90: "ɟ", 92: "ɡ", 99: "ɥ", 101: "ɨɪʝ",
     110: "ɯɰŋɳɲɴø", 118: "ɸθœ", 123: "ɹ", 125: "ɾɻ", 128: "ʁɽʂʃʈʧ", 135: "ʊʋ", 138: "ʌɣɤ", 142: "χʎ", 147: "ʒʔ",
@@ -43,11 +43,11 @@ class Kokoro:
 
     Args:
         folder: holds `model.onnx` (or `onnx/model.onnx`, as on the hub) and `voices/*.bin`.
-        threads: of one call of `synthesize`; calls may run side by side.
+        threads: per call of `synthesize`; calls may run in parallel.
 
     Attributes:
         voices: names of the English voices.
-        digest: identifies the weights.
+        digest: hash of the weights.
     """
 
     def __init__(self, folder: str | os.PathLike[str], threads: int = 1) -> None:
@@ -56,7 +56,7 @@ class Kokoro:
         files = sorted((folder / "voices").glob(ENGLISH))
         if model is None or not files:
             lacking = "voices/*.bin" if model else "model.onnx"
-            raise ValueError(f"{folder} has no {lacking}; give a Kokoro folder, such as the hub's {HUB_ID}.")
+            raise ValueError(f"{folder} has no {lacking}; use a Kokoro folder, such as the hub's {HUB_ID}.")
         self.voices = [file.stem for file in files]
         self._styles = {file.stem: _read_style(file) for file in files}
         weights = model.read_bytes()
@@ -65,26 +65,26 @@ class Kokoro:
         self._inputs = [each.name for each in self._session.get_inputs()]
         types = [each.type.removeprefix("tensor") for each in self._session.get_inputs()]
         if types != ["(int64)", "(float)", "(float)"]:
-            told = ", ".join(map("".join, zip(self._inputs, types, strict=True)))
-            raise ValueError(f"{model} is no Kokoro network: its inputs are {told}, not phones, style and speed.")
+            inputs = ", ".join(map("".join, zip(self._inputs, types, strict=True)))
+            raise ValueError(f"{model} is no Kokoro model: its inputs are {inputs}, not phones, style and speed.")
 
     def synthesize(self, phones: str, timbre: Mixture, prosody: Mixture, speed: float = 1.0) -> Tensor:
         """Returns speech (samples,) at 24 kHz.
 
         Args:
-            phones: in IPA as Kokoro writes it, at most 509; symbols that it does not know are left out.
-            timbre: the weights of the voices that it sounds like.
-            prosody: the weights of the voices whose durations and F0 it has.
-            speed: how many times as fast.
+            phones: IPA in Kokoro's notation, at most 509; unknown symbols are skipped.
+            timbre: weights of the voices that set the timbre.
+            prosody: weights of the voices that set durations and F0.
+            speed: speaking rate factor.
         """
         ids = [VOCABULARY[symbol] for symbol in phones if symbol in VOCABULARY]
         if not 1 <= len(ids) <= LONGEST:
             start = f"{phones[:40]}..." if len(phones) > 40 else phones
-            raise ValueError(f"{start!r} is {len(ids)} phones; Kokoro speaks 1 to {LONGEST} at a time.")
+            raise ValueError(f"{start!r} is {len(ids)} phones; Kokoro synthesises 1 to {LONGEST} at a time.")
         style = np.concatenate([self._style(timbre, len(ids))[:TIMBRE], self._style(prosody, len(ids))[TIMBRE:]])
-        given = np.array([[0, *ids, 0]], np.int64), style[None], np.array([speed], np.float32)
-        sound = self._session.run(None, dict(zip(self._inputs, given, strict=True)))[0]
-        return torch.from_numpy(np.clip(sound.ravel(), -1, 1))
+        inputs = np.array([[0, *ids, 0]], np.int64), style[None], np.array([speed], np.float32)
+        wav = self._session.run(None, dict(zip(self._inputs, inputs, strict=True)))[0]
+        return torch.from_numpy(np.clip(wav.ravel(), -1, 1))
 
     def _style(self, mixture: Mixture, phones: int) -> npt.NDArray[np.float32]:
         unknown = [name for name in mixture if name not in self._styles]
@@ -96,11 +96,11 @@ class Kokoro:
 
 
 def find_kokoro(name: str, *, offline: bool = False) -> Path:
-    """Returns the folder of a Kokoro model: `name` itself, or that of a hub id, fetched unless it is there."""
+    """Returns the folder of a Kokoro model: `name` itself, or that of a hub id, downloaded if needed."""
     if Path(name).is_dir():
         return Path(name)
     if name.count("/") != 1 or Path(name).exists():
-        raise ValueError(f"there is no folder {name!r}; give a Kokoro folder or a hub id such as {HUB_ID}.")
+        raise ValueError(f"there is no folder {name!r}; use a Kokoro folder or a hub id such as {HUB_ID}.")
     if is_offline(offline):
         return in_hub_cache(name)
     from huggingface_hub import snapshot_download
@@ -140,6 +140,6 @@ def mixture_name(mixture: Mixture) -> str:
 
 
 def parse_mixture(text: str) -> dict[str, float]:
-    """Returns the mixture that `mixture_name` wrote."""
+    """Parse the text of `mixture_name`."""
     parts = [part.partition(":") for part in text.split("+")]
     return {name: float(share or 1) for name, _, share in parts}

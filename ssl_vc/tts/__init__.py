@@ -1,1 +1,1 @@
-"""Text to speech: text to frames that any voice is matched with."""
+"""Text to speech: text to SSL frames, which are then matched with any voice (kNN-TTS)."""

@@ -1,8 +1,8 @@
-"""Text model: what reads words, what says them, and whose speech it was learned from, as one folder.
+"""Text model: G2P, acoustic model and training speakers, in one folder.
 
-config.json          shape, speakers, and what made the frames
-model.safetensors    weights (see `ssl_vc.tts.packed`), means and deviations of the rows, timbres
-letters.safetensors  how words are read
+config.json          shape, speakers and feature specs
+model.safetensors    weights (int8), means and deviations of the rows, timbres
+letters.safetensors  the G2P model
 """
 
 import json
@@ -18,105 +18,107 @@ from torch import Tensor
 
 from ssl_vc.features.extractor import FrameSpec
 from ssl_vc.files import replacing
-from ssl_vc.tts.acoustic import Acoustic, AcousticConfig
-from ssl_vc.tts.frames import Said, Speaker
-from ssl_vc.tts.letters import Letters
-from ssl_vc.tts.packed import pack, unpack
-from ssl_vc.tts.symbols import Reader, Sentence, sentence_of
+from ssl_vc.tts.acoustic import AcousticConfig, AcousticModel, rename_layers
+from ssl_vc.tts.g2p import G2PModel
+from ssl_vc.tts.int8 import dequantize, quantize
+from ssl_vc.tts.row_codec import RowCodec, Speaker
+from ssl_vc.tts.symbols import Phonemizer, SymbolSequence, to_symbols
 
 FORMAT = "ssl-vc text model 2"
+G2P_FILE = "letters.safetensors"
 
 
 class TextModel:
-    """Says sentences in frames.
+    """Predicts frames of sentences.
 
     Args:
         acoustic: symbols to rows.
-        letters: words to phones.
-        speakers: that it was learned from.
+        g2p: words to phones.
+        speakers: training speakers.
         mean: of the rows (dim,).
-        deviation: of the rows (dim,).
-        spec: of the frames that are matched.
-        reads: what the vocoder reads.
+        deviation: standard deviation of the rows (dim,).
+        spec: of the query frames.
+        reads: features the vocoder reads.
     """
 
     def __init__(
         self,
-        acoustic: Acoustic,
-        letters: Letters,
+        acoustic: AcousticModel,
+        g2p: G2PModel,
         speakers: Sequence[Speaker],
         mean: Tensor,
         deviation: Tensor,
         spec: FrameSpec,
         reads: dict[str, Any],
     ) -> None:
-        self.acoustic, self.letters, self.speakers = acoustic.eval(), letters, list(speakers)
+        self.acoustic, self.g2p, self.speakers = acoustic.eval(), g2p, list(speakers)
         self.mean, self.deviation, self.spec, self.reads = mean, deviation, spec, reads
-        self.said = Said(spec, reads)
-        self.reader: Reader = letters.read
+        self.rows = RowCodec(spec, reads)
+        self.phonemize: Phonemizer = g2p.phonemize
 
-    def read(self, spoken: str) -> Sentence:
-        """Give the symbols of a sentence as `ssl_vc.tts.text.spoken` writes it."""
-        return sentence_of(spoken, self.reader)
+    def to_symbols(self, text: str) -> SymbolSequence:
+        """Returns the symbols of a normalised sentence."""
+        return to_symbols(text, self.phonemize)
 
-    def say(
-        self, sentence: Sentence, speaker: int = 0, *, melody: float = 1.0, **options: Any
+    def generate(
+        self, sentence: SymbolSequence, speaker: int = 0, *, melody: float = 1.0, **options: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give what is matched, what the vocoder reads of the speaker himself, and the frames of each symbol.
+        """Returns query frames, the speaker's own vocoder frames, and the duration of each symbol.
 
         Args:
             sentence: its symbols.
-            speaker: who says it, by number.
-            melody: how many times as wide its pitch goes up and down.
-            **options: of `Acoustic.say`.
+            speaker: speaker id.
+            melody: scale of the log-F0 contour around its median.
+            **options: of `AcousticModel.generate`.
         """
         device = self.acoustic.embed.weight.device
-        symbols, begins = (torch.tensor(part, device=device) for part in sentence[:2])
-        rows, lengths = self.acoustic.say(symbols, begins, speaker, **options)
+        symbols, word_starts = (torch.tensor(part, device=device) for part in sentence[:2])
+        rows, durations = self.acoustic.generate(symbols, word_starts, speaker, **options)
         rows = rows.cpu() * self.deviation + self.mean
-        rows[:, self.said.height] *= melody
-        matched, spoken = self.said.unpack(rows, self.speakers[speaker])
-        return matched, spoken, lengths.cpu()
+        rows[:, self.rows.log_f0] *= melody
+        query_frames, vocoder_frames = self.rows.decode(rows, self.speakers[speaker])
+        return query_frames, vocoder_frames, durations.cpu()
 
     def save(self, folder: str | Path) -> None:
         """Write the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {
+        config = {
             "format": FORMAT,
-            "acoustic": self.acoustic.facts,
-            "speakers": [{"name": each.name, "level": each.level} for each in self.speakers],
+            "acoustic": self.acoustic.shape,
+            "speakers": [{"name": each.name, "level": each.median_f0} for each in self.speakers],
             "spec": asdict(self.spec),
             "reads": self.reads,
         }
         timbres = torch.stack([each.timbre for each in self.speakers])
-        numbers = {"rows.mean": self.mean, "rows.deviation": self.deviation, "rows.timbres": timbres}
+        statistics = {"rows.mean": self.mean, "rows.deviation": self.deviation, "rows.timbres": timbres}
         with replacing(folder / "model.safetensors") as part:
-            save_file(pack(self.acoustic.state_dict()) | numbers, part)
-        self.letters.save(folder / "letters.safetensors")
+            save_file(quantize(self.acoustic.state_dict()) | statistics, part)
+        self.g2p.save(folder / G2P_FILE)
         with replacing(folder / "config.json") as part:
-            part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote."""
+        """Read a folder that `save` wrote."""
         folder = Path(folder)
         try:
-            facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            if facts["format"] != FORMAT:
-                raise ValueError(f"its format is {facts['format']!r}")
-            tensors = unpack(load_file(folder / "model.safetensors"))
-            mean, deviation, timbres = (tensors.pop(f"rows.{name}") for name in ("mean", "deviation", "timbres"))
-            acoustic = Acoustic(AcousticConfig(**facts["acoustic"]))
-            acoustic.load_state_dict(tensors)
-            speakers = [Speaker(**each, timbre=timbre) for each, timbre in zip(facts["speakers"], timbres, strict=True)]
-            spec = FrameSpec(**facts["spec"])
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            if config["format"] != FORMAT:
+                raise ValueError(f"its format is {config['format']!r}")
+            weights = dequantize(load_file(folder / "model.safetensors"))
+            mean, deviation, timbres = (weights.pop(f"rows.{name}") for name in ("mean", "deviation", "timbres"))
+            acoustic = AcousticModel(AcousticConfig(**config["acoustic"]))
+            acoustic.load_state_dict(rename_layers(weights))
+            rows = zip(config["speakers"], timbres, strict=True)
+            speakers = [Speaker(each["name"], each["level"], timbre) for each, timbre in rows]
+            spec = FrameSpec(**config["spec"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{folder} holds no text model of ours ({str(error).splitlines()[0]}).") from None
-        letters = Letters.load(folder / "letters.safetensors")
-        return cls(acoustic.requires_grad_(False), letters, speakers, mean, deviation, spec, facts["reads"])
+            raise ValueError(f"{folder} is not a text model of ssl-vc ({str(error).splitlines()[0]}).") from None
+        g2p = G2PModel.load(folder / G2P_FILE)
+        return cls(acoustic.requires_grad_(False), g2p, speakers, mean, deviation, spec, config["reads"])
 
 
 def is_text_model(folder: str | Path) -> bool:
-    """Tell whether a folder holds a text model."""
-    return (Path(folder) / "letters.safetensors").is_file()
+    """Returns whether a folder holds a text model."""
+    return (Path(folder) / G2P_FILE).is_file()

@@ -1,4 +1,4 @@
-"""Numerals: numbers as English says them."""
+"""Numerals: numbers verbalised in English."""
 
 ONES = [
     "zero",
@@ -38,43 +38,43 @@ ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
 def cardinal(number: int) -> str:
-    """Say how many: 1204 is one thousand two hundred four. What is larger than `LARGEST` is said digit by digit."""
+    """Verbalise a cardinal: 1204 is one thousand two hundred four; digit by digit above `LARGEST`."""
     if number < 0:
         return f"minus {cardinal(-number)}"
     if number > LARGEST:
         return digits(str(number))
     if number < 1000:
         return _below_thousand(number)
-    said = []
+    words = []
     for group, name in reversed(list(enumerate(GROUPS))):
         count, number = divmod(number, 1000**group)
         if count:
-            said += [_below_thousand(count), *([name] if group else [])]
-    return " ".join(said)
+            words += [_below_thousand(count), *([name] if group else [])]
+    return " ".join(words)
 
 
 def _below_thousand(number: int) -> str:
     hundreds, rest = divmod(number, 100)
-    said = [ONES[hundreds], "hundred"] if hundreds else []
+    words = [ONES[hundreds], "hundred"] if hundreds else []
     if rest >= 20:
-        said.append(TENS[rest // 10])
+        words.append(TENS[rest // 10])
         rest %= 10
         if rest:
-            said.append(ONES[rest])
-    elif rest or not said:
-        said.append(ONES[rest])
-    return " ".join(said)
+            words.append(ONES[rest])
+    elif rest or not words:
+        words.append(ONES[rest])
+    return " ".join(words)
 
 
 def ordinal(number: int) -> str:
-    """Say which: 21 is twenty first."""
+    """Verbalise an ordinal: 21 is twenty first."""
     *before, last = cardinal(number).split()
     regular = f"{last[:-1]}ieth" if last.endswith("y") else f"{last.removesuffix('t')}th"
     return " ".join([*before, ORDINALS.get(last, regular)])
 
 
 def year(number: int) -> str:
-    """Say a year: 1984 is nineteen eighty four, 1905 nineteen oh five, 2005 two thousand five."""
+    """Verbalise a year: 1984 is nineteen eighty four, 1905 nineteen oh five, 2005 two thousand five."""
     century, rest = divmod(number, 100)
     if not 1000 <= number <= 9999 or number % 1000 < 10:
         return cardinal(number)
@@ -84,39 +84,39 @@ def year(number: int) -> str:
 
 
 def digits(text: str) -> str:
-    """Say a text's digits one by one."""
-    return " ".join(ONES[int(sign)] for sign in text if sign.isdecimal())
+    """Verbalise the digits of a text one by one."""
+    return " ".join(ONES[int(digit)] for digit in text if digit.isdecimal())
 
 
 def decimal(text: str) -> str:
-    """Say a number as it is written, such as 1,204, 3.14 or 007."""
+    """Verbalise a written number, such as 1,204, 3.14 or 007."""
     whole, point, fraction = text.replace(",", "").partition(".")
-    said = cardinal(int(whole)) if whole and (whole == "0" or whole[0] != "0") else digits(whole) or "zero"
-    return f"{said} point {digits(fraction)}" if point and fraction else said
+    words = cardinal(int(whole)) if whole and (whole == "0" or whole[0] != "0") else digits(whole) or "zero"
+    return f"{words} point {digits(fraction)}" if point and fraction else words
 
 
 def plural(word: str) -> str:
-    """Say more than one of what a numeral's last word says: nineties, sixes."""
+    """Returns the plural of a numeral's last word: nineties, sixes."""
     if word.endswith("y"):
         return f"{word[:-1]}ies"
     return f"{word}es" if word.endswith(("x", "s", "ch")) else f"{word}s"
 
 
 def roman(text: str) -> int | None:
-    """Read a Roman numeral up to 399; None where it is none."""
+    """Parse a Roman numeral up to 399; None if it is not one."""
     total, before = 0, 0
-    for sign in reversed(text):
-        value = ROMAN.get(sign, 0)
+    for numeral in reversed(text):
+        value = ROMAN.get(numeral, 0)
         total += value if value >= before else -value
         before = max(before, value)
     return total if total > 0 and to_roman(total) == text else None
 
 
 def to_roman(number: int) -> str:
-    """Write a number up to 399 as a Roman numeral."""
+    """Returns a number up to 399 as a Roman numeral."""
     parts = ((100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))
     written = ""
-    for value, sign in parts:
+    for value, numeral in parts:
         count, number = divmod(number, value)
-        written += sign * count
+        written += numeral * count
     return written

@@ -1,33 +1,38 @@
-"""How a text model is learned: the settings."""
+"""Training settings of a text model."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
+RENAMED = {"letters": "g2p", "letters_steps": "g2p_steps", "cut": "segment"}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class TTSConfig:
-    """How a text model is learned.
+    """Training settings of a text model.
 
     Attributes:
-        clips: a table of clips with texts (see `pretrain.data.manifest.read_manifest`).
-        split: which rows of that table.
-        speakers: whose clips; of all if empty.
-        leave_out: clips whose key begins so are left out, so that there are sentences to judge by.
-        model: whose encoder and vocoder; see `VoiceConverter.from_pretrained`.
-        shape: what differs from the defaults of `ssl_vc.tts.acoustic.AcousticConfig`.
-        letters: how words are read: a file of an earlier training; learned from `dictionary` if empty.
-        dictionary: in the format of the CMU pronouncing dictionary; pocketsphinx's if empty.
-        letters_steps: of learning to read words.
-        steps: of learning to speak.
-        batch: sentences in a step, of about one length.
-        cut: frames of each, from a place by lot, that the decoder learns from in a step.
-        longest: seconds of a clip; longer ones are left out.
-        learning_rate: at its highest.
-        average: how much of the averaged weights stays in a step.
-        minutes: stop and save after so long; 0 for never.
-        save_every: steps.
-        seed: of all that is random.
+        clips: a manifest of clips with transcripts (see `pretrain.data.manifest.read_manifest`).
+        split: rows of the manifest to use.
+        speakers: to train on; all if empty.
+        leave_out: prefixes of the keys of held-out clips.
+        model: encoder and vocoder; see `VoiceConverter.from_pretrained`.
+        shape: overrides of `ssl_vc.tts.acoustic.AcousticConfig`.
+        g2p: file of a trained G2P model; trained on `dictionary` if empty.
+        dictionary: pronouncing dictionary in the CMU format; pocketsphinx's if empty.
+        g2p_steps: training steps of the G2P model.
+        steps: training steps of the acoustic model.
+        batch: sentences of similar length per step.
+        segment: frames of each sentence, from a random start, that the decoder is trained on per step.
+        longest: maximum duration of a clip, in seconds; longer ones are skipped.
+        learning_rate: peak.
+        average: decay of the moving average of the weights.
+        minutes: stop and save after this time; 0 for no limit.
+        save_every: steps between checkpoints.
+        seed: of all randomness.
         device: auto, cpu, cuda, cuda:1 ... or mps.
+        letters: former name of `g2p`.
+        letters_steps: former name of `g2p_steps`.
+        cut: former name of `segment`.
     """
 
     clips: str = ""
@@ -36,12 +41,12 @@ class TTSConfig:
     leave_out: tuple[str, ...] = ()
     model: str = "tiny"
     shape: dict[str, Any] = field(default_factory=dict)
-    letters: str = ""
+    g2p: str = ""
     dictionary: str = ""
-    letters_steps: int = 4000
+    g2p_steps: int = 4000
     steps: int = 10_000
     batch: int = 16
-    cut: int = 96
+    segment: int = 96
     longest: float = 12.0
     learning_rate: float = 1e-3
     average: float = 0.999
@@ -49,12 +54,19 @@ class TTSConfig:
     save_every: int = 500
     seed: int = 0
     device: str = "auto"
+    letters: str | None = None
+    letters_steps: int | None = None
+    cut: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("letters_steps", "steps", "batch", "cut", "save_every"):
+        for old, new in RENAMED.items():
+            if getattr(self, old) is not None:
+                object.__setattr__(self, new, getattr(self, old))
+                object.__setattr__(self, old, None)
+        for name in ("g2p_steps", "steps", "batch", "segment", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 <= self.average < 1:
-            raise ValueError(f"average is {self.average}; it must lie from 0 to below 1.")
+            raise ValueError(f"average is {self.average}; it must be in [0, 1).")
         for name in {"dim", "speakers"} & self.shape.keys():
-            raise ValueError(f"shape.{name} is set; it follows from the clips.")
+            raise ValueError(f"shape.{name} is set; it is determined by the clips.")

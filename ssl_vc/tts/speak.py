@@ -1,8 +1,8 @@
-"""Speaking: text in any voice.
+"""kNN-TTS: text in any voice.
 
     text -> sentences -> text model -> frames -> matched with the voice, as in a conversion -> vocoder -> wav
 
-So what a conversion takes, this takes too: any voice of the same encoder and vocoder, blend, pitch, speed.
+It therefore takes what a conversion takes: any voice of the same encoder and vocoder, blend, pitch and speed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,35 +13,37 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, normalize_loudness
+from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.conversion.converter import VoiceConverter
-from ssl_vc.conversion.source import Encoded
+from ssl_vc.conversion.source import EncodedSource
 from ssl_vc.features.analysis import synthesize
 from ssl_vc.hub.registry import BUNDLED
+from ssl_vc.loudness import LOUDNESS, normalize_loudness
 from ssl_vc.options import check_range
 from ssl_vc.tts.espeak import Espeak
-from ssl_vc.tts.marks import Line, lines
+from ssl_vc.tts.markup import MarkedSentence, parse_markup
 from ssl_vc.tts.model import TextModel
 from ssl_vc.voice.voice import Voice
 
 PAUSE = 0.15  # seconds between sentences
 MATCHER, NEIGHBOURS = "knn", 4
-READERS = ("letters", "espeak")
+READERS = ("g2p", "espeak")
+FORMER_READERS = {"letters": "g2p"}
 
 
 class TextToSpeech:
-    """Says texts in voices.
+    """Text to speech in any voice.
 
     Args:
-        model: says sentences in frames.
-        converter: matches them, and makes voices (`enroll`); with the model's encoder and vocoder.
+        model: sentences to frames.
+        converter: matches the frames and enrolls voices; with the model's encoder and vocoder.
     """
 
     def __init__(self, model: TextModel, converter: VoiceConverter) -> None:
         self.model, self.converter = model, converter
         converter.extractor.spec.require(model.spec, "the text model")
-        if dict(converter.analysis.made_by) != model.reads:
-            raise ValueError("the text model was learned for another vocoder; take the model that it was trained with.")
+        if dict(converter.analysis.feature_spec) != model.reads:
+            raise ValueError("the text model was trained for another vocoder; use the model it was trained with.")
         model.acoustic.to(converter.extractor.device)
 
     @classmethod
@@ -50,35 +52,35 @@ class TextToSpeech:
         name: str = "tiny",
         *,
         model: str | PathLike[str] | None = None,
-        reader: str = "letters",
+        reader: str = "g2p",
         device: str = "auto",
         offline: bool = False,
     ) -> Self:
-        """Load a text model, and what it speaks with.
+        """Load a text model with its encoder and vocoder.
 
         Args:
             name: encoder and vocoder, see `VoiceConverter.from_pretrained`.
-            model: a folder that `ssl-vc train-tts` made; the bundled one if None.
-            reader: how words are read: by the model's own `letters`, or by `espeak`, where that program is installed.
+            model: folder of a model trained by `ssl-vc train-tts`; the bundled one if None.
+            reader: source of pronunciations: `g2p`, the model's own network, or `espeak`, where eSpeak NG is installed.
             device: auto, cpu, cuda, cuda:1 ... or mps.
-            offline: fetch nothing.
+            offline: use local files only.
         """
         return cls(load_text_model(model, reader), VoiceConverter.from_pretrained(name, device=device, offline=offline))
 
     @property
     def sample_rate(self) -> int:
-        """Samples of the sound in a second."""
+        """Sample rate of the output."""
         return self.converter.sample_rate
 
     @property
     def speakers(self) -> list[str]:
-        """Whose speech the model was learned from: who speaks where no voice is given."""
+        """Names of the training speakers; the voices available without a target voice."""
         return [speaker.name for speaker in self.model.speakers]
 
     def speak(
         self, text: str, voice: Voice | None = None, *, loudness: float | None = LOUDNESS, **options: Any
     ) -> Tensor:
-        """Give a text in a voice: (samples,) at `sample_rate`; options as `stream`."""
+        """Returns a text in a voice, (samples,) at `sample_rate`; options as in `stream`."""
         wav = torch.cat(list(self.stream(text, voice, **options)))
         return wav if loudness is None else normalize_loudness(wav, loudness, self.sample_rate)
 
@@ -93,57 +95,59 @@ class TextToSpeech:
         k: int = NEIGHBOURS,
         speaker: int | str = 0,
         steps: int = 4,
-        warmth: float = 0.3,
+        temperature: float = 0.3,
         melody: float = 1.0,
         seed: int = 0,
+        warmth: float | None = None,
     ) -> Iterator[Tensor]:
-        """Give the sound sentence by sentence, so that the first is heard while the others are made.
+        """Yield the waveform sentence by sentence, with pauses between.
 
         Args:
-            text: in English, of any length; parts may be marked, `<voice blend=0.3>so</voice>`.
-            voice: of this model's encoder and vocoder; if None, the speaker's own.
-            blend: 1: the voice's frames; 0: the speaker's own as the model says them; see `VoiceConverter.converted`;
-                one for all, or for each word as it is spoken.
-            speed: how many times as fast.
-            pitch: see `VoiceConverter.converted`.
-            k: neighbours that are averaged.
-            speaker: whose way to speak, by number or name.
-            steps: of the text model's flow.
-            warmth: how varied it speaks, from 0 to 1.
-            melody: how many times as wide the pitch goes up and down, from 0 (monotonous) to 3.
-            seed: of its noise.
+            text: in English, of any length; parts may have their own blend, `<voice blend=0.3>so</voice>`.
+            voice: of this model's encoder and vocoder; the training speaker's if None.
+            blend: 1 for matched frames, 0 for those predicted of the training speaker; one for all, or one per
+                normalised word. See `VoiceConverter.convert_detailed`.
+            speed: speaking rate; 2 is twice as fast.
+            pitch: see `VoiceConverter.convert_detailed`.
+            k: number of neighbours.
+            speaker: training speaker whose speaking style is used, by number or name.
+            steps: Euler steps of the text model's flow.
+            temperature: sampling temperature, from 0 to 1.
+            melody: scale of the log-F0 contour around its median, from 0 (monotone) to 3.
+            seed: of the sampling noise.
+            warmth: former name of `temperature`.
         """
-        for name, value, low, high in (("speed", speed, 0.25, 4), ("warmth", warmth, 0, 1), ("melody", melody, 0, 3)):
-            check_range(name, value, low, high)
-        number = self._number(speaker)
-        usual, each = (1.0, blend) if isinstance(blend, Sequence) else (blend, ())
-        parts = lines(text, each)
-        generator = torch.Generator().manual_seed(seed)
-        for index, part in enumerate(parts):
-            how = {"speed": speed, "steps": steps, "warmth": warmth, "melody": melody, "generator": generator}
-            heard, words = self.said(part.spoken, number, **how)
-            if voice is None:
-                wav = synthesize(self.converter.vocoder, heard.spoken(), len(heard.wav) / SAMPLE_RATE)
-            else:
-                share = _of_frames(part, words, usual)
-                wav = self.converter.convert(
-                    heard, voice, blend=share, pitch=pitch, matcher=MATCHER, k=k, loudness=None
-                )
-            yield wav
-            if index < len(parts) - 1:
-                yield wav.new_zeros(round(PAUSE * self.sample_rate))
+        temperature = temperature if warmth is None else warmth
+        for name, value, high in (("temperature", temperature, 1), ("melody", melody, 3)):
+            check_range(name, value, 0, high)
+        check_range("speed", speed, 0.25, 4)
+        default, per_word = (1.0, blend) if isinstance(blend, Sequence) else (blend, ())
+        style: dict[str, Any] = {"speed": speed, "steps": steps, "temperature": temperature, "melody": melody}
+        style |= {"speaker": self._speaker_id(speaker), "generator": torch.Generator().manual_seed(seed)}
+        for index, sentence in enumerate(parse_markup(text, per_word)):
+            if index:
+                yield torch.zeros(round(PAUSE * self.sample_rate))
+            source, words = self.encode_sentence(sentence.text, **style)
+            yield self._render(source, voice, blend=_frame_blends(sentence, words, default), pitch=pitch, k=k)
 
-    def said(self, sentence: str, speaker: int = 0, **options: Any) -> tuple[Encoded, Tensor]:
-        """Give a sentence as `ssl_vc.tts.text.spoken` writes it, as a source of conversions, and each frame's word.
+    def _render(self, source: EncodedSource, voice: Voice | None, **options: Any) -> Tensor:
+        """Returns the waveform of a source in a voice, or in its own."""
+        if voice is None:
+            return synthesize(self.converter.vocoder, source.vocoder_frames(), len(source.wav) / SAMPLE_RATE)
+        return self.converter.convert(source, voice, matcher=MATCHER, loudness=None, **options)
 
-        The words are numbers; what is said between them has that of the word before, and -1 before the first.
+    def encode_sentence(self, text: str, speaker: int = 0, **options: Any) -> tuple[EncodedSource, Tensor]:
+        """Returns a normalised sentence as a source of conversions, and the word index of each frame.
+
+        A pause belongs to the word before it; what precedes the first word has index -1.
         """
-        read = self.model.read(sentence)
-        matched, spoken, lengths = self.model.say(read, speaker, **options)
-        words = torch.tensor(read.words).cummax(0).values.repeat_interleave(lengths)
-        return Encoded.made(matched, spoken, self.converter.extractor, self.converter.analysis), words
+        sentence = self.model.to_symbols(text)
+        query_frames, vocoder_frames, durations = self.model.generate(sentence, speaker, **options)
+        words = torch.tensor(sentence.words).cummax(0).values.repeat_interleave(durations)
+        extractor, analysis = self.converter.extractor, self.converter.analysis
+        return EncodedSource.from_frames(query_frames, vocoder_frames, extractor, analysis), words
 
-    def _number(self, speaker: int | str) -> int:
+    def _speaker_id(self, speaker: int | str) -> int:
         if isinstance(speaker, int) and not isinstance(speaker, bool) and 0 <= speaker < len(self.speakers):
             return speaker
         if speaker in self.speakers:
@@ -151,19 +155,20 @@ class TextToSpeech:
         raise ValueError(f"there is no speaker {speaker!r}; possible are {', '.join(self.speakers)}.")
 
 
-def load_text_model(folder: str | PathLike[str] | None = None, reader: str = "letters") -> TextModel:
-    """Load a text model that `ssl-vc train-tts` made; the bundled one if None."""
+def load_text_model(folder: str | PathLike[str] | None = None, reader: str = "g2p") -> TextModel:
+    """Load a text model trained by `ssl-vc train-tts`; the bundled one if None."""
+    reader = FORMER_READERS.get(reader, reader)
     if reader not in READERS:
         raise ValueError(f"there is no reader {reader!r}; possible are {', '.join(READERS)}.")
     model = TextModel.load(BUNDLED / "tiny" / "tts" if folder is None else Path(folder))
     if reader == "espeak":
-        model.reader = Espeak().read
+        model.phonemize = Espeak().phonemize
     return model
 
 
-def _of_frames(line: Line, words: Tensor, usual: float) -> float | Tensor:
-    """Give the blend of a sentence, or of each of its frames where words have their own."""
-    if all(blend is None for blend in line.blends):
-        return usual
-    each = torch.tensor([usual if blend is None else blend for blend in (None, *line.blends)])
-    return each[words + 1]
+def _frame_blends(sentence: MarkedSentence, words: Tensor, default: float) -> float | Tensor:
+    """Returns the blend of each frame; one for all where no word has its own."""
+    if all(blend is None for blend in sentence.blends):
+        return default
+    blends = torch.tensor([default if blend is None else blend for blend in (None, *sentence.blends)])
+    return blends[words + 1]

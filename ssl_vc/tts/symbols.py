@@ -1,55 +1,50 @@
-"""Symbols: what the text model reads of a sentence, a phone or a pause each, and where words begin."""
+"""Symbols: the input vocabulary of the text model (phones and pauses), and where words start."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pretrain.labels.pronounce import PHONES
+from pretrain.labels.tokenizers import PHONES
 
 PAUSES = [",", ".", "?", "!"]
 SYMBOLS = ["<begin>", *PAUSES, *PHONES]
-NUMBER = {symbol: number for number, symbol in enumerate(SYMBOLS)}
-Reader = Callable[[Sequence[str]], list[list[str]]]  # words -> the phones of each
+SYMBOL_IDS = {symbol: number for number, symbol in enumerate(SYMBOLS)}
+Phonemizer = Callable[[Sequence[str]], list[list[str]]]  # words -> the phones of each
 
 
-class Sentence(NamedTuple):
-    """A sentence to say.
+class SymbolSequence(NamedTuple):
+    """A sentence as symbols.
 
     Attributes:
-        symbols: numbers of `SYMBOLS`; a begin, phones and pauses, and a pause at the end.
-        begins: of each, 1 where a word begins, else 0.
-        words: which word each is of; -1 for what is none.
+        symbols: ids in `SYMBOLS`: a begin, phones and pauses, a final pause.
+        word_starts: of each symbol, 1 where a word starts, else 0.
+        words: index of the word of each symbol; -1 outside words.
     """
 
     symbols: list[int]
-    begins: list[int]
+    word_starts: list[int]
     words: list[int]
 
 
-def sentence_of(spoken: str, read: Reader) -> Sentence:
-    """Give the symbols of a sentence as `ssl_vc.tts.text.spoken` writes it.
+def to_symbols(text: str, phonemize: Phonemizer) -> SymbolSequence:
+    """Returns the symbols of a normalised sentence (see `ssl_vc.tts.text_normalization.normalize_text`).
 
     Args:
-        spoken: small letters, and pauses that follow a word.
-        read: says words.
+        text: lower-case words, and pauses that follow a word.
+        phonemize: returns the phones of each word.
     """
-    tokens = "".join(f" {sign} " if sign in PAUSES else sign for sign in spoken).split()
+    tokens = "".join(f" {sign} " if sign in PAUSES else sign for sign in text).split()
     words = [token for token in tokens if token not in PAUSES]
     if not words:
-        raise ValueError(f"there is no word in {spoken[:40]!r}.")
-    said = iter(read(words))
-    symbols, begins, of = [NUMBER["<begin>"]], [0], [-1]
-    word = -1
+        raise ValueError(f"there is no word in {text[:40]!r}.")
+    phones = enumerate(phonemize(words))
+    rows = [(SYMBOL_IDS["<begin>"], 0, -1)]
     for token in tokens:
         if token in PAUSES:
-            symbols.append(NUMBER[token])
-            begins.append(0)
-            of.append(-1)
+            rows.append((SYMBOL_IDS[token], 0, -1))
             continue
-        word += 1
-        for number, phone in enumerate(next(said)):
-            symbols.append(NUMBER[phone])
-            begins.append(int(number == 0))
-            of.append(word)
-    if SYMBOLS[symbols[-1]] not in PAUSES:
-        symbols, begins, of = [*symbols, NUMBER["."]], [*begins, 0], [*of, -1]
-    return Sentence(symbols, begins, of)
+        word, pronunciation = next(phones)
+        rows += [(SYMBOL_IDS[phone], int(place == 0), word) for place, phone in enumerate(pronunciation)]
+    if SYMBOLS[rows[-1][0]] not in PAUSES:
+        rows.append((SYMBOL_IDS["."], 0, -1))
+    symbols, word_starts, of = map(list, zip(*rows, strict=True))
+    return SymbolSequence(symbols, word_starts, of)

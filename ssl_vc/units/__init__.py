@@ -1,1 +1,1 @@
-"""Discrete units: speech in a few hundred bits a second, and back, in any voice."""
+"""Discrete units: speech at a few hundred bits per second, resynthesised in any voice."""

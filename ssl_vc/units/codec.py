@@ -1,12 +1,12 @@
-"""UnitCodec: sound to discrete units and back, in the same voice or in another.
+"""UnitCodec: waveforms to discrete units and back, in the same voice or another.
 
     wav -> encoder -> content -> nearest of K centres -> ids ---------------.
-        -> pitch -> codes at 12.5 Hz ---------------------------------------+-> frames -> vocoder -> wav
-        -> mean spectrum, median pitch: the voice (or another's) -----------'
+        -> F0 -> codes at 12.5 Hz ------------------------------------------+-> frames -> vocoder -> wav
+        -> mean envelope and median F0: the voice (or another's) -----------'
 
 Polyak, Adi, Copet, Kharitonov, Lakhotia, Hsu, Mohamed and Dupoux, 2021, "Speech Resynthesis from Discrete Disentangled
-Self-Supervised Representations", arXiv 2104.00355. Here a speaker is what his voice is on average, so that no one needs
-to be known beforehand, and the vocoder is one of pulses at the pitch.
+Self-Supervised Representations", arXiv 2104.00355. Here speakers are represented by their averages instead of learned
+embeddings, so that unseen ones need no training, and the vocoder is excited by pulses at F0.
 """
 
 from os import PathLike
@@ -19,38 +19,39 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pretrain import SpeechEncoder
-from ssl_vc.audio import LOUDNESS, SAMPLE_RATE, Source, normalize_loudness, read
+from ssl_vc.audio import SAMPLE_RATE, Source, read
 from ssl_vc.features.analysis import synthesize
-from ssl_vc.features.disentangled import KIND as SPOKEN
-from ssl_vc.features.disentangled import parts_of, through_unvoiced
+from ssl_vc.features.disentangled import KIND as DISENTANGLED
+from ssl_vc.features.disentangled import disentangled_layout, interpolated_log_f0
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.hub.registry import BUNDLED, load_encoder
+from ssl_vc.loudness import LOUDNESS, normalize_loudness
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
-from ssl_vc.units import melody
-from ssl_vc.units.book import Book, runs_of
+from ssl_vc.units import f0_codes
+from ssl_vc.units.analyzer import UnitAnalyzer
+from ssl_vc.units.codebook import FILE, Codebook, run_length_encode
 from ssl_vc.units.file import BYTES, Layout, Units
-from ssl_vc.units.speech import UnitSpeech
 from ssl_vc.voice.voice import Voice
 from vocoder.kinds import load
-from vocoder.pitch import NO_PITCH, level_of
-from vocoder.protocol import Vocoder, require
+from vocoder.pitch import DEFAULT_F0, voiced_median
+from vocoder.protocol import Vocoder, check_features
 
 PITCHES = ("codes", "bytes", "none")
-SMOOTH = (0.1, 0.2, 0.4, 0.2, 0.1)  # of centres, frame by frame, when a voice's frames are chosen by units
+CONTEXT_WEIGHTS = (0.1, 0.2, 0.4, 0.2, 0.1)  # of neighbouring centres in unit selection
 
 
 class UnitCodec:
-    """Sound to units, and units to sound.
+    """Encodes waveforms as units, and decodes them.
 
     Args:
-        speech: hears what units are made of.
-        vocoder: speaks frames of units.
+        analyzer: extracts the features that units are made of.
+        vocoder: of frames of units.
     """
 
-    def __init__(self, speech: UnitSpeech, vocoder: Vocoder) -> None:
-        self.speech, self.book, self.vocoder = speech, speech.book, vocoder
-        require(vocoder.reads, speech.made_by, "units of this codec")
+    def __init__(self, analyzer: UnitAnalyzer, vocoder: Vocoder) -> None:
+        self.analyzer, self.codebook, self.vocoder = analyzer, analyzer.codebook, vocoder
+        check_features(vocoder.reads, analyzer.feature_spec, "units of this codec")
 
     @classmethod
     def from_pretrained(
@@ -64,75 +65,75 @@ class UnitCodec:
         """Load a codec.
 
         Args:
-            name: `tiny` (bundled), or a folder that `ssl-vc train-units` made.
-            encoder: whose content it was made of; see `ssl_vc.hub.registry.load_encoder`.
+            name: `tiny` (bundled), or the folder of a codec trained by `ssl-vc train-units`.
+            encoder: the one that the codec was trained on; see `ssl_vc.hub.registry.load_encoder`.
             device: auto, cpu, cuda, cuda:1 ... or mps.
-            offline: fetch nothing.
+            offline: use local files only.
         """
         folder = BUNDLED / "tiny" / "units" if name == "tiny" else Path(name)
         if not is_codec(folder):
-            raise ValueError(f"there are no units at {str(name)!r}; take 'tiny', or what `ssl-vc train-units` made.")
-        book, vocoder = Book.load(folder / "book.safetensors"), load(str(folder / "vocoder"))
-        heard = load_encoder(encoder, offline=offline) if isinstance(encoder, str) else encoder
-        extractor = Extractor(heard, book.facts.get("layer"), device=device)
-        speech = UnitSpeech(extractor, book, vocoder.reads.get("form", "shares"))
-        return cls(speech, vocoder.to(extractor.device))
+            raise ValueError(f"there is no codec at {str(name)!r}; use 'tiny', or one trained by `ssl-vc train-units`.")
+        codebook, vocoder = Codebook.load(folder / FILE), load(str(folder / "vocoder"))
+        network = load_encoder(encoder, offline=offline) if isinstance(encoder, str) else encoder
+        extractor = Extractor(network, codebook.encoder_spec.get("layer"), device=device)
+        analyzer = UnitAnalyzer(extractor, codebook, vocoder.reads.get("form", "shares"))
+        return cls(analyzer, vocoder.to(extractor.device))
 
     def encode(self, source: Source, *, layout: Layout = "runs", pitch: str = "codes", voice: bool = True) -> Units:
-        """Give the units of a sound.
+        """Returns the units of a source.
 
         Args:
             source: see `ssl_vc.read`.
             layout: `frames`, `runs` or `ids`: see `ssl_vc.units.file`.
-            pitch: `codes`, `bytes` (every frame's own), or `none`.
-            voice: whether the file tells whose voice it was.
+            pitch: `codes`, `bytes` (one per frame), or `none`.
+            voice: whether to include timbre and median F0.
         """
         if pitch not in PITCHES:
             raise ValueError(f"pitch is {pitch!r}; possible are {', '.join(PITCHES)}.")
         wav = read(source, speech=True)
-        heard = self.speech.hear(wav)
-        ids = self.book.content(heard.content)
-        runs, lengths = runs_of(ids)
-        kinds = {"codes": self.book.pitch.clusters, "bytes": BYTES, "none": 0}[pitch]
-        numbers = None
+        features = self.analyzer.analyze(wav)
+        ids = self.codebook.content(features.content)
+        runs, lengths = run_length_encode(ids)
+        levels = {"codes": self.codebook.pitch.clusters, "bytes": BYTES, "none": 0}[pitch]
+        codes = None
         if pitch == "bytes":
-            numbers = melody.to_bytes(heard.pitch)
+            codes = f0_codes.encode_frames(features.f0)
         elif pitch == "codes" and layout == "ids":
-            numbers = melody.coded_runs(heard.pitch, lengths, kinds)
+            codes = f0_codes.encode_runs(features.f0, lengths, levels)
         elif pitch == "codes":
-            numbers = melody.coded(heard.pitch, self.book.pitch)
+            codes = f0_codes.encode_blocks(features.f0, self.codebook.pitch)
         return Units(
-            self.book.fingerprint,
-            self.book.clusters,
-            len(wav),
-            ids if layout == "frames" else runs,
-            lengths if layout == "runs" else None,
-            layout,
-            numbers,
-            kinds,
-            level_of(heard.pitch) if voice else 0.0,
-            heard.timbre if voice else None,
+            codec=self.codebook.fingerprint,
+            clusters=self.codebook.clusters,
+            samples=len(wav),
+            ids=ids if layout == "frames" else runs,
+            lengths=lengths if layout == "runs" else None,
+            layout=layout,
+            pitch=codes,
+            pitch_levels=levels,
+            median_f0=voiced_median(features.f0) if voice else 0.0,
+            timbre=features.timbre if voice else None,
         )
 
     def decode(
         self, units: Units, voice: Voice | None = None, *, pitch: float = 0.0, loudness: float | None = LOUDNESS
     ) -> Tensor:
-        """Give the sound (samples,) at the vocoder's rate.
+        """Returns the waveform (samples,) at the vocoder's rate.
 
         Args:
             units: of this codec.
-            voice: who speaks: a voice of `VoiceConverter` with a vocoder of spoken frames (see
-                `ssl_vc.features.disentangled`); if None, whom the units tell of, or nobody in particular.
-            pitch: semitones higher.
-            loudness: in LUFS; None leaves it as it comes.
+            voice: a voice of disentangled frames (see `ssl_vc.features.disentangled`); if None, that of the units, or
+                the codec's average voice.
+            pitch: shift in semitones.
+            loudness: in LUFS; None to leave it.
         """
-        return _sound(self.vocoder, self.frames(units, voice, pitch), units, loudness)
+        return _synthesize(self.vocoder, self.frames(units, voice, pitch), units, loudness)
 
     def frames(self, units: Units, voice: Voice | None = None, pitch: float = 0.0) -> Tensor:
-        """Give what the vocoder reads (frames, dim); see `decode`."""
-        timbre, level = self._speaker(units, voice)
-        ids, track = self.told(units, level * 2 ** (pitch / 12))
-        return self.speech.frames(ids, track, timbre)
+        """Returns the vocoder's frames (frames, dim); arguments as in `decode`."""
+        timbre, median_f0 = self._speaker(units, voice)
+        ids, f0 = self.expand(units, median_f0 * 2 ** (pitch / 12))
+        return self.analyzer.frames(ids, f0, timbre)
 
     def select(
         self,
@@ -144,115 +145,120 @@ class UnitCodec:
         pitch: float = 0.0,
         loudness: float | None = LOUDNESS,
     ) -> Tensor:
-        """Give the sound (samples,) of the voice's own frames, those of the same units among alike ones.
+        """Returns the waveform (samples,) by unit selection: from frames of the voice with similar units in context.
 
         Args:
             units: of this codec.
-            voice: whose frames are chosen; as in `decode`.
-            vocoder: speaks the voice's frames.
-            k: how many of them are averaged.
-            pitch: semitones higher than the voice.
-            loudness: in LUFS; None leaves it as it comes.
+            voice: whose frames are selected; as in `decode`.
+            vocoder: of the voice's frames.
+            k: number of neighbours to average.
+            pitch: shift in semitones from the voice's median.
+            loudness: in LUFS; None to leave it.
         """
-        _, level = self._speaker(units, voice)
-        ids, track = self.told(units, level * 2 ** (pitch / 12))
+        _, median_f0 = self._speaker(units, voice)
+        ids, f0 = self.expand(units, median_f0 * 2 ** (pitch / 12))
         assert voice.synthesis is not None
-        theirs, parts = voice.synthesis.float(), parts_of(voice.reads)
-        own = self.book.content(normalize(theirs[:, parts.content], dim=1))
-        pool = Pool(self._smoothed(own), theirs, [origin.frames for origin in voice.origins] or None)
-        (match,) = KNN(k)([self._smoothed(ids)], pool)
+        pool_frames, layout = voice.synthesis.float(), disentangled_layout(voice.feature_spec)
+        pool_ids = self.codebook.content(normalize(pool_frames[:, layout.content], dim=1))
+        pool = Pool(self._in_context(pool_ids), pool_frames, [origin.frames for origin in voice.origins] or None)
+        (match,) = KNN(k)([self._in_context(ids)], pool)
         frames = match.frames.clone()
-        frames[:, parts.pitch] = through_unvoiced(track)[:, None]
-        frames[:, parts.voicing] = (track > 0).float()[:, None]
-        frames[:, parts.content] = self.book.content.centres[ids] * self.book.content.centres.shape[1] ** 0.5
-        return _sound(vocoder, frames, units, loudness)
+        frames[:, layout.pitch] = interpolated_log_f0(f0)[:, None]
+        frames[:, layout.voicing] = (f0 > 0).float()[:, None]
+        centres = self.codebook.content.centres
+        frames[:, layout.content] = centres[ids] * centres.shape[1] ** 0.5
+        return _synthesize(vocoder, frames, units, loudness)
 
-    def told(self, units: Units, level: float) -> tuple[Tensor, Tensor]:
-        """Give the unit and the F0 of every frame, what is not told being guessed, at a median of `level` Hz."""
-        if (units.codec, units.clusters) != (self.book.fingerprint, self.book.clusters):
+    def expand(self, units: Units, median_f0: float) -> tuple[Tensor, Tensor]:
+        """Returns unit and F0 of every frame, (frames,) each; the prosody predictor supplies what units lack.
+
+        Args:
+            units: of this codec.
+            median_f0: of the result, in Hz.
+        """
+        if (units.codec, units.clusters) != (self.codebook.fingerprint, self.codebook.clusters):
             raise ValueError(
-                f"these units are of the codec {units.codec}, and this one is {self.book.fingerprint}; "
-                "decode them with the codec that made them."
+                f"these units belong to the codec {units.codec}, and this one is {self.codebook.fingerprint}; "
+                "decode them with the codec that encoded them."
             )
-        runs, lengths = (units.ids, units.lengths) if units.layout == "runs" else runs_of(units.ids)
-        guess = self.book.prosody.guess(runs) if units.pitch is None or units.layout == "ids" else None
+        runs, lengths = (units.ids, units.lengths) if units.layout == "runs" else run_length_encode(units.ids)
+        predicted = self.codebook.prosody.predict(runs) if units.pitch is None or units.layout == "ids" else None
         if units.layout == "ids":
-            assert guess is not None
-            lengths = _filling(guess.lengths, units.frames)
+            assert predicted is not None
+            lengths = _fit_durations(predicted.durations, units.frames)
         assert lengths is not None
-        if units.pitch is None or (units.layout == "ids" and units.pitches != BYTES):
-            assert guess is not None
-            height, voiced = guess.height, guess.voiced
+        if units.pitch is None or (units.layout == "ids" and units.pitch_levels != BYTES):
+            assert predicted is not None
+            log_f0, voiced = predicted.log_f0, predicted.voiced
             if units.pitch is not None:
-                height, voiced = melody.from_run_codes(units.pitch, units.pitches)
-            track = _line(height, lengths).exp() * level * voiced.repeat_interleave(lengths)
-        elif units.pitches == BYTES:
-            track = melody.from_bytes(units.pitch)
-            track = track * (level / level_of(track))
+                log_f0, voiced = f0_codes.decode_runs(units.pitch, units.pitch_levels)
+            f0 = _interpolate_runs(log_f0, lengths).exp() * median_f0 * voiced.repeat_interleave(lengths)
+        elif units.pitch_levels == BYTES:
+            f0 = f0_codes.decode_frames(units.pitch)
+            f0 = f0 * (median_f0 / voiced_median(f0))
         else:
-            track = melody.from_codes(units.pitch, self.book.pitch, level, units.frames)
-        return runs.repeat_interleave(lengths), track
+            f0 = f0_codes.decode_blocks(units.pitch, self.codebook.pitch, median_f0, units.frames)
+        return runs.repeat_interleave(lengths), f0
 
     def _speaker(self, units: Units, voice: Voice | None) -> tuple[Tensor, float]:
-        """Give timbre and median F0 of who is to speak."""
+        """Returns timbre and median F0 of the target speaker."""
         if voice is None:
-            return (self.book.timbre, NO_PITCH) if units.timbre is None else (units.timbre, units.level)
-        wanted = {
-            name: fact for name, fact in self.speech.made_by.items() if name not in ("kind", "codec", "form", "dim")
-        }
-        told = {name: voice.reads.get(name) for name in wanted}
-        if voice.reads.get("kind") != SPOKEN or told != wanted or voice.synthesis is None:
+            return (self.codebook.timbre, DEFAULT_F0) if units.timbre is None else (units.timbre, units.median_f0)
+        spec = self.analyzer.feature_spec
+        wanted = {name: value for name, value in spec.items() if name not in ("kind", "codec", "form", "dim")}
+        found = {name: voice.feature_spec.get(name) for name in wanted}
+        if voice.feature_spec.get("kind") != DISENTANGLED or found != wanted or voice.synthesis is None:
             raise ValueError(
-                f"the voice {voice.name!r} holds no spoken frames of this encoder; build it with the model that these "
-                "units were made with."
+                f"the voice {voice.name!r} has no disentangled frames of this encoder; enroll it with the model that "
+                "these units were made with."
             )
         timbre = voice.synthesis[:, -wanted["bands"] :].float().mean(0)
-        return timbre, voice.pitch.median if voice.pitch else NO_PITCH
+        return timbre, voice.pitch.median if voice.pitch else DEFAULT_F0
 
-    def _smoothed(self, ids: Tensor) -> Tensor:
-        """Give centres (frames, dim), each with a part of those beside it: what comes before and after is told too."""
-        centres = self.book.content.centres[ids]
-        reach = len(SMOOTH) // 2
-        padded = torch.cat([centres[:1].expand(reach, -1), centres, centres[-1:].expand(reach, -1)])
-        smoothed = sum(share * padded[at : at + len(ids)] for at, share in enumerate(SMOOTH))
+    def _in_context(self, ids: Tensor) -> Tensor:
+        """Returns centres (frames, dim) smoothed over time, so that matching regards the neighbouring units too."""
+        centres = self.codebook.content.centres[ids]
+        padding = len(CONTEXT_WEIGHTS) // 2
+        padded = torch.cat([centres[:1].expand(padding, -1), centres, centres[-1:].expand(padding, -1)])
+        smoothed = sum(weight * padded[at : at + len(ids)] for at, weight in enumerate(CONTEXT_WEIGHTS))
         assert isinstance(smoothed, Tensor)
         return smoothed
 
 
 def is_codec(folder: str | PathLike[str]) -> bool:
-    """Tell whether a folder holds a codec."""
-    return (Path(folder) / "book.safetensors").is_file()
+    """Returns whether a folder holds a codec."""
+    return (Path(folder) / FILE).is_file()
 
 
 def bitrate(units: Units) -> dict[str, float]:
-    """Give the bits a second of content, pitch and voice, and how many the content's ids need by their entropy."""
+    """Returns the bits per second of content, pitch and voice, and of the content's ids at their entropy."""
     seconds = units.samples / SAMPLE_RATE
     rates = {name: len(bits) / seconds for name, bits in units.streams().items()}
     return {**rates, "entropy": entropy(torch.bincount(units.ids)) * len(units.ids) / seconds}
 
 
 def entropy(counts: Tensor) -> float:
-    """Give the bits that a number takes on average, of which each occurs so many times (kinds,)."""
+    """Returns the entropy, in bits per symbol, of symbols with these counts (symbols,)."""
     share = counts[counts > 0].double() / counts.sum()
     return float(-(share * share.log2()).sum())
 
 
-def _sound(vocoder: Vocoder, frames: Tensor, units: Units, loudness: float | None) -> Tensor:
+def _synthesize(vocoder: Vocoder, frames: Tensor, units: Units, loudness: float | None) -> Tensor:
     wav = synthesize(vocoder, [frames], units.samples / SAMPLE_RATE)
     wav = wav[: round(units.samples * vocoder.sample_rate / SAMPLE_RATE)]
     return wav if loudness is None else normalize_loudness(wav, loudness, vocoder.sample_rate)
 
 
-def _filling(lengths: Tensor, frames: int) -> Tensor:
-    """Stretch guessed lengths (runs,) so that together they are exactly so many frames, and none is less than 1."""
-    spare = frames - len(lengths)  # what is left when each has its one
-    ends = ((lengths - 1).cumsum(0).double() * spare / max(int((lengths - 1).sum()), 1)).round().long()
+def _fit_durations(durations: Tensor, frames: int) -> Tensor:
+    """Scale durations (runs,) to an exact total, each at least 1."""
+    spare = frames - len(durations)  # what is left when each has its one
+    ends = ((durations - 1).cumsum(0).double() * spare / max(int((durations - 1).sum()), 1)).round().long()
     ends[-1] = spare
     return 1 + ends.diff(prepend=ends.new_zeros(1))
 
 
-def _line(values: Tensor, lengths: Tensor) -> Tensor:
-    """Give a value for every frame: each run's in its middle, and on straight lines between."""
+def _interpolate_runs(values: Tensor, lengths: Tensor) -> Tensor:
+    """Returns a value per frame, linear between the middles of runs."""
     middles = lengths.cumsum(0) - lengths / 2
     at = torch.arange(int(lengths.sum())) + 0.5
     return torch.from_numpy(np.interp(at.numpy(), middles.numpy(), values.numpy())).float()

@@ -1,4 +1,4 @@
-"""Prosody: how long a unit lasts, whether it is voiced and how high it is, guessed from the units around it."""
+"""Prosody predictor: duration, voicing and F0 of units from their neighbours in the sequence."""
 
 from typing import NamedTuple
 
@@ -7,28 +7,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTH, KERNEL, DEPTH = 128, 5, 3
-LONGEST = 100  # frames that a run may be guessed to last
+MAX_DURATION = 100  # frames of a run
 
 
-class Guess(NamedTuple):
-    """What is guessed of runs of units.
+class Prosody(NamedTuple):
+    """Predicted prosody of runs of units.
 
     Attributes:
-        lengths: frames of each run (runs,), from 1 on.
-        voiced: whether it is voiced (runs,).
-        height: its log F0 beside the voice's median (runs,).
+        durations: frames of each run (runs,), at least 1.
+        voiced: voicing of each run (runs,).
+        log_f0: of each run, relative to the voice's median (runs,).
     """
 
-    lengths: Tensor
+    durations: Tensor
     voiced: Tensor
-    height: Tensor
+    log_f0: Tensor
 
 
-class Prosody(nn.Module):
+class ProsodyPredictor(nn.Module):
     """Convolutions over runs of units.
 
     Args:
-        clusters: how many units there are.
+        clusters: number of units.
     """
 
     def __init__(self, clusters: int) -> None:
@@ -39,24 +39,25 @@ class Prosody(nn.Module):
         self.out = nn.Linear(WIDTH, 3)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Map runs (batch, runs) to log length, logit of being voiced, and log F0 (batch, runs, 3)."""
+        """Map runs (batch, runs) to log duration, voicing logit and log F0 (batch, runs, 3)."""
         x = self.embed(ids)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = x + F.gelu(convolution(norm(x).transpose(1, 2)).transpose(1, 2))
-        told: Tensor = self.out(x)
-        return told
+        predicted: Tensor = self.out(x)
+        return predicted
 
-    def loss(self, ids: Tensor, lengths: Tensor, voiced: Tensor, height: Tensor) -> Tensor:
-        """Compare guesses for runs (batch, runs) with what they were; where `lengths` is 0 there is no run."""
-        told, there = self(ids), lengths > 0
-        length = (told[..., 0] - lengths.clamp(min=1).log()).abs()[there].mean()
-        voicing = F.binary_cross_entropy_with_logits(told[..., 1], voiced, reduction="none")[there].mean()
-        heard = there & (voiced > 0.5)
-        pitch = (told[..., 2] - height).abs()[heard].sum() / heard.sum().clamp(min=1)
-        return length + voicing + 2 * pitch
+    def loss(self, ids: Tensor, durations: Tensor, voiced: Tensor, log_f0: Tensor) -> Tensor:
+        """Returns the loss on runs (batch, runs); a duration of 0 marks padding."""
+        predicted, mask = self(ids), durations > 0
+        duration_loss = (predicted[..., 0] - durations.clamp(min=1).log()).abs()[mask].mean()
+        voicing_loss = F.binary_cross_entropy_with_logits(predicted[..., 1], voiced, reduction="none")[mask].mean()
+        has_f0 = mask & (voiced > 0.5)
+        f0_loss = (predicted[..., 2] - log_f0).abs()[has_f0].sum() / has_f0.sum().clamp(min=1)
+        return duration_loss + voicing_loss + 2 * f0_loss
 
     @torch.no_grad()
-    def guess(self, ids: Tensor) -> Guess:
-        """Guess of runs (runs,)."""
-        told = self(ids[None])[0]
-        return Guess(told[:, 0].exp().round().long().clamp(1, LONGEST), told[:, 1] > 0, told[:, 2])
+    def predict(self, ids: Tensor) -> Prosody:
+        """Returns the prosody of runs (runs,)."""
+        predicted = self(ids[None])[0]
+        durations = predicted[:, 0].exp().round().long().clamp(1, MAX_DURATION)
+        return Prosody(durations, predicted[:, 1] > 0, predicted[:, 2])

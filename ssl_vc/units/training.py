@@ -1,10 +1,11 @@
-"""How units are learned: centres from some clips, frames of units of all clips, and from those prosody and vocoder.
+"""Training of a unit codec: codebook, frames of all clips, and from these prosody predictor and vocoder.
 
 The folder of a training:
 
-    frames/      units of every clip, and a table of them      vocoder/   the vocoder's training (see
-    `vocoder.training.trainer`) book.safetensors   the centres
-    codec/       book.safetensors and vocoder/, for `UnitCodec.from_pretrained`
+    frames/              frames of every clip, and their table
+    book.safetensors     the codebook
+    vocoder/             the vocoder's training (see `vocoder.training.trainer`)
+    codec/               book.safetensors and vocoder/, for `UnitCodec.from_pretrained`
 """
 
 import logging
@@ -21,43 +22,44 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pretrain.data.manifest import BROKEN, Clip, decode, name_left_out, read_manifest
+from pretrain.data.manifest import READ_ERRORS, Clip, decode, log_skipped, read_manifest
 from pretrain.labels.kmeans import KMeans
-from pretrain.labels.labels import Labels
-from ssl_vc.features.disentangled import MEL, Speech, through_unvoiced
+from pretrain.labels.kmeans_labels import KMeansLabels
+from ssl_vc.features.disentangled import MEL, DisentangledAnalysis, interpolated_log_f0
 from ssl_vc.features.extractor import Extractor, FrameSpec
-from ssl_vc.features.frame_files import begin, file_of, write_frames, write_table
-from ssl_vc.units.book import Book, runs_of
-from ssl_vc.units.melody import blocks, run_means
-from ssl_vc.units.prosody import Prosody
-from ssl_vc.units.speech import Form, Heard, UnitSpeech, hear, told_by
-from vocoder.pitch import level_of
+from ssl_vc.features.frame_files import frames_path, open_folder, write_frames, write_table
+from ssl_vc.units.analyzer import Form, UnitAnalyzer, UnitFeatures, analyze, units_and_f0
+from ssl_vc.units.codebook import FILE, Codebook, run_length_encode
+from ssl_vc.units.f0_codes import f0_blocks, run_means
+from ssl_vc.units.prosody import ProsodyPredictor
+from vocoder.pitch import voiced_median
 from vocoder.training.recipe import TrainConfig
 
 log = logging.getLogger(__name__)
 
-NUMBERED = {"pitch": "hertz", "speaker_vector": MEL.bands}  # how a unit HiFi-GAN reads its frames
-RUNS, BATCH = 100, 32  # that prosody learns from in a step
+UNIT_HIFIGAN_SHAPE = {"pitch": "hertz", "speaker_vector": MEL.bands}  # for frames of the form `numbers`
+SEGMENT, BATCH = 100, 32  # runs and clips per training step of the prosody predictor
+FRAMES_PER_HOUR = 180_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnitsConfig:
-    """How units are learned.
+    """Training settings of a unit codec.
 
     Attributes:
-        clips: a folder of sound files, or a table of them (see `pretrain.data.manifest.read_manifest`).
-        split: which rows of that table.
-        leave_out: clips whose key begins so are left out.
-        encoder: whose content is clustered: tiny, a folder, a .pt file or a hub id.
+        clips: a folder of audio files, or a manifest (see `pretrain.data.manifest.read_manifest`).
+        split: rows of the manifest to use.
+        leave_out: prefixes of the keys of held-out clips.
+        encoder: tiny, a folder, a .pt file or a hub id.
         layer: of the encoder; its own choice if None.
-        clusters: how many units.
-        labels: what `ssl-vc label --of ENCODER --less-mean` made, whose clusters are the units; fitted if empty.
-        pitches: how many codes of pitch.
-        fit_hours: of clips, by lot, that the centres are fitted on.
-        soft: how many of the clips have soft units, 0 to 1, so that the vocoder understands them as well.
-        prosody_steps: of what guesses lengths and pitch.
-        vocoder: settings of `vocoder.training.recipe.TrainConfig`, but for clips and features.
-        seed: of all that is random.
+        clusters: number of units.
+        labels: output of `ssl-vc label --of ENCODER --less-mean`, whose clusters become the units; fitted if empty.
+        pitches: number of F0 codes.
+        fit_hours: hours of randomly drawn clips that k-means is fitted on.
+        soft: share of clips with soft units, from 0 to 1, so that the vocoder accepts them as well.
+        prosody_steps: training steps of the prosody predictor.
+        vocoder: settings of `vocoder.training.recipe.TrainConfig`, except clips and features.
+        seed: of all randomness.
         device: auto, cpu, cuda, cuda:1 ... or mps.
     """
 
@@ -81,97 +83,102 @@ class UnitsConfig:
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}; possible are {least} to {most}.")
         if not 0 <= self.soft <= 1:
-            raise ValueError(f"soft is {self.soft}; it is a share, from 0 to 1.")
+            raise ValueError(f"soft is {self.soft}; it must be between 0 and 1.")
         if self.fit_hours <= 0:
             raise ValueError(f"fit_hours is {self.fit_hours}; it must be positive.")
         for name in {"clips", "split", "features"} & self.vocoder.keys():
-            raise ValueError(f"vocoder.{name} is set; it follows from the units.")
+            raise ValueError(f"vocoder.{name} is set; it is determined by the units.")
 
 
-def make_frames(config: UnitsConfig, folder: Path) -> Iterator[Clip]:
-    """Make the book, but for its prosody, and the frames of all clips; gives each clip that is done.
+def extract_frames(config: UnitsConfig, folder: Path) -> Iterator[Clip]:
+    """Fit the codebook and write the frames of all clips; yields each clip that is finished.
 
-    What is there of an earlier run is left as it is.
+    What an earlier run has finished is kept.
     """
     listed = read_manifest(config.clips, config.split)
     clips = [clip for clip in listed if not clip.key.startswith(tuple(config.leave_out))]
     extractor = Extractor.from_pretrained(config.encoder, config.layer, device=config.device)
     form: Form = "numbers" if config.vocoder.get("vocoder") == "unit-hifigan" else "shares"
-    book_file = folder / "book.safetensors"
-    make = {name: fact for name, fact in vars(config).items() if name not in ("vocoder", "prosody_steps", "device")}
-    make["form"] = form
-    kept = begin(folder / "frames", {**make, "encoder": extractor.spec.encoder})
-    if not (kept and book_file.is_file()):
-        _fit(config, clips, extractor).save(book_file)
-    speech = UnitSpeech(extractor, Book.load(book_file), form)
-    done, left_out = [], []
+    analyzer = UnitAnalyzer(extractor, _codebook(config, folder, clips, extractor, form), form)
+    done, failed = [], []
     for clip in clips:
-        path = file_of(folder / "frames", clip)
+        path = frames_path(folder / "frames", clip)
         if not path.is_file():
             try:
-                heard = speech.hear(torch.from_numpy(decode(clip.path)))
-            except BROKEN as error:  # one bad file never stops the rest
-                left_out.append(f"{clip.key} ({str(error).splitlines()[0]})")
+                features = analyzer.analyze(torch.from_numpy(decode(clip.path)))
+            except READ_ERRORS as error:  # one bad file never stops the rest
+                failed.append(f"{clip.key} ({str(error).splitlines()[0]})")
                 continue
             soft = random.Random(f"{config.seed} {clip.key}").random() < config.soft
-            units = speech.shares(heard.content) if soft else speech.book.content(heard.content)
-            write_frames(path, speech.frames(units, heard.pitch, heard.timbre), speech.made_by)
+            units = analyzer.soft_units(features.content) if soft else analyzer.codebook.content(features.content)
+            write_frames(path, analyzer.frames(units, features.f0, features.timbre), analyzer.feature_spec)
         done.append(clip)
         yield clip
-    name_left_out(left_out)
+    log_skipped(failed)
     if not done:
-        raise ValueError(f"none of {len(clips)} clips can be heard; the first: {left_out[0]}.")
+        raise ValueError(f"none of {len(clips)} clips can be decoded; the first: {failed[0]}.")
     write_table(folder / "frames", done)
 
 
-def _fit(config: UnitsConfig, clips: Sequence[Clip], extractor: Extractor) -> Book:
-    """Fit the centres of content and pitch on some clips."""
-    chance, speech = random.Random(config.seed), Speech(extractor)
-    heard: list[Heard] = []
-    for clip in chance.sample(clips, len(clips)):
-        if sum(len(each.content) for each in heard) >= config.fit_hours * 180_000:
+def _codebook(config: UnitsConfig, folder: Path, clips: Sequence[Clip], extractor: Extractor, form: Form) -> Codebook:
+    """Returns the codebook of an earlier run with these settings, or fits one, without prosody."""
+    unrelated = ("vocoder", "prosody_steps", "device")
+    settings = {name: value for name, value in vars(config).items() if name not in unrelated}
+    same = open_folder(folder / "frames", {**settings, "form": form, "encoder": extractor.spec.encoder})
+    if not (same and (folder / FILE).is_file()):
+        _fit(config, clips, extractor).save(folder / FILE)
+    return Codebook.load(folder / FILE)
+
+
+def _fit(config: UnitsConfig, clips: Sequence[Clip], extractor: Extractor) -> Codebook:
+    """Fit k-means of content and F0 on some clips."""
+    rng, analysis = random.Random(config.seed), DisentangledAnalysis(extractor)
+    features: list[UnitFeatures] = []
+    for clip in rng.sample(clips, len(clips)):
+        if sum(len(each.content) for each in features) >= config.fit_hours * FRAMES_PER_HOUR:
             break
         try:
-            heard.append(hear(speech, torch.from_numpy(decode(clip.path))))
-        except BROKEN:  # it is named later
+            features.append(analyze(analysis, torch.from_numpy(decode(clip.path))))
+        except READ_ERRORS:  # logged by `extract_frames`
             continue
-    if not heard:
-        raise ValueError(f"none of {len(clips)} clips can be heard, so there is nothing to make units of.")
-    content = torch.cat([each.content for each in heard])
-    melodies = torch.cat([blocks(each.pitch) for each in heard])
-    log.info("fitting %d units on %.2f h", config.clusters, len(content) / 180_000)
+    if not features:
+        raise ValueError(f"none of {len(clips)} clips can be decoded, so no units can be fitted.")
+    content = torch.cat([each.content for each in features])
+    blocks = torch.cat([f0_blocks(each.f0) for each in features])
+    log.info("fitting %d units on %.2f h", config.clusters, len(content) / FRAMES_PER_HOUR)
     spec = extractor.spec
-    return Book(
-        _labelled(config, spec) if config.labels else KMeans.fit(content, config.clusters, config.seed),
-        KMeans.fit(melodies, config.pitches, config.seed),
-        Prosody(config.clusters),
-        torch.stack([each.timbre for each in heard]).mean(0),
+    return Codebook(
+        _clusters_of_labels(config, spec) if config.labels else KMeans.fit(content, config.clusters, config.seed),
+        KMeans.fit(blocks, config.pitches, config.seed),
+        ProsodyPredictor(config.clusters),
+        torch.stack([each.timbre for each in features]).mean(0),
         {"encoder": spec.encoder, "layer": spec.layer, "normalized": spec.normalized},
     )
 
 
-def _labelled(config: UnitsConfig, spec: FrameSpec) -> KMeans:
-    """Give the clusters of labels, which must be of the same content."""
-    labels = Labels.open(config.labels)
+def _clusters_of_labels(config: UnitsConfig, spec: FrameSpec) -> KMeans:
+    """Returns the clusters of k-means labels, which must be of the same content."""
+    labels = KMeansLabels.open(config.labels)
     wanted = {"encoder": spec.encoder, "layer": spec.layer, "less_mean": True}
-    made = {name: labels.facts.get(name) for name in wanted}
-    if made != wanted or labels.clusters != config.clusters:
+    found = {name: labels.facts.get(name) for name in wanted}
+    if found != wanted or labels.clusters != config.clusters:
         raise ValueError(
-            f"{config.labels} has {labels.clusters} clusters of {made}; these units take {config.clusters} of {wanted}."
+            f"{config.labels} has {labels.clusters} clusters of {found}; "
+            f"these units take {config.clusters} of {wanted}."
         )
     return labels.kmeans
 
 
-def learn_prosody(config: UnitsConfig, folder: Path) -> Iterator[float]:
-    """Learn lengths and pitch of units from the frames, put that into the book; gives the loss of each step."""
-    book = Book.load(folder / "book.safetensors")
-    runs = [_runs(path, book.clusters) for path in sorted((folder / "frames").rglob("*.safetensors"))]
+def train_prosody(config: UnitsConfig, folder: Path) -> Iterator[float]:
+    """Train the codebook's prosody predictor on the frames; yields the loss of each step."""
+    codebook = Codebook.load(folder / FILE)
+    runs = [_runs(path, codebook.clusters) for path in sorted((folder / "frames").rglob("*.safetensors"))]
     torch.manual_seed(config.seed)
-    chance, prosody = random.Random(config.seed), Prosody(book.clusters)
+    rng, prosody = random.Random(config.seed), ProsodyPredictor(codebook.clusters)
     optimizer = torch.optim.AdamW(prosody.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.prosody_steps)
     for _ in range(config.prosody_steps):
-        rows = [_cut(chance.choice(runs), chance) for _ in range(BATCH)]
+        rows = [_random_segment(rng.choice(runs), rng) for _ in range(BATCH)]
         columns = (pad_sequence(list(column), batch_first=True) for column in zip(*rows, strict=True))
         loss = prosody.loss(*columns)
         optimizer.zero_grad()
@@ -179,38 +186,38 @@ def learn_prosody(config: UnitsConfig, folder: Path) -> Iterator[float]:
         optimizer.step()
         schedule.step()
         yield float(loss.detach())
-    Book(book.content, book.pitch, prosody, book.timbre, book.facts).save(folder / "book.safetensors")
+    Codebook(codebook.content, codebook.pitch, prosody, codebook.timbre, codebook.encoder_spec).save(folder / FILE)
 
 
 def _runs(path: Path, clusters: int) -> tuple[Tensor, ...]:
-    """Give a clip's runs: units, lengths, whether voiced, and log F0 beside the median (runs,)."""
-    ids, pitch = told_by(load_file(path)["frames"].float(), clusters)
-    runs, lengths = runs_of(ids)
-    height = through_unvoiced(pitch) - math.log(level_of(pitch))
-    return runs, lengths, (run_means((pitch > 0).float(), lengths) > 0.5).float(), run_means(height, lengths)
+    """Returns units, durations, voicing and relative log F0 of a clip's runs, (runs,) each."""
+    ids, f0 = units_and_f0(load_file(path)["frames"].float(), clusters)
+    runs, lengths = run_length_encode(ids)
+    log_f0 = interpolated_log_f0(f0) - math.log(voiced_median(f0))
+    return runs, lengths, (run_means((f0 > 0).float(), lengths) > 0.5).float(), run_means(log_f0, lengths)
 
 
-def _cut(runs: tuple[Tensor, ...], chance: random.Random) -> tuple[Tensor, ...]:
-    start = chance.randrange(max(len(runs[0]) - RUNS, 0) + 1)
-    return tuple(column[start : start + RUNS] for column in runs)
+def _random_segment(runs: tuple[Tensor, ...], rng: random.Random) -> tuple[Tensor, ...]:
+    start = rng.randrange(max(len(runs[0]) - SEGMENT, 0) + 1)
+    return tuple(column[start : start + SEGMENT] for column in runs)
 
 
 def vocoder_recipe(config: UnitsConfig, folder: Path) -> TrainConfig:
-    """Give the settings of the vocoder's training."""
+    """Returns the settings of the vocoder's training."""
     settings = {"vocoder": "vocos", **config.vocoder}
     if settings["vocoder"] == "unit-hifigan":
-        settings["shape"] = {**NUMBERED, "units": config.clusters, **settings.get("shape", {})}
+        settings["shape"] = {**UNIT_HIFIGAN_SHAPE, "units": config.clusters, **settings.get("shape", {})}
     try:
         return TrainConfig(**settings, features="frames", clips=str(folder / "frames" / "clips.tsv"))
     except TypeError as error:
-        raise ValueError(f"vocoder has a setting that does not exist ({error}).") from None
+        raise ValueError(f"vocoder has an unknown setting ({error}).") from None
 
 
-def gather(folder: Path) -> Path:
-    """Put what a codec needs beside each other, whole or not at all; give the folder."""
+def export_codec(folder: Path) -> Path:
+    """Copy codebook and vocoder into the codec's folder, atomically; returns the folder."""
     codec, new = folder / "codec", folder / ".codec"
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(folder / "vocoder" / "model", new / "vocoder", ignore=shutil.ignore_patterns("README.md"))
-    shutil.copy(folder / "book.safetensors", new)
+    shutil.copy(folder / FILE, new)
     shutil.rmtree(codec, ignore_errors=True)
     return new.rename(codec)

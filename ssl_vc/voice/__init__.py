@@ -1,1 +1,1 @@
-"""Voices: a speaker's frames in one file, how they are enrolled, and a report on their quality."""
+"""Voices: enrolment of a speaker, one portable file, and a quality report."""

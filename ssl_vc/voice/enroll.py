@@ -1,4 +1,4 @@
-"""Enrolment: recordings of a speaker become a voice."""
+"""Enrolment: build a voice from recordings of a speaker."""
 
 import hashlib
 import os
@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_vc.audio import CONTAINERS, DEMUXERS, SAMPLE_RATE, AudioError, Source, normalize_loudness, read, trim
+from ssl_vc.audio import CONTAINERS, DEMUXERS, SAMPLE_RATE, AudioError, Source, read, trim
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.files import printable
+from ssl_vc.loudness import normalize_loudness
 from ssl_vc.match.protocol import Pool
-from ssl_vc.voice import quality as report
-from ssl_vc.voice.voice import Origin, PitchRange, Voice, stored
+from ssl_vc.voice import quality
+from ssl_vc.voice.voice import Origin, PitchRange, Voice, to_half
 from vocoder.pitch import track_pitch
 
 SUFFIXES = {*CONTAINERS, *DEMUXERS, ".aiff", ".aif"}
@@ -31,21 +32,21 @@ def build_voice(
     loudness: float | None = None,
     note: str = "",
 ) -> Voice:
-    """Make a voice of recordings of one speaker.
+    """Build a voice from recordings of one speaker.
 
     Args:
-        sources: one or more; see `ssl_vc.read`. A folder stands for all the sound files below it.
-        extractor: makes the frames that are matched.
-        synthesis: makes what the vocoder reads in their place; None if it reads the frames themselves.
-        name: how the voice is called.
-        trimmed: whether silence at both ends is cut off.
-        loudness: bring every recording to so many LUFS first; left as it is if None.
-        note: licence, consent, whatever a user of the voice should know.
+        sources: one or more; see `ssl_vc.read`. A folder stands for all audio files below it.
+        extractor: computes the frames that are matched.
+        synthesis: computes the vocoder's frames; None if the vocoder reads the matched ones.
+        name: of the voice.
+        trimmed: trim silence at both ends.
+        loudness: normalise each recording to this level in LUFS first; None leaves it unchanged.
+        note: licence, consent and anything else a user of the voice should know.
     """
     if loudness is not None and not -70 <= loudness <= 0:
         raise ValueError(f"loudness is {loudness!r}; possible are numbers from -70 to 0.")
-    wavs, clips, others, origins = [], [], [], []
-    for label, source in _each(sources):
+    wavs, clips, vocoder_clips, origins = [], [], [], []
+    for label, source in _recordings(sources):
         wav = read(source, speech=True)
         wav = trim(wav) if trimmed else wav
         wav = wav if loudness is None else normalize_loudness(wav, loudness)
@@ -54,45 +55,44 @@ def build_voice(
         except AudioError as error:
             raise AudioError(str(error).replace("'the clip'", label)) from None
         if synthesis is not None:
-            others.append(stored(synthesis.beside(wav, frames)[: len(frames)]))
+            vocoder_clips.append(to_half(synthesis.compute(wav, frames)[: len(frames)]))
         wavs.append(wav)
-        clips.append(stored(frames))
+        clips.append(to_half(frames))
         origins.append(Origin(label, _hash(source), round(len(wav) / SAMPLE_RATE, 3), len(frames)))
-    frames = _joined(clips)
-    pitches = [track_pitch(wav, SAMPLE_RATE) for wav in wavs]
-    names = [origin.name for origin in origins]
+    frames, pitches = _concatenate(clips), [track_pitch(wav, SAMPLE_RATE) for wav in wavs]
+    names, pool = [origin.name for origin in origins], Pool(frames, None, [len(clip) for clip in clips])
     return Voice(
-        frames,
-        extractor.spec,
-        name,
-        tuple(origins),
-        None if synthesis is None else _joined(others),
-        None if synthesis is None else dict(synthesis.made_by),
-        _pitch(pitches),
-        report.examine(wavs, names, clips, Pool(frames, None, [len(clip) for clip in clips]), pitches),
-        note,
+        frames=frames,
+        spec=extractor.spec,
+        name=name,
+        origins=tuple(origins),
+        synthesis=None if synthesis is None else _concatenate(vocoder_clips),
+        synthesis_spec=None if synthesis is None else dict(synthesis.feature_spec),
+        pitch=_pitch_range(pitches),
+        findings=quality.examine(wavs, names, clips, pool, pitches),
+        note=note,
     )
 
 
-def _each(sources: Source | Iterable[Source]) -> Iterator[tuple[str, Source]]:
-    """Give every recording with what to call it."""
+def _recordings(sources: Source | Iterable[Source]) -> Iterator[tuple[str, Source]]:
+    """Yield (label, source) for every recording."""
     single = isinstance(sources, str | os.PathLike | Tensor) or _is_pair(sources)
-    given: list[Source] = [sources] if single else list(sources)  # type: ignore[list-item, arg-type]
-    if not given:
-        raise ValueError("no recordings were given; a voice is made of at least one.")
-    for number, source in enumerate(given, 1):
+    listed: list[Source] = [sources] if single else list(sources)  # type: ignore[list-item, arg-type]
+    if not listed:
+        raise ValueError("there are no recordings; a voice needs at least one.")
+    for number, source in enumerate(listed, 1):
         if not isinstance(source, str | os.PathLike):
             yield f"recording {number}", source
         elif not Path(source).is_dir():
             yield printable(source), source
         else:
-            files = sorted(path for path in Path(source).rglob("*") if _is_sound(path))
+            files = sorted(path for path in Path(source).rglob("*") if _is_audio(path))
             if not files:
-                raise ValueError(f"the folder {str(source)!r} holds no sound files.")
+                raise ValueError(f"the folder {str(source)!r} contains no audio files.")
             yield from ((printable(path), path) for path in files)
 
 
-def _is_sound(path: Path) -> bool:
+def _is_audio(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
 
 
@@ -104,18 +104,18 @@ def _hash(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    sound = source[0] if isinstance(source, tuple) else source
-    samples = sound.numpy(force=True) if isinstance(sound, Tensor) else sound
+    wav = source[0] if isinstance(source, tuple) else source
+    samples = wav.numpy(force=True) if isinstance(wav, Tensor) else wav
     return hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest()
 
 
-def _joined(clips: Sequence[Tensor]) -> Tensor:
-    """Join clips; all become bfloat16 if one of them needs it."""
-    alike = len({clip.dtype for clip in clips}) == 1
-    return torch.cat([clip if alike else clip.bfloat16() for clip in clips])
+def _concatenate(clips: Sequence[Tensor]) -> Tensor:
+    """Concatenate clips, all as bfloat16 if one of them is."""
+    same_dtype = len({clip.dtype for clip in clips}) == 1
+    return torch.cat([clip if same_dtype else clip.bfloat16() for clip in clips])
 
 
-def _pitch(pitches: Sequence[Tensor]) -> PitchRange | None:
+def _pitch_range(pitches: Sequence[Tensor]) -> PitchRange | None:
     tracks = torch.cat([*pitches])
     voiced = tracks[tracks > 0].double()
     if not len(voiced):

@@ -1,9 +1,9 @@
-"""What a voice is worth: what is wrong with its recordings, and how good a conversion to expect.
+"""Quality of a voice: defects of its recordings, and the conversion quality to expect.
 
-Whether a clip is of another speaker is judged without a model, by its voiced frames: their F0 and smoothed spectrum.
-The clips are cut into pieces of some seconds, so that one long clip can be judged too. A piece sticks out if its mean
-is far from the median of all pieces' means, measured with the covariance of the frames within the pieces, and much
-farther than most are. This cannot tell another speaker from another microphone.
+Clips of another speaker are detected without a model, by F0 and smoothed spectrum of their voiced frames. The clips are
+cut into segments of some seconds, so that one long clip can be examined too. A segment is an outlier if the Mahalanobis
+distance of its mean from the median of all segments' means, by the covariance within segments, is much larger than
+usual. This cannot tell another speaker from another microphone.
 """
 
 import math
@@ -21,28 +21,29 @@ from ssl_vc.voice.voice import Findings, Voice
 from vocoder.mel import Mfcc
 from vocoder.pitch import track_pitch
 
-HOP = 320  # samples of a frame, as the default mel spectrogram and pitch have it
-BLOCK = 60 * SAMPLE_RATE  # samples looked at together: an hour in one piece would be gigabytes of spectra
+HOP = 320  # samples per frame, as in the default mel spectrogram and pitch track
+BLOCK = 60 * SAMPLE_RATE  # samples processed at a time: an hour at once would be gigabytes of spectra
 
-# A flat top: three samples in a row near the clip's peak, and near each other. Resampling makes clipped tops wavy.
-NEAR_PEAK, WAVY = 0.7, 0.006  # of the peak
+# Clipping: three samples in a row near the clip's peak, and near each other. Resampling makes clipped peaks ripple.
+NEAR_PEAK, RIPPLE = 0.7, 0.006  # of the peak
 
-PAUSE = 10  # frames without voice that make a pause
-QUIET = 0.1  # the quantile of the pauses' frames that is taken for noise: breath and consonants are in them too
-SILENT = 1e-10  # 100 dB below what counts as speech; more is not told
+PAUSE = 10  # consecutive unvoiced frames that make a pause
+QUIET = 0.1  # quantile of the pauses' frames that counts as noise: they contain breath and consonants too
+SILENT = 1e-10  # lower bound of the noise, 100 dB below speech
 
-COEFFICIENTS, COMPRESSION = 31, 0.4  # a power instead of the logarithm, which noise between the harmonics would change
-PIECE, ENOUGH = 125, 50  # voiced frames of a piece (about 5 s of speech), and of a clip that can be judged
-FEW, FEW_OF_TWO = 3, 5  # pieces that can be compared; of one clip or two it takes more to say which is the other one
-STRANGE, LARGER = 1.3, 0.45  # times the median, and the second more for each e times as many pieces
-TIGHT = 0.2  # squared distance per dimension that pieces of one speaker have anyway
+COEFFICIENTS, COMPRESSION = 31, 0.4  # a power instead of the logarithm, which amplifies noise between harmonics
+SEGMENT, ENOUGH = 125, 50  # voiced frames of a segment (about 5 s of speech), and the minimum of a clip
+FEW, FEW_OF_TWO = 3, 5  # minimum number of segments to compare; of one or two clips it takes more to tell which is odd
+OUTLIER, GROWTH = 1.3, 0.45  # limit relative to the median distance, and its growth with the log number of segments
+TIGHT = 0.2  # squared distance per dimension that is normal for one speaker
 SHRINKAGE = 0.05
 
-REACH, SAMPLED = 0.95, 2000  # the quantile, and how many frames it is measured on
-NEIGHBOURHOOD = 25  # frames, 0.5 s: what is so near in time is near anyway
+QUANTILE, SAMPLED = 0.95, 2000  # of the distances, and the number of frames they are measured on
+NEIGHBOURHOOD = 25  # frames, 0.5 s: adjacent frames are always close
 COMPARED = 1024  # frames of the pool at a time
 
-BANDS = {"poor": 0.0, "fair": 10.0, "good": 30.0, "best": 300.0}  # from how many seconds on
+BANDS = {"poor": 0.0, "fair": 10.0, "good": 30.0, "best": 300.0}  # minimum seconds of speech
+FAR = 0.5  # share of the source's frames outside the voice's range that is worth a warning
 LITTLE = BANDS["good"]
 CLIPPED, NOISY = 5e-4, 20.0  # share of samples, and dB, that are worth a warning
 
@@ -54,69 +55,73 @@ def examine(
     pool: Pool,
     pitches: Sequence[Tensor] | None = None,
 ) -> Findings:
-    """Look for what is wrong with the recordings of a voice.
+    """Examine the recordings of a voice for defects.
 
     Args:
-        wavs: the clips as kept, 16 kHz mono (samples,) each.
-        names: what the clips are called.
+        wavs: the clips as enrolled, 16 kHz mono (samples,) each.
+        names: of the clips.
         clips: the frames of each clip (frames, dim).
-        pool: all of them.
-        pitches: F0 of each wav, where it was tracked already.
+        pool: the frames of all clips.
+        pitches: F0 of each clip; tracked here if None.
     """
-    clipped = sum(_flat_tops(wav) for wav in wavs) / max(sum(len(wav) for wav in wavs), 1)
+    clipped = sum(_clipped_samples(wav) for wav in wavs) / max(sum(len(wav) for wav in wavs), 1)
     pitches = [track_pitch(wav) for wav in wavs] if pitches is None else pitches
     cepstrum = Mfcc(count=COEFFICIENTS)
-    strangers = _strangers([_sound(wav, pitch, cepstrum) for wav, pitch in zip(wavs, pitches, strict=True)])
+    outliers = _outliers([_voice_features(wav, pitch, cepstrum) for wav, pitch in zip(wavs, pitches, strict=True)])
     return Findings(
-        clipped,
-        _noise(wavs, pitches),
-        tuple(name for which, name in enumerate(names) if which in strangers),
-        _reach(pool, [len(clip) for clip in clips]),
+        clipped=clipped,
+        noise=_noise(wavs, pitches),
+        outlier_clips=tuple(name for index, name in enumerate(names) if index in outliers),
+        distance_p95=_distance_p95(pool, [len(clip) for clip in clips]),
     )
 
 
 def coverage(distance: Tensor, findings: Findings | None) -> float | None:
-    """Give the share of a source's frames that lie farther from a voice than its own frames from each other.
+    """Return the share of a source's frames that are farther from a voice than its own frames are from each other.
 
-    About 5 percent of the voice's own do. None if nothing is known of one or the other.
+    By construction it is about 5 percent for the voice's own frames. None if either is unknown.
 
     Args:
-        distance: of each frame to the nearest one of the voice (frames,); NaN does not count.
-        findings: what was found in the voice.
+        distance: of each frame to its nearest neighbour in the voice (frames,); NaN is ignored.
+        findings: of the voice.
     """
     known = distance[~distance.isnan()]
-    if findings is None or not findings.reach or not len(known):
+    if findings is None or not findings.distance_p95 or not len(known):
         return None
-    return float((known > findings.reach).float().mean())
+    return float((known > findings.distance_p95).float().mean())
 
 
 def band(voice: Voice) -> tuple[str, str]:
-    """Predict how good conversions to a voice will be: a word (poor, fair, good, best), and a sentence about it."""
+    """Predict the quality of conversions to a voice: a word (poor, fair, good, best), and a sentence about it."""
     words, flaws = list(BANDS), _flaws(voice)
     rank = sum(voice.seconds >= start for start in BANDS.values()) - 1
     word = words[max(rank - bool(flaws), 0)]
-    reason = f"{_duration(voice.seconds)} of speech" + (
-        ", and what is wrong with it (see the warnings)" if flaws else ""
-    )
+    reason = f"{_duration(voice.seconds)} of speech" + (" and its defects (see the warnings)" if flaws else "")
     return word, (
-        f"{word}: a prediction of how intelligible and how like {voice.name} conversions will be, from {reason}; with "
-        "kNN-VC both rise steeply up to 30 s of reference and level off at 5 minutes."
+        f"{word}: a prediction of intelligibility and similarity to {voice.name} from {reason}; with kNN-VC both rise "
+        "steeply up to 30 s of reference and level off at 5 minutes."
     )
 
 
-def warnings(voice: Voice) -> list[str]:
-    """Say what keeps a voice from sounding as good as it could, a sentence each, with the cure."""
+def warnings(voice: Voice, coverage: float | None = None) -> list[str]:
+    """Return one sentence for each problem of a voice, and of a source that it hardly covers, with the remedy."""
     found = []
     if voice.seconds < LITTLE:
         found.append(
-            f"{voice.name} has {_duration(voice.seconds)} of speech; more of it, at least 30 s and better 5 minutes, "
-            "helps more than anything else."
+            f"{voice.name} has only {_duration(voice.seconds)} of speech; more, at least 30 s and ideally 5 minutes, "
+            "helps most."
         )
-    return found + _flaws(voice)
+    found += _flaws(voice)
+    if coverage is not None and coverage > FAR:
+        found.append(
+            f"{coverage:.0%} of the source's frames are farther from the voice {voice.name!r} than its own frames are "
+            "from each other; more varied recordings of it, or a more similar source, help."
+        )
+    return found
 
 
 def describe(voice: Voice) -> dict[str, Any]:
-    """Give what is known of a voice, ready for JSON."""
+    """Return everything known about a voice, ready for JSON."""
     word, sentence = band(voice)
     return {
         "name": voice.name,
@@ -127,9 +132,9 @@ def describe(voice: Voice) -> dict[str, Any]:
         "frames": len(voice.frames),
         "dim": voice.spec.dim,
         "spec": asdict(voice.spec),
-        "made_by": None if voice.made_by is None else dict(voice.made_by),
+        "made_by": None if voice.synthesis_spec is None else dict(voice.synthesis_spec),
         "pitch": voice.pitch and asdict(voice.pitch),
-        "findings": voice.findings and asdict(voice.findings) | {"strangers": list(voice.findings.strangers)},
+        "findings": voice.findings and asdict(voice.findings) | {"outlier_clips": list(voice.findings.outlier_clips)},
         "band": {"word": word, "sentence": sentence},
         "warnings": warnings(voice),
         "note": voice.note,
@@ -137,47 +142,47 @@ def describe(voice: Voice) -> dict[str, Any]:
 
 
 def _flaws(voice: Voice) -> list[str]:
-    """Say what is wrong with the recordings, but for their length."""
+    """Return one sentence for each defect of the recordings other than their duration."""
     found, name = [], voice.name
     if voice.pitch is None:
-        found.append(f"nothing in {name} is voiced; give recordings in which somebody speaks in a normal voice.")
+        found.append(f"{name} has no voiced speech; enroll recordings of a normal speaking voice.")
     if voice.findings is None:
         return found
-    clipped, noise, strangers = voice.findings.clipped, voice.findings.noise, voice.findings.strangers
+    clipped, noise, outliers = voice.findings.clipped, voice.findings.noise, voice.findings.outlier_clips
     if clipped >= CLIPPED:
         found.append(f"{name} is clipped ({clipped:.2%} of the samples); record it again at a lower level.")
     if noise is not None and noise < NOISY:
         found.append(
-            f"{name} is noisy (its pauses are {int(noise)} dB below the speech, and should be {NOISY:.0f} or more); "
-            "record it in a quieter place, or nearer to the microphone."
+            f"{name} is noisy (its pauses are only {int(noise)} dB below the speech, and should be at least "
+            f"{NOISY:.0f} dB); record it in a quieter room, or closer to the microphone."
         )
-    if strangers:
-        which = ", ".join(map(repr, strangers[:5])) + (f" and {len(strangers) - 5} more" if len(strangers) > 5 else "")
+    if outliers:
+        clips = ", ".join(map(repr, outliers[:5])) + (f" and {len(outliers) - 5} more" if len(outliers) > 5 else "")
         whole = "it" if len(voice.origins) == 1 else name
         found.append(
-            f"in {which} something sounds unlike the rest of {whole}: another speaker, or another microphone or room; "
-            f"listen, and build the voice again without what is not {name}."
+            f"parts of {clips} sound unlike the rest of {whole}: another speaker, microphone or room; listen, and "
+            f"build the voice again without what is not {name}."
         )
     return found
 
 
 def _duration(seconds: float) -> str:
-    # rounded down: what is short of a limit should not read as if it had reached it
+    # rounded down, so that nothing below a limit reads as if it had reached it
     return f"{math.floor(10 * seconds) / 10:g} s" if seconds < 120 else f"{math.floor(seconds / 6) / 10:g} minutes"
 
 
-def _flat_tops(wav: Tensor) -> float:
-    """Count the samples that stand in flat tops."""
+def _clipped_samples(wav: Tensor) -> float:
+    """Count the samples in flattened peaks."""
     peak, count = float(wav.abs().max()) if len(wav) else 0.0, 0
     for block in wav.split(BLOCK) if peak else ():
-        near = block.diff().abs() <= WAVY * peak
+        near = block.diff().abs() <= RIPPLE * peak
         middle = (block.abs() >= NEAR_PEAK * peak)[1:-1] & near[1:] & near[:-1]
         count += int((pad(middle, (2, 0)) | pad(middle, (1, 1)) | pad(middle, (0, 2))).sum())
     return count
 
 
 def _noise(wavs: Sequence[Tensor], pitches: Sequence[Tensor]) -> float | None:
-    """Measure how many dB the pauses are below the speech; the clips' ratios are averaged, so a noisy clip counts."""
+    """Measure speech above pauses in dB; ratios are averaged over clips, so that each noisy one counts."""
     total = weight = 0.0
     for wav, pitch in zip(wavs, pitches, strict=True):
         power = wav[: len(pitch) * HOP].view(-1, HOP).square().mean(1)
@@ -193,8 +198,8 @@ def _noise(wavs: Sequence[Tensor], pitches: Sequence[Tensor]) -> float | None:
     return max(-10 * math.log10(max(total / weight, SILENT)), 0.0) if weight else None
 
 
-def _sound(wav: Tensor, pitch: Tensor, cepstrum: Mfcc) -> Tensor:
-    """Give what a clip's voiced frames sound like (voiced frames, COEFFICIENTS): spectrum, and F0 in semitones."""
+def _voice_features(wav: Tensor, pitch: Tensor, cepstrum: Mfcc) -> Tensor:
+    """Return smoothed spectrum, and F0 in semitones, of a clip's voiced frames (voiced frames, COEFFICIENTS)."""
     if not len(pitch):
         return torch.empty(0, COEFFICIENTS)
     level = 0.1 / wav.square().mean().sqrt().clamp(min=1e-9)
@@ -202,40 +207,41 @@ def _sound(wav: Tensor, pitch: Tensor, cepstrum: Mfcc) -> Tensor:
     voiced = torch.cat([cepstrum.mel((level * block)[None].cpu())[0][f0.cpu() > 0] for block, f0 in blocks])
     power = (COMPRESSION * voiced).exp()
     semitones = 12 * pitch[pitch > 0].log2().cpu()
-    return torch.cat([power / power.mean() @ cepstrum.cosines[1:].T, semitones[:, None]], 1)
+    return torch.cat([power / power.mean() @ cepstrum.dct[1:].T, semitones[:, None]], 1)
 
 
-def _strangers(sounds: Sequence[Tensor]) -> set[int]:
-    """Find the clips (voiced frames, dim) of which a piece sticks out."""
-    pieces: list[Tensor] = []
+def _outliers(clips: Sequence[Tensor]) -> set[int]:
+    """Find the clips (voiced frames, dim) with an outlying segment."""
+    segments: list[Tensor] = []
     origin: list[int] = []
-    for which, sound in enumerate(sounds):
-        if len(sound) >= ENOUGH:
-            parts = sound.double().tensor_split(max(len(sound) // PIECE, 1))
-            pieces += parts
-            origin += [which] * len(parts)
-    if len(pieces) < (FEW if len(set(origin)) > 2 else FEW_OF_TWO):
+    for index, clip in enumerate(clips):
+        if len(clip) >= ENOUGH:
+            parts = clip.double().tensor_split(max(len(clip) // SEGMENT, 1))
+            segments += parts
+            origin += [index] * len(parts)
+    if len(segments) < (FEW if len(set(origin)) > 2 else FEW_OF_TWO):
         return set()
-    means = torch.stack([piece.mean(0) for piece in pieces])
-    within = torch.cat([piece - mean for piece, mean in zip(pieces, means, strict=True)])
+    means = torch.stack([segment.mean(0) for segment in segments])
+    within = torch.cat([segment - mean for segment, mean in zip(segments, means, strict=True)])
     covariance = within.T @ within / len(within)
     covariance += SHRINKAGE * covariance.diag().clamp(min=1e-9).diag()
-    away = means - means.quantile(0.5, dim=0)
-    distance = (away * torch.linalg.solve(covariance, away.T).T).mean(1)
-    # the largest of many is larger
-    limit = (STRANGE + LARGER * math.log(len(pieces))) * distance.quantile(0.5).clamp(min=TIGHT)
-    return {origin[int(which)] for which in (distance > limit).nonzero()}
+    offset = means - means.quantile(0.5, dim=0)
+    distance = (offset * torch.linalg.solve(covariance, offset.T).T).mean(1)
+    # the maximum of many is larger
+    limit = (OUTLIER + GROWTH * math.log(len(segments))) * distance.quantile(0.5).clamp(min=TIGHT)
+    return {origin[int(index)] for index in (distance > limit).nonzero()}
 
 
-def _reach(pool: Pool, lengths: Sequence[int]) -> float:
-    """Measure how far the frames of a pool are from their nearest others; 0 if it is too small to tell."""
+def _distance_p95(pool: Pool, lengths: Sequence[int]) -> float:
+    """Measure the 95th percentile of the distance from a pool's frames to their nearest others; 0 if too few."""
     frames = pool.frames
-    place = torch.arange(len(frames), dtype=torch.int32, device=frames.device)
-    place = place + torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(place) * NEIGHBOURHOOD
+    position = torch.arange(len(frames), dtype=torch.int32, device=frames.device)
+    clip = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    position = position + clip.to(position) * NEIGHBOURHOOD
     chosen = torch.linspace(0, len(frames) - 1, min(len(frames), SAMPLED), device=frames.device).round().long()
     query, best = normalize(frames[chosen].float()), torch.full((len(chosen),), -math.inf, device=frames.device)
-    for block, where in zip(frames.split(COMPARED), place.split(COMPARED), strict=True):
-        near = (place[chosen, None] - where).abs() <= NEIGHBOURHOOD
+    for block, where in zip(frames.split(COMPARED), position.split(COMPARED), strict=True):
+        near = (position[chosen, None] - where).abs() <= NEIGHBOURHOOD
         best = best.maximum((query @ normalize(block.float()).T).masked_fill_(near, -math.inf).amax(1))
     distance = 1 - best[best.isfinite()]
-    return max(float(distance.quantile(REACH)), 0.0) if len(distance) else 0.0
+    return max(float(distance.quantile(QUANTILE)), 0.0) if len(distance) else 0.0

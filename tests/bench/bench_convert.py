@@ -21,7 +21,7 @@ from torch import Tensor
 from pretrain import EncoderConfig, SpeechEncoder
 from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.features.extractor import Extractor
-from ssl_vc.voice.voice import Voice, stored
+from ssl_vc.voice.voice import Voice, to_half
 from vocoder.vocos import Vocos, VocosConfig
 
 RATE = 16_000
@@ -41,10 +41,12 @@ def convert(encoder: str, matcher: str, minutes: float) -> None:
     torch.manual_seed(0)
     config = {"tiny": EncoderConfig.tiny(depth=4), "large": EncoderConfig.wavlm_large(depth=6)}[encoder]
     extractor = Extractor(SpeechEncoder(config).eval(), config.depth)
-    vc = VoiceConverter(extractor, matcher, Vocos(VocosConfig(dim=config.dim, reads=extractor.spec.facts)).eval())
+    vc = VoiceConverter(
+        extractor, matcher, Vocos(VocosConfig(dim=config.dim, reads=extractor.spec.feature_spec)).eval()
+    )
     frames = extractor(sound(0.25))
     voice = Voice(
-        stored(frames[torch.randint(len(frames), (REFERENCE,))] + torch.randn(REFERENCE, config.dim)), extractor.spec
+        to_half(frames[torch.randint(len(frames), (REFERENCE,))] + torch.randn(REFERENCE, config.dim)), extractor.spec
     )
     wav, start = sound(minutes), time.perf_counter()
     assert len(vc.convert(wav, voice)) == len(wav)

@@ -14,7 +14,7 @@ import torch
 
 import ssl_vc
 from vocoder.griffin_lim import griffin_lim
-from vocoder.spectrum import spectrum
+from vocoder.stft import stft
 
 
 def main() -> None:
@@ -27,10 +27,10 @@ def main() -> None:
     settings = {"n_iter": options.iterations, "hop_length": 320, "n_fft": 1024, "random_state": 0}
     for clip in options.clips:
         wav = ssl_vc.read(clip)[None]
-        wanted = spectrum(wav, window, 320, "center", "constant").abs()
+        wanted = stft(wav, window, 320, "center", "constant").abs()
         runs = {
             "ours": lambda wanted=wanted: griffin_lim(
-                wanted, 320, "center", iterations=options.iterations, edge="constant"
+                wanted, 320, "center", iterations=options.iterations, pad_mode="constant"
             ),
             "librosa": lambda wanted=wanted: torch.from_numpy(librosa.griffinlim(wanted[0].T.numpy(), **settings))[
                 None
@@ -42,7 +42,7 @@ def main() -> None:
             start = time.perf_counter()
             made = run()[:, : wav.shape[1]]
             row.append(time.perf_counter() - start)
-            heard = spectrum(made, window, 320, "center", "constant").abs()[:, : wanted.shape[1]]
+            heard = stft(made, window, 320, "center", "constant").abs()[:, : wanted.shape[1]]
             row.append(float((heard - wanted[:, : heard.shape[1]]).norm() / wanted.norm()))
         means.append(row)
         print(f"{clip}: ours {row[1]:.4f} in {row[0]:.2f} s, librosa {row[3]:.4f} in {row[2]:.2f} s")

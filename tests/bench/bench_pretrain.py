@@ -17,7 +17,7 @@ from transformers import HubertConfig, HubertModel
 from pretrain import EncoderConfig, SpeechEncoder
 from pretrain.data.batch import Batch
 from pretrain.objectives.hubert import Hubert, HubertSettings
-from pretrain.objectives.masking import span_masks
+from pretrain.objectives.masking import batch_span_masks
 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0}
 SMALL = {"conv_dim": 256, "dim": 256, "depth": 6, "heads": 4, "ffn_dim": 1024, "pos_kernel": 32, "pos_groups": 8}
@@ -57,7 +57,7 @@ def batch_of(rows, seconds):
     """Make a batch of equally long clips."""
     samples = round(16_000 * seconds)
     frames = (samples - 400) // 320 + 1
-    mask = span_masks([frames] * rows, frames, [np.random.default_rng(row) for row in range(rows)])
+    mask = batch_span_masks([frames] * rows, frames, [np.random.default_rng(row) for row in range(rows)])
     counts, none = torch.full((rows,), frames), torch.zeros(rows, dtype=torch.long)
     labels = torch.randint(100, (1, rows, frames))
     wav = 0.1 * torch.randn(rows, samples)
@@ -90,7 +90,7 @@ def main():
 
             def their_loss(hubert=hubert, head=heads[1]):
                 frames = hubert(batch.wav, mask_time_indices=batch.mask).last_hidden_state
-                return head._guess(frames, batch.mask, batch.labels, "masked")[0]
+                return head._predict(frames, batch.mask, batch.labels, "masked")[0]
 
             times = ([], [])
             sides = [(our_loss, [*ours.parameters(), *heads[0].parameters()])]

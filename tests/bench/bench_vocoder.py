@@ -18,7 +18,7 @@ import torch
 
 from ssl_vc.device import fast_bfloat16
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
-from vocoder.export import Exported, export
+from vocoder.export import OpenVINOVocoder, export
 from vocoder.griffin_lim import GriffinLim
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.vocos import Vocos, VocosConfig
@@ -51,7 +51,7 @@ def main() -> None:
             print(error)
         else:
             for precision in ("float32", "auto"):
-                exported = Exported(folder, v1.config, v1.context, precision)
+                exported = OpenVINOVocoder(folder, v1.config, v1.context, precision)
                 runs[f"HiFi-GAN V1 OpenVINO {precision}"] = partial(exported, frames)
         taken: dict[str, list[float]] = {run: [] for run in runs}
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A demo that runs, and a browser; both are skipped, with a reason, where they cannot be had."""
+"""A running demo and a browser; tests are skipped, with a reason, where either is unavailable."""
 
 import os
 import shutil
@@ -29,10 +29,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def sounds(tmp_path_factory):
-    """Two short clips, and sounds that are none."""
+    """Two short clips, and files that are unusable."""
     folder = tmp_path_factory.mktemp("sounds")
-    for name, seconds in (("source", 3), ("target", 8)):
-        whole = ssl_vc.read(ROOT / "demos" / "samples" / f"{name}.flac")
+    for name, sample, seconds in (("source", "source.flac", 3), ("target", "emma.opus", 8)):
+        whole = ssl_vc.read(ROOT / "demos" / "samples" / sample)
         ssl_vc.write(folder / f"{name}.wav", whole[: seconds * 16_000], 16_000)
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_text("this is no sound")
@@ -44,16 +44,20 @@ def sounds(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """Start `ssl-vc demo`; gives its address."""
+    """The address of a running `ssl-vc demo`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log, kept = tmp_path_factory.mktemp("demo") / "log", tmp_path_factory.mktemp("kept")
     command = [sys.executable, "-m", "ssl_vc", "demo", "--port", str(port), "--offline", "--device", "cpu"]
     with (
-        log.open("w") as told,
+        log.open("w") as output,
         subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(kept)}, stdout=told, stderr=told
+            command,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(kept)},
+            stdout=output,
+            stderr=output,
         ) as process,
     ):
         address = f"http://127.0.0.1:{port}"
@@ -69,12 +73,12 @@ def server(tmp_path_factory):
         yield address
         process.terminate()
         process.wait(20)
-    assert [path for path in kept.rglob("*") if path.is_file()] == [], "what users sent is still there"
+    assert [path for path in kept.rglob("*") if path.is_file()] == [], "uploads are left behind"
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Give Debian's Chromium, driven by playwright."""
+    """Debian's Chromium, driven by playwright."""
     if find_spec("playwright") is None:
         pytest.skip("playwright is not installed")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -1,4 +1,4 @@
-"""What the demo's tabs share: a session's voices, what is taken from users, messages, and how work is stopped."""
+"""Shared parts of the demo's tabs: a session's voices, uploads, messages, and stopping."""
 
 from pathlib import Path
 
@@ -8,13 +8,14 @@ import soundfile
 
 gr = pytest.importorskip("gradio")
 from demos import uploads  # noqa: E402
-from demos.studio import Brake, Held, Studio, short, told, without_folders  # noqa: E402
-from demos.uploads import SAMPLES, check_sounds, given  # noqa: E402
+from demos.studio import Session, Studio, file_name  # noqa: E402
+from demos.uploads import SAMPLES, sounds, uploaded  # noqa: E402
+from demos.widgets import StopSignal, report_errors, without_folders  # noqa: E402
 
 
 @pytest.fixture
 def studio(monkeypatch):
-    """A studio that enrols without a model."""
+    """A studio that enrolls without a model."""
     studio = Studio("tiny")
     made = []
 
@@ -29,23 +30,23 @@ def studio(monkeypatch):
 
 
 def test_sessions_have_voices_of_their_own(studio):
-    mine, yours = Held(), Held()
+    mine, yours = Session(), Session()
     target, source = str(SAMPLES / "emma.opus"), str(SAMPLES / "source.flac")
     assert studio.voice(mine, None) is None
     first = studio.voice(mine, [target])
-    assert studio.voice(mine, [target]) is first and studio.made == ["target"]
+    assert studio.voice(mine, [target]) is first and studio.made == ["emma"]
     assert yours.voices == {} and studio.voice(yours, None) is None
     assert studio.voice(yours, [source]) != first
     assert set(mine.voices) == {(target,)} and set(yours.voices) == {(source,)}
 
 
-def test_voices_are_forgotten(studio):
-    held = Held()
-    studio.voice(held, [str(SAMPLES / "emma.opus")])
-    studio.forget(minutes=60)
-    assert len(held.voices) == 1
-    studio.forget(minutes=0)
-    assert held.voices == {}
+def test_idle_voices_are_dropped(studio):
+    session = Session()
+    studio.voice(session, [str(SAMPLES / "emma.opus")])
+    studio.drop_idle(minutes=60)
+    assert len(session.voices) == 1
+    studio.drop_idle(minutes=0)
+    assert session.voices == {}
 
 
 def test_only_uploads_are_taken(tmp_path, monkeypatch):
@@ -53,27 +54,27 @@ def test_only_uploads_are_taken(tmp_path, monkeypatch):
     (tmp_path / "sent").mkdir()
     for name in ("sent/a.wav", "b.wav"):
         (tmp_path / name).write_bytes(b"x")
-    assert given(str(tmp_path / "sent" / "a.wav"), "a sound") == [tmp_path / "sent" / "a.wav"]
-    assert given([str(SAMPLES / "source.flac")], "a sound") == [SAMPLES / "source.flac"]
+    assert uploaded(str(tmp_path / "sent" / "a.wav"), "a sound") == [tmp_path / "sent" / "a.wav"]
+    assert uploaded([str(SAMPLES / "source.flac")], "a sound") == [SAMPLES / "source.flac"]
     (tmp_path / "sent" / "link.wav").symlink_to(tmp_path / "b.wav")
     for outside in ("b.wav", "sent/../b.wav", "sent/link.wav"):
         with pytest.raises(ValueError, match="This file was not uploaded here"):
-            given(str(tmp_path / outside), "a sound")
-    with pytest.raises(ValueError, match=r"Give a sound first\."):
-        given(None, "a sound")
-    with pytest.raises(ValueError, match="These are 51 files; give 50 at most"):
-        given([str(SAMPLES / "source.flac")] * 51, "a sound")
-    monkeypatch.setattr(uploads, "LARGEST", 0)
+            uploaded(str(tmp_path / outside), "a sound")
+    with pytest.raises(ValueError, match=r"Add a sound first\."):
+        uploaded(None, "a sound")
+    with pytest.raises(ValueError, match="You sent 51 files; the limit is 50"):
+        uploaded([str(SAMPLES / "source.flac")] * 51, "a sound")
+    monkeypatch.setattr(uploads, "MAX_BYTES", 0)
     with pytest.raises(ValueError, match="This file is larger than 0 MB"):
-        given(str(tmp_path / "sent" / "a.wav"), "a sound")
+        uploaded(str(tmp_path / "sent" / "a.wav"), "a sound")
 
 
 def test_lengths_add_up(tmp_path):
     for name, seconds in (("a", 20), ("b", 50)):
         soundfile.write(tmp_path / f"{name}.flac", 0.1 * np.sin(np.arange(seconds * 16_000)), 16_000)
-    check_sounds([tmp_path / "a.flac", tmp_path / "a.flac"], 1)
+    assert [len(wav) for wav in sounds([tmp_path / "a.flac", tmp_path / "a.flac"], 1)] == [20 * 16_000] * 2
     with pytest.raises(ValueError, match="This is longer than 1 minutes"):
-        check_sounds([tmp_path / "a.flac", tmp_path / "b.flac"], 1)
+        sounds([tmp_path / "a.flac", tmp_path / "b.flac"], 1)
 
 
 def test_messages_name_no_folder():
@@ -85,12 +86,12 @@ def test_messages_name_no_folder():
     ("error", "message"),
     [
         (ValueError("'/tmp/x/a.wav' is empty."), "a.wav is empty."),
-        (KeyError("secret"), "Something failed that should not; the server's log tells what."),
+        (KeyError("secret"), "Unexpected error; the server's log has the details."),
         (gr.Error("as it is"), "as it is"),
     ],
 )
 def test_errors_become_messages(error, message):
-    @told
+    @report_errors
     def work():
         yield 1
         raise error
@@ -102,26 +103,26 @@ def test_errors_become_messages(error, message):
     assert caught.value.message == message and "secret" not in str(caught.value)
 
 
-def test_pulled_work_ends_at_its_next_step():
+def test_stopped_work_ends_at_its_next_step():
     done = []
 
-    @told
-    def work(brake, count):
+    @report_errors
+    def work(signal, count):
         for number in range(count):
             done.append(number)
             yield number, "working"
 
-    brake, other = Brake(), Brake()
-    steps = work(brake, 9)
-    assert next(steps) == (0, "working") and brake.running
-    brake.pulled = True
+    signal, other = StopSignal(), StopSignal()
+    steps = work(signal, 9)
+    assert next(steps) == (0, "working") and signal.running
+    signal.requested = True
     assert next(steps)[-1] == "stopped" and list(steps) == []
-    assert done == [0, 1] and not brake.running
-    assert [step[1] for step in work(other, 2)] == ["working", "working"]  # another's brake is his own
+    assert done == [0, 1] and not signal.running
+    assert [step[1] for step in work(other, 2)] == ["working", "working"]  # another's signal is its own
 
 
 def test_names_for_files():
-    assert short("A & B/../c") == "A _ B_.._c"
-    assert short("///") == "___" and short("..") == "voice"
-    assert len(short("x" * 300)) == 50
-    assert Path(short("é日本")).name == "é日本"
+    assert file_name("A & B/../c") == "A _ B_.._c"
+    assert file_name("///") == "___" and file_name("..") == "voice"
+    assert len(file_name("x" * 300)) == 50
+    assert Path(file_name("é日本")).name == "é日本"

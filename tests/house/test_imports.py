@@ -10,7 +10,7 @@ HEAVY = ("transformers", "gradio", "librosa", "torchaudio", "scipy.signal", "mat
 
 
 def fresh(code):
-    """Run code in a fresh interpreter and give what it prints as JSON."""
+    """Run code in a fresh interpreter; returns the JSON it prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stderr == ""
     return json.loads(done.stdout)
@@ -23,16 +23,17 @@ def test_heavy_packages_stay_out(module):
     assert fresh(f"import sys, json, {module}; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))") == []
 
 
-def test_import_costs_little_more_than_torch():
-    """What comes on top of torch, in the same process: the machine's speed of the moment is then the same for both."""
+def test_import_costs_little_beside_torch():
+    """Relative to importing torch in the same process, so the speed of the machine cancels out."""
     code = (
-        "import json, time, torch; start = time.perf_counter(); import ssl_vc, vocoder; ours = time.perf_counter()\n"
-        "ssl_vc.Extractor; print(json.dumps([ours - start, time.perf_counter() - start]))"
+        "import json, time; start = time.perf_counter(); import torch; torch_seconds = time.perf_counter() - start\n"
+        "start = time.perf_counter(); import ssl_vc, vocoder; ours = time.perf_counter() - start\n"
+        "ssl_vc.Extractor; in_use = time.perf_counter() - start\n"
+        "print(json.dumps([ours / torch_seconds, in_use / torch_seconds]))"
     )
-    # three tries, the best of each: other work on the machine only ever adds
     ours, in_use = map(min, zip(*(fresh(code) for _ in range(3)), strict=True))
-    assert ours < 0.3
-    assert in_use < 0.8  # soundfile and the hub's library
+    assert ours < 0.1
+    assert in_use < 0.5  # soundfile and the hub's library
 
 
 def test_loading_a_model_does_not_load_the_compiler():

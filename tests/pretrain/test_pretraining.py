@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from pretrain.data.batch import Batch
 from pretrain.data.manifest import decode, read_manifest
 from pretrain.data.shards import write_shards
 from pretrain.labels.features import MfccFeatures
-from pretrain.labels.labels import make_labels
+from pretrain.labels.kmeans_labels import label_clips
 from pretrain.pipeline import Pretraining
 from pretrain.recipe import Iteration, LabelConfig, PretrainConfig, TextConfig, TrainConfig
-from pretrain.training.record import history
+from pretrain.training.metrics_log import read_metrics
 
 SHAPE = {"dim": 16, "conv_dim": 16, "depth": 2, "heads": 2, "ffn_dim": 32, "pos_kernel": 8, "pos_groups": 2}
 EVERY = {"log_every": 1, "valid_every": 100, "save_every": 2, "workers": 0}
@@ -69,7 +68,7 @@ def recipe(corpus):
 def trainer_of(recipe, folder, number=1):
     whole = Pretraining(recipe, folder)
     whole.open()
-    return whole._trainer(number, recipe.trained(number), whole._labels(number))
+    return whole._trainer(number, recipe.train_config(number), whole._labels(number))
 
 
 def weights_of(folder):
@@ -85,27 +84,27 @@ def assert_equal(one, other):
 def test_one_call_does_everything(recipe, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="pretrain")
     steps = []
-    out = Pretraining(recipe(), tmp_path).run(lambda number, _, step, figures: steps.append((number, step)))
+    out = Pretraining(recipe(), tmp_path).run(lambda number, _, step, metrics: steps.append((number, step)))
     assert steps == [(number, step) for number in (1, 2) for step in (1, 2, 3, 4)]
     encoder = SpeechEncoder.from_pretrained(out)
     assert encoder.config.dim == 16
     assert torch.isfinite(encoder(torch.randn(1, 8000))).all()
-    lines = history(tmp_path / "2")
+    lines = read_metrics(tmp_path / "2")
     assert [line["step"] for line in lines if line["of"] == "train"] == [1, 2, 3, 4]
     (valid,) = (line for line in lines if line["of"] == "valid")
     assert 0 <= valid["accuracy"] <= 1
     assert 1 <= valid["label_perplexity"] <= 12
     assert {"masked", "seen_accuracy", "dead"} <= valid.keys()
     assert "perplexity" in caplog.text
-    # again: all is there, and nothing is done again
+    # again: every stage is skipped
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     Pretraining(recipe(), tmp_path).run(lambda *_: pytest.fail("trained again"))
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_phones_are_guessed_where_they_are_known(recipe, tmp_path, monkeypatch):
+def test_phones_are_predicted_where_they_are_aligned(recipe, tmp_path, monkeypatch):
     class Known(dict):
-        symbols, source = ["SIL", "AA"], "made up"
+        symbols, fingerprint = ["SIL", "AA"], "made up"
 
     def aligned(clips, folder):
         assert len(clips) == 12 and folder == tmp_path / "phones"
@@ -114,29 +113,29 @@ def test_phones_are_guessed_where_they_are_known(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("pretrain.pipeline.align", aligned)
     config = recipe(settings={"seen_weight": 1.0}, steps=12, learning_rate=0.01)
     Pretraining(replace(config, iterations=[Iteration([LabelConfig("phones")])]), tmp_path).run()
-    *_, valid = (line for line in history(tmp_path / "1") if line["of"] == "valid")
+    *_, valid = (line for line in read_metrics(tmp_path / "1") if line["of"] == "valid")
     assert valid["accuracy"] == 1 and valid["label_perplexity"] == 1
 
 
-def test_silence_is_cut_off_and_speakers_are_hidden(recipe, tmp_path, monkeypatch):
+def test_silence_is_trimmed_and_speaker_labels_are_adversarial(recipe, tmp_path, monkeypatch):
     class Known(dict):
-        symbols, source = ["SIL", "AA"], "made up"
+        symbols, fingerprint = ["SIL", "AA"], "made up"
 
-    said = np.repeat([0, 1, 0], [20, 12, 168])  # 12 frames of speech, so 32 are left of each clip
+    phones = np.repeat([0, 1, 0], [20, 12, 168])  # 12 frames of speech, so 32 are left of each clip
 
-    monkeypatch.setattr("pretrain.pipeline.align", lambda clips, _: Known({clip.key: said for clip in clips[1:]}))
+    monkeypatch.setattr("pretrain.pipeline.align", lambda clips, _: Known({clip.key: phones for clip in clips[1:]}))
     config = recipe(trimmed=True, seconds=20.0)
     labels = [LabelConfig("phones"), LabelConfig("speakers", weight=-0.2)]
     seconds = []
     monkeypatch.setattr(Batch, "seconds", property(lambda batch: seconds.append(float(batch.lengths.max())) or 1.0))
     Pretraining(replace(config, iterations=[Iteration(labels)]), tmp_path).run()
     assert set(seconds) == {31 * 320 + 400.0}
-    *_, valid = (line for line in history(tmp_path / "1") if line["of"] == "valid")
+    *_, valid = (line for line in read_metrics(tmp_path / "1") if line["of"] == "valid")
     assert {"accuracy_0", "accuracy_1"} <= valid.keys()
-    with pytest.raises(ValueError, match="1 holds a training by other settings"):
+    with pytest.raises(ValueError, match="1 holds a training with other settings"):
         shown = [labels[0], replace(labels[1], weight=1.0)]
         Pretraining(replace(config, iterations=[Iteration(shown)]), tmp_path).run()
-    with pytest.raises(ValueError, match="trimmed cuts clips where their phones end"):
+    with pytest.raises(ValueError, match="trimmed needs phone alignments"):
         Pretraining(replace(config, iterations=[Iteration([LabelConfig(clusters=8)])]), tmp_path / "other").run()
 
 
@@ -168,7 +167,7 @@ def test_an_exported_encoder_may_be_centred(recipe, tmp_path, caplog):
 
 @pytest.mark.parametrize("changes", [{}, {"matching_layer": 0}, {"matching_layer": 1, "storage": "shards"}])
 def test_what_cannot_be_centred_is_refused(recipe, changes):
-    with pytest.raises(ValueError, match="centred moves the matching_layer"):
+    with pytest.raises(ValueError, match="centred needs a matching_layer"):
         replace(recipe(), centred=True, **changes)
 
 
@@ -176,7 +175,7 @@ def test_another_recipe_is_not_mixed_in(recipe, tmp_path):
     first = replace(recipe(), iterations=recipe().iterations[:1])
     Pretraining(first, tmp_path).run()
     kept = (tmp_path / "1" / "state.pt").stat().st_mtime_ns
-    with pytest.raises(ValueError, match="1 holds a training by other settings"):
+    with pytest.raises(ValueError, match="1 holds a training with other settings"):
         Pretraining(replace(first, train=replace(first.train, max_norm=3.0)), tmp_path).run()
     longer = replace(first, iterations=[*first.iterations, Iteration([LabelConfig("previous", 2, 9)])])
     Pretraining(longer, tmp_path).run()  # an iteration more keeps those before it
@@ -191,30 +190,57 @@ from pretrain.recipe import *
 facts = json.loads(sys.argv[1])
 text = TextConfig(0.5, units="characters")
 train, iterations = TrainConfig(**facts.pop("train"), text=text), [Iteration([LabelConfig(clusters=8)])]
-def watch(number, trainer, step, figures):
+def on_step(number, trainer, step, metrics):
     if step == 3: os.kill(os.getpid(), signal.SIGKILL)
-Pretraining(PretrainConfig(**facts, train=train, iterations=iterations), sys.argv[2]).run(watch)
+Pretraining(PretrainConfig(**facts, train=train, iterations=iterations), sys.argv[2]).run(on_step)
 """
 
 
-def test_killed_and_resumed_is_as_if_it_had_not_been(recipe, tmp_path):
+def test_a_killed_training_resumes_exactly(recipe, tmp_path):
     whole = replace(recipe(ema=0.9, text=TextConfig(0.5, units="characters")), valid_clips="")
     whole = replace(whole, iterations=[Iteration([LabelConfig(clusters=8)])])
     Pretraining(whole, tmp_path / "whole").run()
     train = {name: value for name, value in vars(whole.train).items() if name != "text"}
     facts = {name: getattr(whole, name) for name in ("encoder", "shape", "clips", "split")}
-    told = json.dumps({**facts, "train": train})
-    done = subprocess.run([sys.executable, "-c", KILLED, told, str(tmp_path / "cut")], capture_output=True, timeout=120)
+    arguments = json.dumps({**facts, "train": train})
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, arguments, str(tmp_path / "cut")], capture_output=True, timeout=120
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
     assert torch.load(tmp_path / "cut" / "1" / "state.pt", weights_only=True)["step"] == 2
     again = Pretraining(whole, tmp_path / "cut")
-    assert again.begun
+    assert again.interrupted
     again.run()
-    assert not again.begun
+    assert not again.interrupted
     assert_equal(weights_of(tmp_path / "cut" / "1"), weights_of(tmp_path / "whole" / "1"))
     mine, theirs = (SpeechEncoder.from_pretrained(tmp_path / name / "encoder") for name in ("cut", "whole"))
     assert_equal(mine.state_dict(), theirs.state_dict())
-    assert [line["step"] for line in history(tmp_path / "cut" / "1")] == [1, 2, 3, 4]
+    assert [line["step"] for line in read_metrics(tmp_path / "cut" / "1")] == [1, 2, 3, 4]
+
+
+def test_checkpoints_of_earlier_versions_are_resumed(recipe, tmp_path):
+    trainer = trainer_of(recipe(ema=0.9, text=TextConfig(0.5, units="characters")), tmp_path)
+    trainer.run()
+    file = tmp_path / "1" / "state.pt"
+    state = torch.load(file, weights_only=True)
+    old = {{"lr_scale": "slower", "ema": "averaged"}.get(key, key): value for key, value in state.items()}
+
+    def old_name(name):
+        return name.replace("ctc_head.", "speller.")
+
+    old["weights"] = {old_name(name): value for name, value in state["weights"].items()}
+    old["optimizer"]["state"] = {old_name(name): value for name, value in state["optimizer"]["state"].items()}
+    for group in old["optimizer"]["param_groups"]:
+        group["params"] = [old_name(name) for name in group["params"]]
+    assert any(name.startswith("speller.") for name in old["weights"])
+    torch.save(old, file)
+    again = trainer_of(recipe(ema=0.9, text=TextConfig(0.5, units="characters")), tmp_path)
+    again.resume()
+    assert again.step == trainer.step == 4
+    assert_equal(again.model.state_dict(), trainer.model.state_dict())
+    assert_equal(again.encoder().state_dict(), trainer.encoder().state_dict())
+    moments = [optimizer.optimizer.state_dict()["state"] for optimizer in (again.optimizer, trainer.optimizer)]
+    assert all(torch.equal(moments[0][n]["exp_avg"], moments[1][n]["exp_avg"]) for n in moments[1])
 
 
 GRADIENTS = """
@@ -227,15 +253,15 @@ facts["train"] = TrainConfig(**facts["train"])
 config = PretrainConfig(**facts, iterations=[Iteration([LabelConfig(clusters=8)])])
 run = Pretraining(config, sys.argv[2])
 run.open()
-trainer = run._trainer(1, config.trained(1), run._labels(1))
-assert trainer.ranks == 2
+trainer = run._trainer(1, config.train_config(1), run._labels(1))
+assert trainer.world_size == 2
 trainer.folder = Path(sys.argv[4])
 trainer.resume()
-figures = trainer.learn([next(iter(trainer.batches(0, trainer.accelerator.process_index, 2)))])
+metrics = trainer.train_step([next(iter(trainer.batches(0, trainer.accelerator.process_index, 2)))])
 found = trainer.validate()
-if trainer.main:
+if trainer.is_main:
     learner = trainer.accelerator.unwrap_model(trainer.model)
-    torch.save([{n: p.grad for n, p in learner.named_parameters() if p.grad is not None}, figures, found], sys.argv[3])
+    torch.save([{n: p.grad for n, p in learner.named_parameters() if p.grad is not None}, metrics, found], sys.argv[3])
 torch.distributed.destroy_process_group()
 """
 
@@ -246,7 +272,7 @@ def test_two_processes_learn_what_one_does(recipe, tmp_path):
     torch.manual_seed(0)
     trainer = trainer_of(config, tmp_path / "one")
     trainer.save()  # its weights are the others' too
-    figures = trainer.learn([next(iter(trainer.batches(0, 0, 1)))])
+    metrics = trainer.train_step([next(iter(trainer.batches(0, 0, 1)))])
     found = trainer.validate()
     mine = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
 
@@ -270,7 +296,7 @@ def test_two_processes_learn_what_one_does(recipe, tmp_path):
     other = torch.cat([theirs[name].flatten() for name in mine])
     assert (whole - other).norm() <= 1e-4 * whole.norm()
     for name in ("masked", "features", "accuracy", "gradient", "seconds"):
-        assert their_figures[name] == pytest.approx(figures[name], rel=1e-4)
+        assert their_figures[name] == pytest.approx(metrics[name], rel=1e-4)
     assert their_found["masked"] == pytest.approx(found["masked"], rel=1e-4)
 
 
@@ -288,19 +314,19 @@ def test_accumulated_batches_learn_what_one_does(recipe, tmp_path):
         return Batch(**parts, labels=batch.labels[:, which])
 
     def gradient(*batches):
-        figures = trainer.learn(list(batches))
+        metrics = trainer.train_step(list(batches))
         assert_equal(trainer.encoder().state_dict(), before)
-        return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]), figures
+        return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]), metrics
 
-    whole, figures = gradient(batch)
+    whole, metrics = gradient(batch)
     parts, same = gradient(rows(slice(1)), rows(slice(1, None)))
     assert (whole - parts).norm() <= 1e-4 * whole.norm()
-    assert same["masked"] == pytest.approx(figures["masked"], rel=1e-5)
+    assert same["masked"] == pytest.approx(metrics["masked"], rel=1e-5)
 
 
-def test_not_a_number_goes_back_and_on(recipe, tmp_path, caplog, monkeypatch):
+def test_a_nan_gradient_restarts_from_the_last_checkpoint(recipe, tmp_path, caplog, monkeypatch):
     trainer = trainer_of(recipe(steps=6), tmp_path)
-    learn, asked = type(trainer).learn, []
+    learn, asked = type(trainer).train_step, []
 
     def sometimes(self, batches):
         asked.append(self.step)
@@ -309,42 +335,60 @@ def test_not_a_number_goes_back_and_on(recipe, tmp_path, caplog, monkeypatch):
                 next(self.model.parameters()).fill_(math.nan)
         return learn(self, batches)
 
-    monkeypatch.setattr(type(trainer), "learn", sometimes)
+    monkeypatch.setattr(type(trainer), "train_step", sometimes)
     trainer.run()
     assert asked == [0, 1, 2, 3, 2, 3, 4, 5]
-    assert "not finite at step 3; going on from step 2" in caplog.text
+    assert "not finite at step 3; restarting from step 2" in caplog.text
     assert all(value.isfinite().all() for value in weights_of(tmp_path / "1").values())
-    assert trainer.slower == 0.5
+    assert trainer.lr_scale == 0.5
 
 
-def test_not_a_number_halves_the_rate_each_time(recipe, tmp_path, monkeypatch):
+def test_a_nan_gradient_halves_the_learning_rate_each_time(recipe, tmp_path, monkeypatch):
     trainer, rates = trainer_of(recipe(), tmp_path), []
-    monkeypatch.setattr(type(trainer), "learn", lambda self, _: rates.append(self.slower))
-    with pytest.raises(ValueError, match="not finite 4 times, lastly at step 0"):
+    monkeypatch.setattr(type(trainer), "train_step", lambda self, _: rates.append(self.lr_scale))
+    with pytest.raises(ValueError, match="not finite 4 times, last at step 0"):
         trainer.run()
     assert rates == [1.0, 0.5, 0.25, 0.125]
 
 
-def test_a_time_box_ends_with_a_learning_rate_of_nothing(recipe, tmp_path):
+class Clock:
+    """Stands for the module `time`, and advances by 20 ms whenever it is read."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 0.02
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("pretrain.training.trainer.time", clock)
+    return clock
+
+
+def test_a_training_limited_by_time_ends_with_a_learning_rate_of_zero(recipe, tmp_path, clock):
     trainer = trainer_of(recipe(steps=1_000_000, minutes=0.03, save_every=10**6), tmp_path)
     rates = []
-    trainer.run(lambda step, figures: rates.append(figures["learning_rate"]))
-    assert 1.8 <= trainer.elapsed < 6
+    trainer.run(lambda step, metrics: rates.append(metrics["learning_rate"]))
+    assert 1.8 <= trainer.elapsed < 1.9
     assert rates[-1] < 0.2 * max(rates) <= 0.2 * 5e-4
     assert rates.index(max(rates)) < len(rates) / 2
     assert torch.load(tmp_path / "1" / "state.pt", weights_only=True)["step"] == len(rates)
 
 
-def test_the_last_step_is_saved_even_if_the_clock_runs_out_after_a_step(recipe, tmp_path):
+def test_the_last_step_is_saved_even_if_time_runs_out_after_a_step(recipe, tmp_path, clock):
     trainer = trainer_of(recipe(steps=1_000_000, minutes=0.03, save_every=10**6), tmp_path)
     steps = []
 
-    def dawdle(step, figures):
+    def pause(step, metrics):
         steps.append(step)
-        time.sleep(2 if step == 2 else 0)
+        clock.now += 2 if step == 2 else 0
 
-    trainer.run(dawdle)
-    assert torch.load(tmp_path / "1" / "state.pt", weights_only=True)["step"] == len(steps)
+    trainer.run(pause)
+    assert torch.load(tmp_path / "1" / "state.pt", weights_only=True)["step"] == len(steps) == 3
 
 
 def test_it_learns(recipe, tmp_path):
@@ -382,7 +426,7 @@ def test_a_convolutional_encoder_is_exported_for_transformers(recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"steps": "abc"}, "steps is 'abc'; it must be a number"),
         ({"settings": {"mask_probability": "much"}}, "settings of hubert cannot be used"),
@@ -392,8 +436,8 @@ def test_a_convolutional_encoder_is_exported_for_transformers(recipe, tmp_path):
         ({"steps": 0}, "at least 1"),
     ],
 )
-def test_recipes_are_checked(wrong, said):
-    with pytest.raises(ValueError, match=said):
+def test_recipes_are_checked(wrong, message):
+    with pytest.raises(ValueError, match=message):
         TrainConfig(**wrong)
 
 
@@ -410,28 +454,28 @@ def test_iterations_are_checked(recipe):
         recipe(text=TextConfig(0.5, layer=9))
     with pytest.raises(ValueError, match="shape has 'dimm'"):
         recipe(shape={"dimm": 3})
-    with pytest.raises(ValueError, match="labels of 'mfc' are not known"):
+    with pytest.raises(ValueError, match="labels of 'mfc' are unknown"):
         LabelConfig("mfc")
     with pytest.raises(ValueError, match="set noise_clips"):
         recipe(objective="wavlm", settings={"noise_probability": 0.1})
 
 
-def test_what_was_learned_from_is_not_replaced(recipe, tmp_path):
+def test_data_of_a_training_is_not_replaced(recipe, tmp_path):
     first = replace(recipe(), iterations=recipe().iterations[:1])
     Pretraining(first, tmp_path).run()
     before = (tmp_path / "pack" / "index.json").read_text()
-    with pytest.raises(ValueError, match="other clips, which a training has learned from"):
+    with pytest.raises(ValueError, match="other clips, which a training was run on"):
         Pretraining(replace(first, split="valid"), tmp_path).run()
-    with pytest.raises(ValueError, match="labels of other clips, or made otherwise"):
+    with pytest.raises(ValueError, match="labels of other clips, or with other settings"):
         Pretraining(replace(first, iterations=[Iteration([LabelConfig(clusters=9)])]), tmp_path).run()
     assert (tmp_path / "pack" / "index.json").read_text() == before
 
 
-def test_a_folder_of_others_is_not_touched(recipe, tmp_path):
+def test_a_foreign_folder_is_not_overwritten(recipe, tmp_path):
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "thesis.txt").write_text("years")
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="encoder was not made here"):
+    with pytest.raises(ValueError, match="encoder was not written by"):
         Pretraining(replace(recipe(steps=1), iterations=recipe().iterations[:1]), tmp_path).run()
     assert (tmp_path / "encoder" / "thesis.txt").read_text() == "years"
     with pytest.raises(ValueError, match="is a file"):
@@ -448,7 +492,7 @@ def test_the_matching_layer_can_be_chosen_afterwards(recipe, tmp_path):
 def test_shards_are_learned_from(recipe, corpus, tmp_path):
     """WavLM, with noise, out of two tar files, on labels made before; float32 after bfloat16."""
     clips = read_manifest(corpus, "train")
-    make_labels(clips, tmp_path / "labels", MfccFeatures(), clusters=8)
+    label_clips(clips, tmp_path / "labels", MfccFeatures(), clusters=8)
     write_shards(clips, tmp_path / "shards", megabytes=0.3)
     settings, labels = {"mix_probability": 1.0, "noise_probability": 0.5}, [LabelConfig(str(tmp_path / "labels"))]
     config = replace(
@@ -464,15 +508,15 @@ def test_shards_are_learned_from(recipe, corpus, tmp_path):
         valid_clips="",
     )
     told = []
-    Pretraining(config, tmp_path / "run").run(lambda number, _, step, figures: told.append((number, figures)))
+    Pretraining(config, tmp_path / "run").run(lambda number, _, step, metrics: told.append((number, metrics)))
     assert [number for number, _ in told] == [1, 1, 1, 2, 2, 2]
-    assert all(math.isfinite(figures["masked"]) for _, figures in told)
-    assert max(figures["text"] for _, figures in told) > 0  # a batch of long clips alone has none
-    with pytest.raises(ValueError, match="labels of shards are made before"):
+    assert all(math.isfinite(metrics["masked"]) for _, metrics in told)
+    assert max(metrics["text"] for _, metrics in told) > 0  # a batch of long clips alone has none
+    with pytest.raises(ValueError, match="shards need existing labels"):
         Pretraining(replace(config, iterations=[Iteration([LabelConfig()])]), tmp_path / "other").run()
 
 
-def test_text_that_cannot_be_spelled_is_said(recipe, tmp_path):
+def test_clips_without_usable_transcripts_are_refused(recipe, tmp_path):
     config = recipe(text=TextConfig(0.5, units="characters", languages=("de",)))
-    with pytest.raises(ValueError, match="no clip has a text that can be spelled"):
+    with pytest.raises(ValueError, match="no uncropped clip has a usable transcript"):
         trainer_of(config, tmp_path)

@@ -1,4 +1,4 @@
-"""A linear probe finds what is there, finds nothing where nothing is, and treats all frames alike."""
+"""A linear probe finds what features contain, and nothing else, whatever their scale."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,15 @@ import torch
 
 from pretrain import EncoderConfig, SpeechEncoder
 from pretrain.data.manifest import Clip
-from pretrain.probing import heard, probe
-from pretrain.probing.heard import baselines, choose_clips, hear, layers_of, log_mel
-from pretrain.probing.probe import LinearProbe, ProbeConfig, chances, phone_accuracy, speaker_accuracy
+from pretrain.probing import probe, probe_features
+from pretrain.probing.probe import LinearProbe, ProbeConfig, chance_levels, phone_accuracy, speaker_accuracy
+from pretrain.probing.probe_features import (
+    baseline_representations,
+    extract_probe_features,
+    layer_representations,
+    log_mel,
+    sample_clips,
+)
 
 PHONES, DIM = 6, 16
 
@@ -52,7 +58,7 @@ class Alignments(dict):
 def test_what_a_line_divides_is_found():
     train, test = numbers(3000, PHONES), numbers(1000, PHONES, seed=1)
     found = phone_accuracy((said(train), train), (said(test, seed=2), test), PHONES)
-    assert found.every > 0.99
+    assert found.all_frames > 0.99
     assert found.speech > 0.99
 
 
@@ -60,7 +66,7 @@ def test_what_is_not_there_is_not_found():
     train, test = numbers(3000, PHONES), numbers(3000, PHONES, seed=1)
     shuffled = train[torch.randperm(3000, generator=torch.Generator().manual_seed(3))]
     found = phone_accuracy((said(train), shuffled), (said(test, seed=2), test), PHONES)
-    assert found.every == pytest.approx(1 / PHONES, abs=0.06)
+    assert found.all_frames == pytest.approx(1 / PHONES, abs=0.06)
 
 
 def test_silence_is_counted_apart():
@@ -69,7 +75,7 @@ def test_silence_is_counted_apart():
     frames = [torch.stack([(phones == 0).float(), random(4000)], 1) for phones in (train, test)]
     found = phone_accuracy((frames[0], train), (frames[1], test), PHONES)
     assert found.speech == pytest.approx(1 / (PHONES - 1), abs=0.05)
-    assert found.every == pytest.approx((1 + found.speech) / 2, abs=0.03)
+    assert found.all_frames == pytest.approx((1 + found.speech) / 2, abs=0.03)
 
 
 def test_scale_and_directions_do_not_matter():
@@ -78,7 +84,9 @@ def test_scale_and_directions_do_not_matter():
     plain = [said(train, noise=2.0), said(test, seed=2, noise=2.0)]
     mixed = random(DIM, DIM, seed=5) * torch.logspace(-3, 3, DIM)
     strange = [torch.cat([frames @ mixed + 10, torch.full((len(frames), 1), 7.0)], 1) for frames in plain]
-    first, second = (phone_accuracy((frames[0], train), (frames[1], test), PHONES).every for frames in (plain, strange))
+    first, second = (
+        phone_accuracy((frames[0], train), (frames[1], test), PHONES).all_frames for frames in (plain, strange)
+    )
     assert 0.6 < first < 0.95
     assert second == pytest.approx(first, abs=0.02)
 
@@ -94,7 +102,7 @@ def test_updates_suffice(monkeypatch):
 
 
 def test_only_so_many_frames_and_always_the_same(monkeypatch):
-    monkeypatch.setattr(probe, "MOST_FRAMES", 500)
+    monkeypatch.setattr(probe, "MAX_FRAMES", 500)
     train = numbers(3000, PHONES)
     made = [LinearProbe(said(train, noise=1.0), train, PHONES, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(made[0].weights, made[1].weights)
@@ -128,27 +136,27 @@ def test_speakers_of_one_clip_do_not_count():
 
 def test_clips_come_from_all_speakers_alike():
     clips = [Clip(f"{n}", f"{n}.wav", 6.0, "many" if n < 90 else f"few {n % 5}") for n in range(100)]
-    chosen = choose_clips(clips, 1.2)
+    chosen = sample_clips(clips, 1.2)
     assert len(chosen) == 12
     counts = {name: sum(clip.speaker == name for clip in chosen) for name in {clip.speaker for clip in clips}}
     assert sorted(counts.values()) == [2] * 6
-    assert chosen == choose_clips(clips, 1.2)
-    assert chosen != choose_clips(clips, 1.2, seed=1)
-    assert len(choose_clips(clips, 1000)) == 100
+    assert chosen == sample_clips(clips, 1.2)
+    assert chosen != sample_clips(clips, 1.2, seed=1)
+    assert len(sample_clips(clips, 1000)) == 100
 
 
 @pytest.mark.parametrize("samples", [400, 719, 720, 1039, 1040, 1199, 1200, 16_000])
 def test_baselines_stand_where_the_encoder_stands(encoder, samples):
     wav = random(samples)
     count = encoder.num_frames(samples)
-    assert {name: tuple(frames.shape) for name, frames in baselines(wav).items()} == {
+    assert {name: tuple(frames.shape) for name, frames in baseline_representations(wav).items()} == {
         "mfcc": (count, 39),
         "log-mel": (count, 80),
     }
-    assert torch.allclose(baselines(wav)["log-mel"][:, : heard.BANDS], log_mel(wav), atol=1e-3)
+    assert torch.allclose(baseline_representations(wav)["log-mel"][:, : probe_features.BANDS], log_mel(wav), atol=1e-3)
 
 
-def test_a_log_mel_frame_hears_what_an_encoder_frame_hears():
+def test_a_log_mel_frame_covers_the_samples_of_an_encoder_frame():
     wav = 0.1 * random(4000)
     for frame in (0, 4, 11):
         other = torch.zeros(4000)
@@ -161,7 +169,9 @@ def test_frames_come_back_from_disk(tmp_path, encoder, clips, caplog):
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     phones = Alignments({clip.key: np.full(200, number) for number, clip in enumerate(clips)} | {"bad.wav": np.ones(9)})
     listed = [clips[0], Clip("bad.wav", tmp_path / "bad.wav", 1.0), *clips[1:]]
-    found = hear(listed, phones, [baselines, layers_of(encoder, [0, 2])], tmp_path / "frames")
+    found = extract_probe_features(
+        listed, phones, [baseline_representations, layer_representations(encoder, [0, 2])], tmp_path / "frames"
+    )
     assert "bad.wav" in caplog.text
     assert found.clips == clips
     assert found.dims == {"mfcc": 39, "log-mel": 80, "layer 0": 32, "layer 2": 32}
@@ -171,24 +181,24 @@ def test_frames_come_back_from_disk(tmp_path, encoder, clips, caplog):
         with torch.no_grad():
             assert torch.allclose(frames, encoder.layers(wav[None])[2][0], rtol=2e-3, atol=2e-3)
         assert found.phones.split(found.counts)[number].unique().tolist() == [number]
-    assert chances(found)["silence"] == found.counts[0] / sum(found.counts)
-    assert chances(found)["speakers"] == 0.5
+    assert chance_levels(found)["silence"] == found.counts[0] / sum(found.counts)
+    assert chance_levels(found)["speakers"] == 0.5
 
 
 def test_long_clips_are_cut(tmp_path, clips, monkeypatch):
-    monkeypatch.setattr(heard, "LONGEST", 8000)
+    monkeypatch.setattr(probe_features, "MAX_SAMPLES", 8000)
     phones = Alignments({clip.key: np.zeros(200) for clip in clips})
-    assert hear(clips, phones, [baselines], tmp_path / "frames").counts == [24] * 4
+    assert extract_probe_features(clips, phones, [baseline_representations], tmp_path / "frames").counts == [24] * 4
 
 
-def test_nothing_heard_is_said(tmp_path):
-    with pytest.raises(ValueError, match="no clip could be heard"):
-        hear([], Alignments(), [baselines], tmp_path)
+def test_no_readable_clip_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no clip could be read"):
+        extract_probe_features([], Alignments(), [baseline_representations], tmp_path)
 
 
 def test_wrong_settings_are_refused(encoder):
     with pytest.raises(ValueError, match="layers 0 to 2"):
-        layers_of(encoder, [0, 3])
+        layer_representations(encoder, [0, 3])
     with pytest.raises(ValueError, match="test_minutes is 0"):
         ProbeConfig(clips="speech", test_minutes=0)
     with pytest.raises(ValueError, match="both 'dev'"):

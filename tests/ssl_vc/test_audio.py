@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from ssl_vc import audio
-from ssl_vc.audio import AudioError, loudness, normalize_loudness, read, trim, write
+from ssl_vc.audio import AudioError, read, trim, write
+from ssl_vc.loudness import _k_weighting, loudness, normalize_loudness
 
 OPUS = {"format": "OGG", "subtype": "OPUS"}
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -262,12 +263,12 @@ def test_too_long_without_saying_so_is_refused_while_decoding(tmp_path: Path, mo
     ("name", "content", "words"),
     [
         ("empty.wav", b"", "empty (0 bytes)"),
-        ("text.wav", b"Dear diary, this is not a sound.\n" * 20, "not a sound file"),
-        ("text.au", b"Dear diary, this is not a sound.\n" * 20, "not a sound file"),
-        ("text.vox", b"Dear diary, this is not a sound.\n" * 20, "not a sound file"),
-        ("no_header.raw", bytes(1_000), "not a sound file"),
-        ("half_a_header.wav", b"RIFF\x24\x08\x00\x00WAVEfmt \x10\x00", "not a sound file"),
-        ("name", b"RIFF", "not a sound file"),
+        ("text.wav", b"Dear diary, this is not a sound.\n" * 20, "not an audio file"),
+        ("text.au", b"Dear diary, this is not a sound.\n" * 20, "not an audio file"),
+        ("text.vox", b"Dear diary, this is not a sound.\n" * 20, "not an audio file"),
+        ("no_header.raw", bytes(1_000), "not an audio file"),
+        ("half_a_header.wav", b"RIFF\x24\x08\x00\x00WAVEfmt \x10\x00", "not an audio file"),
+        ("name", b"RIFF", "not an audio file"),
     ],
 )
 def test_what_is_not_sound_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -332,7 +333,7 @@ def test_permission_error_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_file_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.wav")
     (tmp_path / name).write_bytes(b"RIFF")
-    assert "not a sound file" in refusal(str(tmp_path / name))
+    assert "not an audio file" in refusal(str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -499,7 +500,7 @@ TABLE = (  # its two tables for 48 kHz
 
 
 def test_filters_equal_the_published_table() -> None:
-    assert audio._k_weighting(48_000) == pytest.approx(np.array([b + a for b, a in TABLE]), abs=1e-9)
+    assert _k_weighting(48_000) == pytest.approx(np.array([b + a for b, a in TABLE]), abs=1e-9)
 
 
 @pytest.mark.parametrize("rate", [16_000, 22_050, 44_100, 48_000])
@@ -625,7 +626,7 @@ def test_clipping_is_prevented_and_said(tmp_path: Path) -> None:
         ("a.opus", torch.zeros(9), 44_100, "cannot hold 44100 Hz"),
         ("a.mp3", torch.zeros(9), 96_000, "cannot hold 96000 Hz"),
         ("a.ogg", torch.zeros(9), 384_000, "cannot hold 384000 Hz"),
-        ("a.flac", torch.zeros(9), 700_000, "broke off"),
+        ("a.flac", torch.zeros(9), 700_000, "failed midway"),
         ("missing/a.wav", torch.zeros(9), 16_000, "does not exist"),
         ("x" * 300 + ".wav", torch.zeros(9), 16_000, "cannot be accessed: File name too long;"),
         ("folder.wav", torch.zeros(9), 16_000, "cannot be accessed"),

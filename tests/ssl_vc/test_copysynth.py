@@ -16,17 +16,17 @@ from pretrain.labels.kmeans import KMeans
 from ssl_vc import copysynth
 from ssl_vc.cli.copy_synth import Features, Vocoder
 from ssl_vc.copysynth import FITS, PAIRS, MissingError, Routes
-from ssl_vc.evaluate.copy_grid import COLUMNS, grid
+from ssl_vc.evaluate.copy_grid import COLUMNS, copy_grid
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion, mel_distance
 from ssl_vc.features import analysis as features
-from ssl_vc.features.disentangled import Speech
-from ssl_vc.units.book import Book
-from ssl_vc.units.prosody import Prosody
-from ssl_vc.units.speech import UnitSpeech
+from ssl_vc.features.disentangled import DisentangledAnalysis
+from ssl_vc.units.analyzer import UnitAnalyzer
+from ssl_vc.units.codebook import Codebook
+from ssl_vc.units.prosody import ProsodyPredictor
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.mel import Mel, MelConfig, Mfcc
-from vocoder.spectrum import Padding
+from vocoder.stft import Padding
 from vocoder.unit_hifigan import UnitHiFiGAN, UnitHiFiGANConfig
 from vocoder.vocos import Vocos, VocosConfig
 
@@ -62,7 +62,7 @@ def weights(tmp_path_factory):
     mel = Mel().reads
     wide = Mel(MelConfig(24_000, 1024, 256, 100, scale="htk", padding="center", epsilon=0.0)).reads
     extractor = ssl_vc.Extractor.from_pretrained("untrained")
-    ssl, said = extractor.spec.facts, Speech(extractor).made_by
+    ssl, said = extractor.spec.feature_spec, DisentangledAnalysis(extractor).feature_spec
     made = {
         "mel-hifigan": HiFiGAN(HiFiGANConfig(dim=80, projection=0, channels=16, reads=mel)),
         "mel-vocos": Vocos(VocosConfig(dim=80, reads=mel, **SLIM)),
@@ -81,16 +81,20 @@ def weights(tmp_path_factory):
         "silent-about-itself": Vocos(VocosConfig(dim=80, **SLIM)),
         "units": UnitHiFiGAN(UnitHiFiGANConfig(channels=32, reads={"kind": "units"})),
     }
-    book = Book(
-        KMeans(torch.randn(9, 256)), KMeans(torch.randn(5, 8)), Prosody(9), torch.zeros(80), {**ssl, "layer": 4}
+    codebook = Codebook(
+        KMeans(torch.randn(9, 256)),
+        KMeans(torch.randn(5, 8)),
+        ProsodyPredictor(9),
+        torch.zeros(80),
+        {**ssl, "layer": 4},
     )
-    shares, numbers = (UnitSpeech(extractor, book, form).made_by for form in ("shares", "numbers"))
+    shares, numbers = (UnitAnalyzer(extractor, codebook, form).feature_spec for form in ("shares", "numbers"))
     shape = {"channels": 32, "units": 9, "pitch": "hertz", "speaker_vector": 80, "reads": numbers}
     made["codec/vocoder"] = Vocos(VocosConfig(dim=shares["dim"], reads=shares, harmonic=True, **SLIM))
     made["codec-hifigan/vocoder"] = UnitHiFiGAN(UnitHiFiGANConfig(**shape))
     for name in ("codec", "codec-hifigan"):
         (folder / name).mkdir()
-        book.save(folder / name / "book.safetensors")
+        codebook.save(folder / name / "book.safetensors")
     for name in ("spoken-vocos", "codec/vocoder"):
         torch.nn.init.constant_(made[name].out.bias, -2.0)  # or it would be too loud for a file
     for name, vocoder in made.items():
@@ -138,7 +142,7 @@ def test_any_source_is_taken(tmp_path, voice):
 def test_spectrograms_in_blocks_are_those_of_the_whole(voice, padding, monkeypatch):
     mel = Mel(MelConfig(padding=padding))
     monkeypatch.setattr(features, "BLOCK", 7)
-    pieces = list(features.spectral_frames(mel).frames(voice[:15_900]))
+    pieces = list(features.spectral_analysis(mel).frames(voice[:15_900]))
     assert len(pieces) == 8
     whole = mel(torch.cat([voice[:15_900], torch.zeros(100)])[None])[0]
     assert torch.allclose(torch.cat(pieces), whole, atol=1e-5)
@@ -147,7 +151,7 @@ def test_spectrograms_in_blocks_are_those_of_the_whole(voice, padding, monkeypat
 def test_features_are_made_as_the_vocoder_reads_them(weights):
     routes = Routes([weights / "mel-vocos-24k"])
     config = MelConfig(24_000, 1024, 256, 100, scale="htk", padding="center", epsilon=0.0)
-    assert routes("mel", "vocos").analysis.made_by == Mel(config).reads
+    assert routes("mel", "vocos").analysis.feature_spec == Mel(config).reads
     (frames,) = routes("mfcc", "vocos").analysis.frames(vowel(8000))
     assert frames.shape == (-(-12_000 // 256) + 1, 100)  # log-mel again, of 40 coefficients
     assert torch.linalg.matrix_rank(frames.double(), rtol=1e-5) <= copysynth.COEFFICIENTS
@@ -159,8 +163,10 @@ def test_features_are_made_as_the_vocoder_reads_them(weights):
 
 def test_the_vocoder_chooses_the_layer(weights):
     reads = Routes(weights / "ssl-vocos").trained["ssl", "vocos"].reads
-    assert Routes(weights / "ssl-vocos", "untrained")("ssl", "vocos").analysis.made_by["layer"] == reads["layer"]
-    with pytest.raises(ValueError, match=r"ssl of this make does not fit this vocoder: .*layer is 2 where 4 is wanted"):
+    assert Routes(weights / "ssl-vocos", "untrained")("ssl", "vocos").analysis.feature_spec["layer"] == reads["layer"]
+    with pytest.raises(
+        ValueError, match=r"this ssl analysis does not fit this vocoder: .*layer is 2 where 4 is wanted"
+    ):
         Routes(weights / "ssl-vocos", "untrained", 2)("ssl", "vocos")
 
 
@@ -182,11 +188,15 @@ def test_pairs_that_do_not_fit_are_refused(pair, words, voice):
     ("pair", "name", "words"),
     [
         (("ssl", "vocos"), "other-encoder", "encoder is '[0-9a-f]+' where 'another' is wanted"),
-        (("mel", "vocos"), "slow", "a frame of mel of this make is 20 ms long, and this vocoder makes 40 ms of it"),
+        (
+            ("mel", "vocos"),
+            "slow",
+            "a frame of this mel analysis is 20 ms long, and this vocoder generates 40 ms per frame",
+        ),
         (("mel", "vocos"), "silent-about-itself", "is a vocos on unknown features"),
         (("mel", "vocos"), "nowhere", "there is no vocoder"),
         (("mel", "vocos"), "ssl-vocos", "no weights of a vocos on mel were given"),
-        (("units", "unit-hifigan"), "units", "speaks units, and has none of its own; give the folder `codec`"),
+        (("units", "unit-hifigan"), "units", "is a unit vocoder without its codebook; give the folder `codec`"),
         (("units", "unit-hifigan"), "codec", "no units with a unit-hifigan were given"),
     ],
 )
@@ -237,7 +247,7 @@ def _no_world():
 
 
 def test_a_grid_without_anything_lists_every_pair(voice):
-    copies = list(grid(voice))
+    copies = list(copy_grid(voice))
     assert [(copy.features, copy.vocoder) for copy in copies] == [("", ""), *PAIRS]
     made = {copy.name for copy in copies if copy.wav is not None}
     bundled = {
@@ -256,7 +266,7 @@ def test_a_grid_without_anything_lists_every_pair(voice):
 
 
 def test_a_grid_without_an_encoder_says_so(voice):
-    ssl = [copy for copy in grid(voice, encoder="nobody") if copy.features == "ssl"]
+    ssl = [copy for copy in copy_grid(voice, encoder="nobody") if copy.features == "ssl"]
     assert all("there is no model 'nobody'" in copy.reason and "no weights" in copy.reason for copy in ssl)
 
 
@@ -266,7 +276,7 @@ def test_a_pair_that_fails_stops_no_other(voice, monkeypatch):
 
     monkeypatch.setattr(Routes, "_mel", fail)
     monkeypatch.setattr("ssl_vc.evaluate.copy_grid.PAIRS", [("mel", "vocos"), ("mfcc", "griffin-lim")])
-    copies = {copy.name: copy for copy in grid(voice)}
+    copies = {copy.name: copy for copy in copy_grid(voice)}
     assert copies["mel × vocos"].reason == "RuntimeError: out of memory"
     assert copies["mfcc × griffin-lim"].wav is not None
 
@@ -359,8 +369,8 @@ def test_one_pair_on_the_command_line(run, tmp_path, clip, voice):
         (["--features", "world", "--vocoder", "hifigan"], 2, "and hifigan reads mel, mfcc, ssl, spoken"),
         (["--features", "melon"], 2, "'melon' is not one of 'mel', 'mfcc', 'world', 'ssl', 'spoken', 'units'"),
         (["--grid", "--features", "mel"], 2, "leave out --features and --vocoder"),
-        (["-o", "{folder}/x.txt"], 2, "names no sound file; end it in one of .wav, .flac"),
-        (["-o", "{folder}"], 2, "names no sound file"),
+        (["-o", "{folder}/x.txt"], 2, "is not an audio file name; end it in one of .wav, .flac"),
+        (["-o", "{folder}"], 2, "is not an audio file name"),
         (["-o", "{clip}", "--grid"], 2, "is a file; with --grid, -o wants a folder"),
         (["-o", "{folder}/none/x.wav"], 1, "does not exist; create it first"),
         (["--vocoder", "vocos"], 1, "run `ssl-vc train-vocoder configs/vocoder/mel-vocos.yaml -o runs/mel-vocos"),
@@ -396,7 +406,7 @@ def test_nothing_is_half_written(run, tmp_path, clip, monkeypatch):
         raise OSError("the disk is full")
 
     monkeypatch.setattr("ssl_vc.evaluate.copy_grid.PAIRS", PAIRS[:1])
-    monkeypatch.setattr("ssl_vc.evaluate.cost._forget_peak", lambda: False)  # it writes too
+    monkeypatch.setattr("ssl_vc.evaluate.cost._reset_peak", lambda: False)  # it writes too
     monkeypatch.setattr("pathlib.Path.write_text", burst)
     status, _, err = run("copy-synth", clip, "-o", tmp_path / "grid", "--grid")
     assert (status, err) == (1, "error: the disk is full\n")

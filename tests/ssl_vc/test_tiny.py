@@ -13,9 +13,10 @@ import ssl_vc.conversion.converter
 from pretrain import SpeechEncoder
 from ssl_vc import Extractor, VoiceConverter
 from ssl_vc.audio import trim
+from ssl_vc.conversion import vocoder_choice
 from ssl_vc.evaluate.recogniser import load_recogniser
 from ssl_vc.evaluate.spectral import mel_distance
-from ssl_vc.evaluate.words import word_errors
+from ssl_vc.evaluate.text_errors import word_errors
 from ssl_vc.features.cepstra import DIM as CEPSTRA
 from ssl_vc.hub.registry import BUNDLED
 from ssl_vc.tts.speak import load_text_model
@@ -157,10 +158,10 @@ def test_without_world_griffin_lim_speaks(monkeypatch, caplog):
     def missing():
         raise ValueError("WORLD needs pyworld, which is not installed; pip install 'ssl-vc[world]'.")
 
-    monkeypatch.setattr(ssl_vc.conversion.converter, "World", missing)
+    monkeypatch.setattr(vocoder_choice, "World", missing)
     vc = VoiceConverter.from_pretrained("untrained")
     assert isinstance(vc.vocoder, GriffinLim)
-    assert "griffin-lim speaks" in caplog.text and "pip install 'ssl-vc[world]'" in caplog.text
+    assert "falling back to griffin-lim" in caplog.text and "pip install 'ssl-vc[world]'" in caplog.text
 
 
 # sentences of this file's own, so that nothing can have learned them
@@ -180,6 +181,6 @@ def test_it_says_what_is_written(vc, blend, median_pitch):
     assert all(1.5 < len(wav) / 16_000 < 5 for wav in wavs)
     heard = load_recogniser("pocketsphinx", SAID, workers=1)(wavs)
     errors = [word_errors(said, text) for said, text in zip(SAID, heard, strict=True)]
-    assert sum(each.wrong for each in errors) <= 0.1 * sum(each.of for each in errors)
-    level = voice.pitch.median if blend else tts.model.speakers[0].level
+    assert sum(each.errors for each in errors) <= 0.1 * sum(each.length for each in errors)
+    level = voice.pitch.median if blend else tts.model.speakers[0].median_f0
     assert median_pitch(torch.cat(wavs)) == pytest.approx(level, rel=0.12)

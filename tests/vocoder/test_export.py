@@ -1,10 +1,10 @@
-"""Vocoders exported to OpenVINO sound as they did."""
+"""Vocoders exported to OpenVINO generate the same waveforms."""
 
 import pytest
 import torch
 
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
-from vocoder.export import Exported, export
+from vocoder.export import OpenVINOVocoder, export
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.kinds import load
 from vocoder.vocos import Vocos, VocosConfig
@@ -19,22 +19,22 @@ from vocoder.vocos import Vocos, VocosConfig
     ],
     ids=["v2", "v3", "bigvgan"],
 )
-def test_same_sound(model, tmp_path):
+def test_same_waveform(model, tmp_path):
     pytest.importorskip("openvino", reason="needs the extra `export`", exc_type=ImportError)
     export(model, tmp_path / "exported")
     again = load(tmp_path / "exported")
-    assert isinstance(again, Exported)
+    assert isinstance(again, OpenVINOVocoder)
     assert (again.config, again.context, again.reads) == (model.config, model.context, model.reads)
     frames = torch.randn(2, 61, 12)
     lengths = torch.tensor([61, 20])
-    exact = Exported(tmp_path / "exported", model.config, model.context, "float32")
+    exact = OpenVINOVocoder(tmp_path / "exported", model.config, model.context, "float32")
     with torch.no_grad():
         assert (exact(frames, lengths) - model(frames, lengths)).abs().max() < 1e-4
         assert (exact.synthesize(frames[0]) - model.synthesize(frames[0])).abs().max() < 1e-4
     with pytest.raises(ValueError, match="precision is 'int4'"):
-        Exported(tmp_path / "exported", model.config, model.context, "int4")
+        OpenVINOVocoder(tmp_path / "exported", model.config, model.context, "int4")
 
 
-def test_what_is_not_exported(tmp_path):
-    with pytest.raises(ValueError, match="a vocos is not exported; hifigan and bigvgan are"):
+def test_others_cannot_be_exported(tmp_path):
+    with pytest.raises(ValueError, match="a vocos cannot be exported; hifigan and bigvgan can"):
         export(Vocos(VocosConfig(width=8, ffn_dim=8, depth=1)), tmp_path)

@@ -1,4 +1,4 @@
-"""Every trained vocoder: parity with public implementations (1e-4), batches, pieces, rates, refusals."""
+"""Every trained vocoder: parity with public implementations (1e-4), batches, streaming, rates, refusals."""
 
 import json
 
@@ -8,9 +8,9 @@ import torch
 from vocoder import network
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
-from vocoder.network import fold, weight_norm
-from vocoder.protocol import require
-from vocoder.spectrum import sound
+from vocoder.network import apply_weight_norm, remove_weight_norm
+from vocoder.protocol import check_features
+from vocoder.stft import istft
 from vocoder.unit_hifigan import UnitHiFiGAN, UnitHiFiGANConfig
 from vocoder.vocos import Vocos, VocosConfig
 
@@ -38,8 +38,8 @@ MODELS = {
 }
 
 
-def lively(network):
-    """Weights large enough that every layer is heard in the sound."""
+def scale_weights(network):
+    """Scale weights so that every layer affects the output."""
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1:
@@ -52,7 +52,7 @@ def lively(network):
 @pytest.fixture(params=MODELS)
 def model(request):
     torch.manual_seed(1)
-    return lively(MODELS[request.param]())
+    return scale_weights(MODELS[request.param]())
 
 
 def some_frames(model, count, batch=1):
@@ -110,7 +110,7 @@ def test_vocos(golden, tmp_path):
     shape = case.config
     for padding in ("same", "center"):
         config = VocosConfig(dim=20, width=32, ffn_dim=64, depth=3, n_fft=64, hop=16, padding=padding)
-        model = Vocos.holding(config, weights)
+        model = Vocos.from_weights(config, weights)
         frames = case.input["features"].transpose(1, 2)
         golden_wav = case.output[f"wav_{padding}"]
         with torch.no_grad():
@@ -119,7 +119,7 @@ def test_vocos(golden, tmp_path):
         assert wav.shape == (1, shape["frames"] * 16)
         assert (wav[:, : golden_wav.shape[1]] - golden_wav).abs().max() < TOLERANCE / 5
         spectra = torch.complex(case.input["spec_real"], case.input["spec_imag"]).transpose(1, 2)
-        alone = sound(spectra, model.window, 16, padding)
+        alone = istft(spectra, model.window, 16, padding)
         wanted = case.output[f"istft_{padding}"]
         assert (alone[:, : wanted.shape[1]] - wanted).abs().max() < TOLERANCE / 5
 
@@ -154,7 +154,7 @@ def test_hifigan_as_published(tmp_path, version):
     shape = {"rates": (8, 8, 4), "kernels": (16, 16, 8)} if version == "v3" else {"rates": (8, 8, 2, 2)}
     if version != "v3":
         shape["kernels"] = (16, 16, 4, 4)
-    model = lively(HiFiGAN(getattr(HiFiGANConfig, version)(channels=32, **shape)))
+    model = scale_weights(HiFiGAN(getattr(HiFiGANConfig, version)(channels=32, **shape)))
     frames = some_frames(model, 9)
     weights = {}
     for key, value in model.state_dict().items():
@@ -205,18 +205,18 @@ def test_pieces_are_as_the_whole(model, monkeypatch):
 
 
 def test_context_is_wide_enough_and_hardly_wider(model):
-    """A change in one frame is heard within the context, and nearly to its end (the last of it may vanish in tails)."""
+    """A change in one frame has effects within the context, and nearly to its end (the last may underflow)."""
     count = 2 * model.context + 41
     frames = some_frames(model, count)
     with torch.no_grad():
         model.double()
         before = model(frames.double())
         changed = frames.double().clone()
-        harmonic = getattr(model.config, "harmonic", False)  # a pitch is heard ever after
+        harmonic = getattr(model.config, "harmonic", False)  # a change of F0 shifts all later phases
         changed[:, count // 2, harmonic : 2 + harmonic] = 5.0
-        heard = (model(changed) - before)[0].view(count, -1).abs().amax(1).nonzero()[:, 0]
-    reach = max(count // 2 - int(heard.min()), int(heard.max()) - count // 2)
-    assert reach <= model.context <= reach + 4
+        affected = (model(changed) - before)[0].view(count, -1).abs().amax(1).nonzero()[:, 0]
+    radius = max(count // 2 - int(affected.min()), int(affected.max()) - count // 2)
+    assert radius <= model.context <= radius + 4
 
 
 def test_save_and_load(model, tmp_path):
@@ -233,15 +233,15 @@ def test_weight_norm_folds(model):
     with torch.no_grad():
         before = model(frames)
         keys = set(model.state_dict())
-        weight_norm(model)
+        apply_weight_norm(model)
         assert set(model.state_dict()) != keys
-        fold(model)
+        remove_weight_norm(model)
         assert (model(frames) - before).abs().max() < TOLERANCE
     assert set(model.state_dict()) == keys
 
 
 def test_bfloat16(model):
-    """Weights in bfloat16, frames as they come (unit 999 has no place in bfloat16), sound in float32."""
+    """Weights in bfloat16, frames unconverted (bfloat16 cannot represent unit 999), output in float32."""
     frames = some_frames(model, 30)
     with torch.no_grad():
         exact = model(frames)[0]
@@ -268,9 +268,9 @@ def test_units_need_their_streams():
         model(frames)
 
 
-def test_unit_tables_are_heard():
+def test_unit_embeddings_affect_the_output():
     torch.manual_seed(0)
-    model = lively(UnitHiFiGAN(UnitHiFiGANConfig(channels=32, pitch="codes", speakers=3)))
+    model = scale_weights(UnitHiFiGAN(UnitHiFiGANConfig(channels=32, pitch="codes", speakers=3)))
     units = torch.randint(0, 100, (1, 12))
     with torch.no_grad():
         first, higher, other = (
@@ -279,7 +279,10 @@ def test_unit_tables_are_heard():
         )
     assert (first - higher).abs().max() > 1e-4
     assert (first - other).abs().max() > 1e-4
-    for pitch, speaker, sentence in ((20, 0, "pitch codes go from 20"), (2, 3, "speakers go from 3 to 3; .* 0 to 2")):
+    for pitch, speaker, sentence in (
+        (20, 0, "pitch codes range from 20"),
+        (2, 3, "speakers range from 3 to 3; .* to 2"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             model(model.frames(units, torch.full((1, 3), pitch), torch.tensor([speaker])))
 
@@ -289,9 +292,9 @@ def test_unit_tables_are_heard():
 
 def test_other_features_are_refused():
     reads = {"kind": "ssl", "encoder": "ab", "layer": 6}
-    require(reads, reads | {"dim": 4})
-    with pytest.raises(ValueError, match=r"x\.wav does not fit this vocoder: layer is 5 where 6 is wanted; make"):
-        require(reads, reads | {"layer": 5}, "x.wav")
+    check_features(reads, reads | {"dim": 4})
+    with pytest.raises(ValueError, match=r"x\.wav does not fit this vocoder: layer is 5 where 6 is wanted; extract"):
+        check_features(reads, reads | {"layer": 5}, "x.wav")
 
 
 def test_no_frames_are_refused():
@@ -329,15 +332,15 @@ def test_wrong_frames_are_refused(shape, lengths, sentence):
         (HiFiGANConfig, {"rates": (10, 8)}, "as many kernels"),
         (HiFiGANConfig, {"kernels": (21, 16, 4, 4)}, "even number"),
         (HiFiGANConfig, {"block": 3}, "1 and 2"),
-        (HiFiGANConfig, {"block_kernels": (3,)}, "rows of dilations"),
+        (HiFiGANConfig, {"block_kernels": (3,)}, "lists of dilations"),
         (HiFiGANConfig, {"channels": 24}, "halved 4 times"),
-        (HiFiGANConfig, {"channels": "many"}, "of the kind int"),
+        (HiFiGANConfig, {"channels": "many"}, "of type int"),
         (HiFiGANConfig, {"dim": 0}, "at least 1"),
         (VocosConfig, {"padding": "left"}, "'same' and 'center'"),
         (VocosConfig, {"n_fft": 400}, "twice the hop"),
         (UnitHiFiGANConfig, {"pitch": "notes"}, "'codes' and 'hertz'"),
         (UnitHiFiGANConfig, {"speakers": 2, "speaker_vector": 3}, "not both"),
-        (UnitHiFiGANConfig, {"dim": 7}, "make 1 numbers"),
+        (UnitHiFiGANConfig, {"dim": 7}, "add up to 1"),
     ],
 )
 def test_wrong_shapes_are_refused(config, settings, sentence):
@@ -352,7 +355,7 @@ def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         HiFiGAN.from_foreign(file)
     file.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no readable checkpoint"):
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
         HiFiGAN.from_foreign(file)
     torch.save({"generator": {"conv_pre.weight": torch.zeros(2, 2, 2)}}, file)
     with pytest.raises(ValueError, match="HiFi-GAN family"):
@@ -362,5 +365,5 @@ def test_wrong_files_are_refused(tmp_path):
         BigVGAN.from_foreign(file)
     MODELS["vocos"]().save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(ValueError, match="holds no weights"):
+    with pytest.raises(ValueError, match="has no weights"):
         Vocos.from_pretrained(tmp_path / "model")

@@ -6,7 +6,7 @@ from vocoder.pitch import track_pitch
 
 
 def vowel(f0, rate=16_000, formants=((700, 90), (1200, 110), (2600, 160)), lowest=1):
-    """A voice of the pitch f0 (samples,) with resonances of these frequencies and widths."""
+    """A vowel with this F0 (samples,) and formants of these frequencies and bandwidths."""
     number = torch.arange(lowest, int(rate / 2 / f0.min()) + 1)[:, None]
     frequency = number * f0
     gain = 1 / number
@@ -63,10 +63,10 @@ def test_no_octave_errors_on_glides(start, stop, level):
 
 
 def test_frames_are_centred():
-    """On a straight glide a tracker that looks too early or too late is off by a constant."""
+    """On a linear glide a misaligned tracker has a constant error."""
     f0 = glide(120, 240)
     pitch, truth = track_pitch(vowel(f0, formants=()))[2:-2], middles(f0)[2:-2]
-    late = 1200 * (pitch / truth).log2().mean() / 600  # seconds: the glide climbs 600 cents a second
+    late = 1200 * (pitch / truth).log2().mean() / 600  # seconds: the glide rises 600 cents per second
     assert abs(late) < 0.001
 
 
@@ -86,11 +86,11 @@ def test_noise_is_unvoiced(colour):
 
 def test_silence_is_unvoiced():
     assert not track_pitch(torch.zeros(16_000)).any()
-    assert not track_pitch(torch.full((16_000,), 0.3)).any()  # nothing but an offset
+    assert not track_pitch(torch.full((16_000,), 0.3)).any()  # a constant offset
     assert not track_pitch(1e-4 * noise(16_000)).any()
 
 
-def test_voiced_stretches_begin_and_end_in_their_place():
+def test_voiced_segments_start_and_end_in_place():
     wav = torch.cat([0.02 * noise(8000), vowel(steady(140, 0.5)), torch.zeros(8000), vowel(steady(280, 0.5))])
     pitch = track_pitch(wav)
     assert not pitch[:24].any()
@@ -106,14 +106,14 @@ def test_loudness_and_offset_do_not_matter():
         assert cents(track_pitch(other), pitch)[1:-1].max() < 1
 
 
-def test_chunks_equal_the_whole(monkeypatch):
+def test_chunks_equal_one_pass(monkeypatch):
     wav = torch.cat([vowel(glide(90, 260)), noise(8000) * 0.03, vowel(steady(300))])
     whole = track_pitch(wav)
     monkeypatch.setattr(vocoder.pitch, "CHUNK", 60)
     torch.testing.assert_close(track_pitch(wav), whole, rtol=1e-5, atol=0)
 
 
-def test_a_batch_is_what_its_rows_are_alone():
+def test_batch_equals_single_rows():
     rows = torch.stack([vowel(glide(90, 260)), vowel(glide(350, 200)) * 0.01, noise(32_000), torch.zeros(32_000)])
     together = track_pitch(rows)
     assert together.shape == (4, 100)
@@ -121,7 +121,7 @@ def test_a_batch_is_what_its_rows_are_alone():
         torch.testing.assert_close(track_pitch(row), pitch, rtol=1e-5, atol=0)
 
 
-def test_silence_behind_a_clip_changes_nothing_before_it():
+def test_trailing_silence_changes_nothing_before_it():
     wav = vowel(glide(90, 260))
     padded = track_pitch(torch.cat([wav, torch.zeros(16_000)]))
     assert cents(padded[:98], track_pitch(wav)[:98]).max() < 1
@@ -129,7 +129,7 @@ def test_silence_behind_a_clip_changes_nothing_before_it():
 
 
 @pytest.mark.parametrize("hop", [80, 160, 256, 640])
-def test_other_hops_see_the_same_melody(hop):
+def test_other_hops_track_the_same_contour(hop):
     f0 = glide(200, 120)
     pitch, truth = (part[3:-3] for part in (track_pitch(vowel(f0), hop_length=hop), middles(f0, hop)))
     assert len(pitch) == 32_000 // hop - 6
@@ -143,7 +143,7 @@ def test_every_whole_hop_is_a_frame(samples):
     assert track_pitch(torch.stack([wav, wav])).shape == (2, samples // 320)
 
 
-def test_what_is_looked_for_is_what_is_found():
+def test_the_search_range_decides_the_octave():
     """Two octaves of one tone: the range decides, down to a range of few lags."""
     tone = vowel(steady(240))
     for low, high, expected in ((100, 400, 240), (60, 160, 120), (235, 245, 240), (40, 1000, 240)):
@@ -156,11 +156,11 @@ def test_what_cannot_be_tracked_is_refused():
     wav = vowel(steady(200, 0.1))
     with pytest.raises(ValueError, match="NaN or infinite; repair it first"):
         track_pitch(wav.index_fill(0, torch.tensor([7]), torch.nan))
-    with pytest.raises(ValueError, match=r"shape \(1, 1, 1600\); give \(samples,\) or \(batch, samples\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 1600\); it must be \(samples,\) or \(batch, samples\)"):
         track_pitch(wav[None, None])
-    with pytest.raises(ValueError, match="pitch from 500 to 60 Hz was asked for; give 20 <= low < high <= 1000"):
+    with pytest.raises(ValueError, match="low is 500, high is 60; 20 <= low < high <= 1000 Hz is required"):
         track_pitch(wav, low=500, high=60)
-    with pytest.raises(ValueError, match="sample_rate 4000, hop_length 320"):
+    with pytest.raises(ValueError, match="sample_rate is 4000, hop_length is 320"):
         track_pitch(wav, 4000)
-    with pytest.raises(ValueError, match="sample_rate 16000, hop_length 0"):
+    with pytest.raises(ValueError, match="sample_rate is 16000, hop_length is 0"):
         track_pitch(wav, hop_length=0)

@@ -22,7 +22,7 @@ EE = (300, 60), (2300, 120), (3000, 160)
 
 
 def vowel(f0, rate=16_000, formants=AH):
-    """A voice of the pitch f0 (samples,) with resonances of these frequencies and widths."""
+    """A vowel with this F0 (samples,) and formants of these frequencies and bandwidths."""
     number = torch.arange(1, int(rate / 2 / f0.min()) + 1)[:, None]
     frequency = number * f0
     gain = 1 / number
@@ -67,7 +67,7 @@ def frames(world):
     return world.analyze(torch.cat([0.02 * noise(8000), vowel(melody())]))
 
 
-def test_a_frame_says_pitch_voicing_envelope_and_aperiodicity(world, frames):
+def test_frame_columns(world, frames):
     assert frames.shape == (55, world.dim)
     assert frames.dtype == torch.float32
     columns = [world.pitch, world.voicing, world.envelope, world.aperiodicity]
@@ -76,7 +76,7 @@ def test_a_frame_says_pitch_voicing_envelope_and_aperiodicity(world, frames):
     assert frames[27:, world.voicing].all()
     truth = melody()[80::160].reshape(-1, 2)
     assert cents(frames[25:, world.pitch].exp(), truth)[2:-2].max() < 10
-    assert frames[:24, world.pitch].exp().sub(truth[0, 0]).abs().max() < 15  # F0 goes on where it is unvoiced
+    assert frames[:24, world.pitch].exp().sub(truth[0, 0]).abs().max() < 15  # F0 is interpolated where unvoiced
     assert frames[27:-1, world.aperiodicity].max() < -10 < frames[:24, world.aperiodicity].min()
     louder = world.analyze(2 * torch.cat([0.02 * noise(8000), vowel(melody())]))
     change = (louder - frames)[27:, : world.envelope.stop]
@@ -89,7 +89,7 @@ def test_a_frame_says_pitch_voicing_envelope_and_aperiodicity(world, frames):
 
 
 @pytest.mark.parametrize("subframes", [1, 2, 4])
-def test_copy_synthesis_keeps_the_melody(subframes):
+def test_copy_synthesis_preserves_f0(subframes):
     world = World(WorldConfig(subframes=subframes))
     wav = vowel(melody())
     copied = world(world.analyze(wav)[None])[0]
@@ -99,10 +99,10 @@ def test_copy_synthesis_keeps_the_melody(subframes):
 
 @pytest.mark.parametrize("subframes", [1, 2])
 @pytest.mark.parametrize("kind", ["voice", "noise"])
-def test_copy_synthesis_keeps_the_place(subframes, kind):
-    """What swells and fades three times a second does so in the copy, neither sooner nor later."""
+def test_copy_synthesis_preserves_timing(subframes, kind):
+    """Amplitude modulation at 3 Hz is in phase in the copy."""
     world = World(WorldConfig(subframes=subframes))
-    # WORLD puts its pulses where it likes, so a voice is in its place to a period only: here 3 ms
+    # WORLD chooses its pulse positions, so voiced speech is aligned to within a period only: here 3 ms
     wav = vowel(melody(middle=330.0)) if kind == "voice" else 0.1 * noise(9600)
     wav = wav * 10 ** (0.7 * torch.sin(2 * torch.pi * 3 * torch.arange(len(wav)) / 16_000))
     copied = world(world.analyze(wav)[None])[0]
@@ -112,7 +112,7 @@ def test_copy_synthesis_keeps_the_place(subframes, kind):
     assert apart[3] < 0.2
 
 
-def test_an_octave_up_doubles_the_pitch_and_leaves_the_formants(world):
+def test_an_octave_up_doubles_f0_and_preserves_formants(world):
     frames = world.analyze(vowel(melody(middle=120.0)))
     shifted = world.shift_pitch(frames, 12)
     assert torch.equal(shifted[:, world.envelope], frames[:, world.envelope])
@@ -124,16 +124,16 @@ def test_an_octave_up_doubles_the_pitch_and_leaves_the_formants(world):
     assert (octave_up - there).abs().mean() > 6
 
 
-def test_another_envelope_keeps_the_pitch(world):
-    """The melody of one vowel with the formants of another."""
+def test_replacing_the_envelope_preserves_f0(world):
+    """The F0 of one vowel with the formants of another."""
     mixed, other = world.analyze(vowel(melody())), world.analyze(vowel(melody(middle=190.0), formants=EE))
     mixed[:, world.envelope] = other[:, world.envelope]
     wav = world(mixed[None])[0]
     assert cents(track_pitch(wav), track_pitch(vowel(melody())))[2:-2].max() < 20
-    heard, wanted, before = (
+    result, wanted, before = (
         shape(world, world.analyze(part)) for part in (wav, vowel(melody(), formants=EE), vowel(melody()))
     )
-    assert (heard - wanted).abs().mean() < 2
+    assert (result - wanted).abs().mean() < 2
     assert (before - wanted).abs().mean() > 6
 
 
@@ -147,11 +147,11 @@ def test_the_median_pitch_can_be_set(world, frames):
             torch.testing.assert_close(steps, steps[:1, :1].expand_as(steps), rtol=1e-4, atol=1e-4)
     unvoiced = world.set_median_pitch(world.analyze(torch.zeros(3200)), 100.0)
     torch.testing.assert_close(unvoiced[:, world.pitch].exp(), torch.full((10, 2), 100.0))
-    with pytest.raises(ValueError, match="give a positive number of Hz"):
+    with pytest.raises(ValueError, match="it must be a positive number of Hz"):
         world.set_median_pitch(frames, 0)
 
 
-def test_averages_can_be_spoken(world, frames):
+def test_averages_can_be_synthesized(world, frames):
     """The mean of two frames is a frame: of voices, of voice and noise, of everything."""
     noisy, voiced = frames[:24].mean(0), frames[30:].mean(0)
     other = world.shift_pitch(frames, 7)
@@ -165,7 +165,7 @@ def test_averages_can_be_spoken(world, frames):
         assert 1e-4 < wav.abs().max() < 1
 
 
-def test_a_row_of_a_batch_is_what_it_is_alone(world, frames):
+def test_batch_equals_single_rows(world, frames):
     lengths = torch.tensor([55, 1, 30])
     wavs = world(frames.expand(3, -1, -1), lengths)
     assert wavs.shape == (3, 55 * 320)
@@ -174,7 +174,7 @@ def test_a_row_of_a_batch_is_what_it_is_alone(world, frames):
         assert not wav[320 * length :].any()
 
 
-def test_windows_equal_the_whole(world, frames, monkeypatch):
+def test_windowed_analysis_equals_one_pass(world, frames, monkeypatch):
     monkeypatch.setattr(vocoder.world, "CORE", 0.4)
     monkeypatch.setattr(vocoder.world, "CONTEXT", 0.3)
     in_windows = world.analyze(torch.cat([0.02 * noise(8000), vowel(melody())]))
@@ -182,11 +182,11 @@ def test_windows_equal_the_whole(world, frames, monkeypatch):
     assert not difference[:, world.voicing].any()
     assert difference[:, world.pitch].max() < 0.003  # 5 cents
     assert difference[:, world.envelope].max() < 0.1
-    assert difference[:, world.aperiodicity].median() < 1  # dB; D4C throws dice
+    assert difference[:, world.aperiodicity].median() < 1  # dB; D4C is randomised
 
 
 def speech(rate=16_000):
-    """Two seconds of vowels, hisses and pauses; with windows of 0.6 s one begins in each."""
+    """Two seconds of vowels, fricatives and pauses; with windows of 0.6 s one starts in each."""
     parts = []
     for seed, (seconds, middle, formants) in enumerate([(0.4, 150, AH), (0.5, 130, EE), (0.5, 170, AH)]):
         parts += [vowel(melody(seconds, rate, middle), rate, formants), 0.03 * noise(rate // 6, seed)]
@@ -219,19 +219,19 @@ def decibel(part, whole):
 
 
 @pytest.mark.parametrize("count", [1, 31, 39, 40, 71, 90])
-def test_a_stream_is_exact_however_it_is_cut(world, clip, monkeypatch, count):
+def test_chunking_does_not_change_a_stream(world, clip, monkeypatch, count):
     in_windows(monkeypatch)
     frames = clip[:count]
     whole = world.synthesize(frames)
     assert (whole.shape, whole.dtype) == ((count * 320,), torch.float32)
     for size in (1, 7, 64):
         assert torch.equal(torch.cat(list(world.stream(frames.split(size)))), whole)
-    pieces = [frames[:0], frames[: count // 3], frames[:0], frames[count // 3 :].double()]
-    assert torch.equal(torch.cat(list(world.stream(iter(pieces)))), whole)
+    chunks = [frames[:0], frames[: count // 3], frames[:0], frames[count // 3 :].double()]
+    assert torch.equal(torch.cat(list(world.stream(iter(chunks)))), whole)
 
 
 @pytest.mark.parametrize("count", [1, 50, 524])
-def test_a_clip_of_one_window_streams_as_if_whole(world, frames, count):
+def test_streaming_one_window_equals_forward(world, frames, count):
     clip = frames.repeat(10, 1)[:count]
     assert torch.equal(world.synthesize(clip), world(clip[None])[0])
 
@@ -242,8 +242,8 @@ def test_a_clip_of_one_window_streams_as_if_whole(world, frames, count):
     [WorldConfig(), WorldConfig(22_050, 256, 4), WorldConfig(24_000, 480, 1, low=40.0)],
     ids=lambda config: f"{config.sample_rate}-{config.hop_length}-{config.subframes}",
 )
-def test_pulses_are_where_they_are_in_the_whole(monkeypatch, sound, config):
-    """Without breath, what is voiced is the same sound, on both sides of every seam."""
+def test_streamed_pulses_match_one_pass(monkeypatch, sound, config):
+    """Without aperiodicity, voiced speech is identical on both sides of every seam."""
     in_windows(monkeypatch)
     world = World(replace(config, tracker="dio"))
     frames = world.analyze(sound(config.sample_rate))
@@ -256,7 +256,7 @@ def test_pulses_are_where_they_are_in_the_whole(monkeypatch, sound, config):
     assert apart.max() < -40
 
 
-def test_a_stream_sounds_as_the_whole(world, clip, monkeypatch):
+def test_streaming_is_close_to_one_pass(world, clip, monkeypatch):
     in_windows(monkeypatch)
     whole, streamed = world(clip[None])[0], world.synthesize(clip)
     assert decibel(streamed, whole).abs() < 0.1
@@ -268,8 +268,8 @@ def test_a_stream_sounds_as_the_whole(world, clip, monkeypatch):
         assert streamed[seam - 2 : seam + 82].diff().abs().max() <= 1.1 * whole[near].diff().abs().max()
 
 
-def test_no_click_is_heard_in_a_low_rumble(world, monkeypatch):
-    """Its samples hardly differ from one to the next, but from those of another rumble they do."""
+def test_seams_do_not_click_in_low_frequency_noise(world, monkeypatch):
+    """Adjacent samples hardly differ, but those of two different noises do."""
     in_windows(monkeypatch)
     low = torch.hann_window(800)[None, None] / 800
     rumble = world.analyze(torch.nn.functional.conv1d(noise(32_000)[None], low)[0])[5:-5].repeat(3, 1)
@@ -280,19 +280,19 @@ def test_no_click_is_heard_in_a_low_rumble(world, monkeypatch):
     assert at_seams.max() <= world(rumble[None]).diff().abs().max()
 
 
-def test_a_stream_has_no_end_and_holds_a_window(world, frames, monkeypatch):
+def test_endless_streams_use_bounded_memory(world, frames, monkeypatch):
     in_windows(monkeypatch)
-    held, synthesize = [], World._synthesize
+    lengths, synthesize = [], World._synthesize
     monkeypatch.setattr(
-        World, "_synthesize", lambda self, clip, f0: held.append(len(clip)) or synthesize(self, clip, f0)
+        World, "_synthesize", lambda self, clip, f0: lengths.append(len(clip)) or synthesize(self, clip, f0)
     )
-    for given in (repeat(frames[:3]), repeat(frames.repeat(3, 1))):
-        wavs = list(islice(world.stream(given), 6))
+    for chunks in (repeat(frames[:3]), repeat(frames.repeat(3, 1))):
+        wavs = list(islice(world.stream(chunks), 6))
         assert [len(wav) for wav in wavs] == 6 * [30 * 320]
-        assert max(held) == 30 + 2 * 10
+        assert max(lengths) == 30 + 2 * 10
 
 
-def test_streams_do_not_hear_of_each_other(world, clip, frames, monkeypatch):
+def test_streams_are_independent(world, clip, frames, monkeypatch):
     in_windows(monkeypatch)
     alone = world.synthesize(clip)
     together = zip(world.stream(clip), world.stream(frames.repeat(9, 1)), strict=False)
@@ -301,7 +301,7 @@ def test_streams_do_not_hear_of_each_other(world, clip, frames, monkeypatch):
 
 @pytest.mark.parametrize("scale", [1.0, 1e37])
 @pytest.mark.parametrize("config", [WorldConfig(), WorldConfig(hop_length=3200, subframes=1)], ids=["short", "long"])
-def test_no_stream_is_too_wild(monkeypatch, scale, config):
+def test_extreme_frames_stream_finite(monkeypatch, scale, config):
     in_windows(monkeypatch)
     world = World(config)
     wav = world.synthesize(scale * noise(80 * world.dim).view(80, -1)[: 25600 // config.hop_length + 4])
@@ -313,12 +313,12 @@ def test_wrong_frames_are_refused_in_a_stream(world, frames, monkeypatch):
     in_windows(monkeypatch)
     bad = frames.clone()
     bad[-1, -1] = torch.nan
-    with pytest.raises(ValueError, match="numbers that are NaN or infinite; make them again"):
+    with pytest.raises(ValueError, match="values that are NaN or infinite; extract them again"):
         list(world.stream([frames, bad]))
     for wrong in (frames[:, 1:], frames[None], frames[0]):
         with pytest.raises(ValueError, match=r"the frames have shape \(.*\); a clip's are \(frames, "):
             list(world.stream([frames, wrong]))
-    with pytest.raises(ValueError, match="the clip has no frames; give at least one"):
+    with pytest.raises(ValueError, match="the clip has no frames; at least one is needed"):
         world.synthesize(frames[:0])
     assert not list(world.stream([]))
 
@@ -349,7 +349,7 @@ def test_silence_noise_clicks_and_offsets(samples, tracker):
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 100.0, 1e10, 1e37])
-def test_no_vector_is_too_wild(world, scale):
+def test_extreme_frames_are_finite(world, scale):
     wav = world(scale * noise(2 * 9 * world.dim).reshape(2, 9, -1))
     assert wav.shape == (2, 9 * 320)
     assert wav.isfinite().all()
@@ -361,12 +361,12 @@ def test_it_has_no_weights_and_can_be_copied(world, frames):
     assert torch.equal(copy.deepcopy(world)(frames[None, :3]), world(frames[None, :3]))
 
 
-def test_what_is_not_finite_is_refused(world, frames):
+def test_non_finite_input_is_refused(world, frames):
     with pytest.raises(ValueError, match="samples that are NaN or infinite; repair it first"):
         world.analyze(torch.tensor([0.0, torch.inf] * 400))
-    with pytest.raises(ValueError, match="numbers that are NaN or infinite; make them again"):
+    with pytest.raises(ValueError, match="values that are NaN or infinite; extract them again"):
         world(frames[None] * torch.nan)
-    with pytest.raises(ValueError, match=r"shape \(1, 800\); give \(samples,\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 800\); it must be \(samples,\)"):
         world.analyze(torch.zeros(1, 800))
     with pytest.raises(ValueError, match=r"this vocoder reads \(batch, frames, "):
         world(frames[None, :, 1:])
@@ -377,9 +377,9 @@ def test_what_is_not_finite_is_refused(world, frames):
     [
         ({"sample_rate": 8000}, "at least 12000 Hz"),
         ({"subframes": 3}, "hop_length is 320; it must be a multiple of subframes, 3"),
-        ({"cepstra": 1}, "cepstra is 1; possible are 2 to 100"),
-        ({"tracker": "pyin"}, "tracker is 'pyin'; possible are 'harvest' and 'dio'"),
-        ({"low": 900.0}, r"low 900.0, high 800.0 do not do; give 40 <= low <= 150 < high <= 2000"),
+        ({"cepstra": 1}, "cepstra is 1; it must be from 2 to 100"),
+        ({"tracker": "pyin"}, "tracker is 'pyin'; it must be 'harvest' or 'dio'"),
+        ({"low": 900.0}, r"low is 900.0, high is 800.0; 40 <= low <= 150 < high <= 2000 is required"),
     ],
 )
 def test_wrong_configs_are_refused(wrong, sentence):
@@ -387,7 +387,7 @@ def test_wrong_configs_are_refused(wrong, sentence):
         WorldConfig(**wrong)
 
 
-def test_without_pyworld_a_sentence_says_what_to_install(monkeypatch):
+def test_without_pyworld_the_error_names_the_extra(monkeypatch):
     vocoder.world._pyworld.cache_clear()
     monkeypatch.setitem(sys.modules, "pyworld", None)
     with pytest.raises(ValueError, match=r"pip install 'ssl-vc\[world\]'"):

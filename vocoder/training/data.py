@@ -1,8 +1,8 @@
-"""Training speech for vocoders: packed once into flat files, then read in segments that a step's number determines.
+"""Training data for vocoders: clips packed once into flat files, then read in segments determined by the step.
 
-A pack is a folder: `audio.i16` (all clips' samples, end to end), `frames.f16` (their frames, likewise, if the features
-are not made from the sound during training), `index.json`. Both are mapped, not read, so that any number of workers
-share one copy and a segment costs two small reads. Clip n's frame t stands beside its samples t * hop .. (t + 1) * hop:
+A pack is a folder: `audio.i16` (the samples of all clips, concatenated), `frames.f16` (their frames, likewise, unless
+features are computed during training), `index.json`. Both are memory-mapped, so that any number of workers share one
+copy and a segment costs two small reads. Frame t of a clip is aligned with its samples t * hop .. (t + 1) * hop:
 
     audio   |--hop--|--hop--|--hop--|--hop--|    exactly frames * hop samples
     frames  |   0   |   1   |   2   |   3   |
@@ -30,40 +30,40 @@ from torch.utils.data import Dataset
 
 log = logging.getLogger(__name__)
 
-SOUNDS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
-Featurizer = Callable[[Tensor, int], Tensor]  # (samples,) and their rate -> (frames, dim)
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
+Featurizer = Callable[[Tensor, int], Tensor]  # (samples,) and their sample rate -> (frames, dim)
 
 
 class Clip(NamedTuple):
-    """A sound file, and the file of its frames where they were made before (`ssl-vc prematch`, `ssl-vc extract`)."""
+    """An audio file, and its frames if they were extracted before (`ssl-vc prematch`, `ssl-vc extract`)."""
 
     audio: Path
     frames: Path | None = None
 
 
 class Segment(NamedTuple):
-    """What a step learns from; a batch of them has a first axis more."""
+    """A training example, or a batch of them, with a leading axis."""
 
     frames: Tensor  # (frames, dim); (frames, 0) if the pack holds none
-    wav: Tensor  # (frames * hop,)
+    wav: Tensor  # (frames * hop_length,)
 
 
 def find_clips(source: str | Path, split: str | None = None) -> list[Clip]:
-    """List the clips of a folder, or of a table.
+    """List the clips of a folder or a table.
 
     Args:
-        source: a folder (every sound file in it, however deep), or a tab-separated file with the column `path` and
-            perhaps `frames` and `split`; its paths start from the file's own folder.
-        split: which rows of the table; all if None.
+        source: a folder, searched recursively for audio files, or a tab-separated file with the column `path` and
+            optionally `frames` and `split`; paths are relative to the file's folder.
+        split: selects rows of the table; all if None.
     """
     source = Path(source)
     if source.is_dir():
-        clips = [Clip(path) for path in sorted(source.rglob("*")) if path.suffix.lower() in SOUNDS]
+        clips = [Clip(path) for path in sorted(source.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES]
     elif source.is_file():
         with source.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
         if not rows or "path" not in rows[0]:
-            raise ValueError(f"{source} is no table of clips; it needs tabs between columns, and one called 'path'.")
+            raise ValueError(f"{source} is not a table of clips; it needs tab-separated columns, one of them 'path'.")
         folder = source.parent
         clips = [
             Clip(folder / row["path"], folder / row["frames"] if row.get("frames") else None)
@@ -71,7 +71,7 @@ def find_clips(source: str | Path, split: str | None = None) -> list[Clip]:
             if split is None or row.get("split") == split
         ]
     else:
-        raise ValueError(f"there are no clips at {source}; give a folder of sound files or a table of them.")
+        raise ValueError(f"there are no clips at {source}; it must be a folder of audio files or a table of clips.")
     if not clips:
         raise ValueError(f"{source} lists no clips{f' of the split {split!r}' if split else ''}.")
     return clips
@@ -79,17 +79,17 @@ def find_clips(source: str | Path, split: str | None = None) -> list[Clip]:
 
 @dataclass(frozen=True)
 class Pack:
-    """Clips as flat files; see above.
+    """Clips as flat files, see above.
 
     Attributes:
-        folder: where the files are.
+        folder: of the files.
         names: of the clips.
         lengths: frames of each clip.
-        hop_length: samples to a frame.
+        hop_length: samples per frame.
         sample_rate: of the audio, in Hz.
-        dim: numbers in a frame; 0 if there are none.
-        reads: what made the frames.
-        made_of: a fingerprint of the list of clips and of what was asked of them.
+        dim: size of a frame; 0 if the pack holds no frames.
+        reads: what the frames are.
+        fingerprint: of the list of clips and the settings they were packed with.
     """
 
     folder: Path
@@ -99,22 +99,25 @@ class Pack:
     sample_rate: int
     dim: int
     reads: dict[str, Any]
-    made_of: str
+    fingerprint: str
 
     @classmethod
     def open(cls, folder: Path) -> "Pack":
-        """Open what `make_pack` wrote."""
+        """Open a pack written by `pack_clips`."""
         try:
-            return cls(folder, **json.loads((folder / "index.json").read_text(encoding="utf-8")))
+            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            if "made_of" in index:  # in older packs
+                index["fingerprint"] = index.pop("made_of")
+            return cls(folder, **index)
         except (ValueError, TypeError):
-            raise ValueError(f"{folder} is no pack of clips, or is broken; remove it.") from None
+            raise ValueError(f"{folder} is not a pack of clips, or is broken; remove it.") from None
 
     def clip(self, index: int) -> Segment:
-        """Give a whole clip."""
-        return self.cut(sum(self.lengths[:index]), self.lengths[index])
+        """Returns a whole clip."""
+        return self.read(sum(self.lengths[:index]), self.lengths[index])
 
-    def cut(self, start: int, count: int) -> Segment:
-        """Give `count` frames from frame `start` of the whole pack on."""
+    def read(self, start: int, count: int) -> Segment:
+        """Returns `count` frames of the pack, from frame `start` on."""
         audio = np.memmap(self.folder / "audio.i16", np.int16, "r")
         wav = audio[start * self.hop_length : (start + count) * self.hop_length]
         frames = np.zeros((count, 0), np.float32)
@@ -124,7 +127,7 @@ class Pack:
         return Segment(torch.from_numpy(frames), torch.from_numpy(wav.astype(np.float32) / 32768))
 
 
-def make_pack(
+def pack_clips(
     clips: list[Clip],
     folder: Path,
     *,
@@ -135,38 +138,53 @@ def make_pack(
     reads: dict[str, Any] | None = None,
     keep: bool = False,
 ) -> Pack:
-    """Decode clips into a pack, or open it if it is there of the same; clips that cannot be used are named.
+    """Decode clips into a pack, or open it if it holds the same clips; unusable clips are logged and skipped.
 
     Args:
-        clips: what to decode.
-        folder: where to.
-        sample_rate: to bring the audio to.
-        hop_length: samples to a frame, at that rate.
-        shortest: clips of fewer frames are left out.
-        featurize: makes the frames of clips that do not bring any; None if the pack is to hold no frames.
-        reads: what makes the frames.
-        keep: refuse to replace a pack of other clips, since a training has learned from it.
+        clips: to decode.
+        folder: of the pack.
+        sample_rate: to resample to.
+        hop_length: samples per frame, at that rate.
+        shortest: clips of fewer frames are skipped.
+        featurize: extracts the frames of clips that come without; None if the pack is to hold no frames.
+        reads: what the frames are.
+        keep: refuse to replace a pack of other clips, because a training depends on it.
     """
-    asked = (clips, [clip.audio.stat().st_size if clip.audio.is_file() else 0 for clip in clips])
-    made_of = hashlib.blake2b(
-        repr((asked, sample_rate, hop_length, shortest, reads)).encode(), digest_size=8
-    ).hexdigest()
+    sizes = [clip.audio.stat().st_size if clip.audio.is_file() else 0 for clip in clips]
+    packed = repr(((clips, sizes), sample_rate, hop_length, shortest, reads))
+    fingerprint = hashlib.blake2b(packed.encode(), digest_size=8).hexdigest()
     if (folder / "index.json").is_file():
-        if (pack := Pack.open(folder)).made_of == made_of:
+        if (pack := Pack.open(folder)).fingerprint == fingerprint:
             return pack
         if keep:
-            raise ValueError(f"the clips are not those that the training in {folder.parent} was begun with.")
+            raise ValueError(f"the clips are not those that the training in {folder.parent} was started with.")
     log.info("packing %d clips into %s", len(clips), folder)
-    partial = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    names, lengths, left_out, dim = [], [], [], 0
-    with (partial / "audio.i16").open("wb") as audio, (partial / "frames.f16").open("wb") as frames_file:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+
+    def load(clip: Clip) -> tuple[Tensor, Tensor | None]:
+        return _load_clip(clip, sample_rate, hop_length, shortest, featurize, reads or {})
+
+    index = {**_write_clips(clips, part, load, hop_length), "hop_length": hop_length, "sample_rate": sample_rate}
+    text = json.dumps({**index, "reads": reads or {}, "fingerprint": fingerprint})
+    (part / "index.json").write_text(text, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return Pack.open(folder)
+
+
+def _write_clips(
+    clips: list[Clip], folder: Path, load: Callable[[Clip], tuple[Tensor, Tensor | None]], hop_length: int
+) -> dict[str, Any]:
+    """Write all usable clips and return their names, lengths and frame size."""
+    names, lengths, skipped, dim = [], [], [], 0
+    with (folder / "audio.i16").open("wb") as audio, (folder / "frames.f16").open("wb") as frames_file:
         for clip in clips:
             try:
-                wav, frames = _usable(clip, sample_rate, hop_length, shortest, featurize, reads or {})
+                wav, frames = load(clip)
             except (OSError, ValueError, soundfile.SoundFileError, SafetensorError) as error:
-                left_out.append(f"{clip.audio.name} ({str(error).splitlines()[0]})")
+                skipped.append(f"{clip.audio.name} ({str(error).splitlines()[0]})")
                 continue
             if frames is not None:
                 if dim not in (0, frames.shape[1]):
@@ -176,19 +194,14 @@ def make_pack(
             audio.write((wav.clamp(-1, 1) * 32767).round().short().numpy().tobytes())
             names.append(clip.audio.name)
             lengths.append(len(wav) // hop_length)
-    if left_out:
-        log.warning("%d clips left out: %s", len(left_out), ", ".join(left_out[:20]))
+    if skipped:
+        log.warning("skipped %d unusable clips: %s", len(skipped), ", ".join(skipped[:20]))
     if not names:
-        raise ValueError(f"no clip can be used; the first: {left_out[0] if left_out else 'there are none'}.")
-    facts = {"names": names, "lengths": lengths, "hop_length": hop_length, "sample_rate": sample_rate}
-    text = json.dumps({**facts, "dim": dim, "reads": reads or {}, "made_of": made_of})
-    (partial / "index.json").write_text(text, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    return Pack.open(folder)
+        raise ValueError(f"no clip is usable; the first: {skipped[0] if skipped else 'there are none'}.")
+    return {"names": names, "lengths": lengths, "dim": dim}
 
 
-def _usable(
+def _load_clip(
     clip: Clip,
     sample_rate: int,
     hop_length: int,
@@ -196,7 +209,7 @@ def _usable(
     featurize: Featurizer | None,
     reads: dict[str, Any],
 ) -> tuple[Tensor, Tensor | None]:
-    """Give a clip's samples and its frames, both cut to the same time, or say why it cannot be used."""
+    """Returns a clip's samples and frames, trimmed to the same duration; raises an error if it is unusable."""
     wav = _decode(clip.audio, sample_rate)
     frames = _frames(clip, wav, sample_rate, featurize, reads)
     count = hops = len(wav) // hop_length
@@ -210,17 +223,17 @@ def _usable(
     return wav[: count * hop_length], frames
 
 
-def made_by(clip: Clip) -> dict[str, Any]:
-    """Tell what made a clip's frames, as their file says."""
+def stored_features(clip: Clip) -> dict[str, Any]:
+    """Returns what a clip's frames are, from the metadata of their file."""
     if clip.frames is None:
-        raise ValueError(f"the table names no frames for {clip.audio}; it needs a column 'frames'.")
+        raise ValueError(f"the table has no frames for {clip.audio}; it needs a column 'frames'.")
     try:
         with safe_open(clip.frames, "pt") as file:
-            facts = file.metadata() or {}
+            metadata = file.metadata() or {}
             dim = file.get_slice("frames").get_shape()[1]
-        return {"kind": facts.get("kind", "ssl"), "dim": dim, **json.loads(facts.get("spec", "{}"))}
+        return {"kind": metadata.get("kind", "ssl"), "dim": dim, **json.loads(metadata.get("spec", "{}"))}
     except (OSError, SafetensorError, ValueError, IndexError) as error:
-        raise ValueError(f"{clip.frames} is no file of frames ({str(error).splitlines()[0]}).") from None
+        raise ValueError(f"{clip.frames} is not a file of frames ({str(error).splitlines()[0]}).") from None
 
 
 def _decode(path: Path, sample_rate: int) -> Tensor:
@@ -237,39 +250,39 @@ def _frames(
     clip: Clip, wav: Tensor, sample_rate: int, featurize: Featurizer | None, reads: dict[str, Any]
 ) -> Tensor | None:
     if clip.frames is not None:
-        if made_by(clip) != reads:
-            raise ValueError("its frames were made otherwise than the first clip's")
+        if stored_features(clip) != reads:
+            raise ValueError("its features differ from the first clip's")
         with safe_open(clip.frames, "pt") as file:
             frames: Tensor = file.get_tensor("frames").float()
             return frames
     return None if featurize is None else featurize(wav, sample_rate).float()
 
 
-class Segments(Dataset[Segment]):
-    """Random segments of a pack. Segment number n is the same whenever it is asked for, by whatever process.
+class SegmentDataset(Dataset[Segment]):
+    """Random segments of a pack; segment n depends on the seed and n only.
 
     Args:
-        pack: the clips; each must be at least one segment long.
-        count: frames in a segment.
-        seed: of the choice; every frame of the pack is as likely as any other to be the first of a segment.
+        pack: the clips; those shorter than a segment are not used.
+        frames: in a segment.
+        seed: of the random choice, uniform over all possible starts.
     """
 
-    def __init__(self, pack: Pack, count: int, seed: int) -> None:
-        self.pack, self.count, self.seed = pack, count, seed
-        self._starts = [0, *accumulate(pack.lengths)]
-        self._choices = [0, *accumulate(max(length - count + 1, 0) for length in pack.lengths)]
+    def __init__(self, pack: Pack, frames: int, seed: int) -> None:
+        self.pack, self.frames, self.seed = pack, frames, seed
+        self._offsets = [0, *accumulate(pack.lengths)]
+        self._choices = [0, *accumulate(max(length - frames + 1, 0) for length in pack.lengths)]
         if not self._choices[-1]:
-            raise ValueError(f"no clip has {count} frames, as a segment does; take shorter segments or longer clips.")
+            raise ValueError(f"no clip has the {frames} frames of a segment; use shorter segments or longer clips.")
 
-    def __getitem__(self, number: int) -> Segment:
-        """Give segment `number`, from 0 on without end."""
-        choice = int(np.random.default_rng((self.seed, number)).integers(self._choices[-1]))
+    def __getitem__(self, index: int) -> Segment:
+        """Returns segment `index`, any number from 0 on."""
+        choice = int(np.random.default_rng((self.seed, index)).integers(self._choices[-1]))
         clip = bisect_right(self._choices, choice) - 1
-        return self.pack.cut(self._starts[clip] + choice - self._choices[clip], self.count)
+        return self.pack.read(self._offsets[clip] + choice - self._choices[clip], self.frames)
 
 
-def batches(first: int, last: int, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[list[int]]:
-    """Give the numbers of this process' segments for steps `first` .. `last`; all processes' together are the same."""
+def batch_indices(first: int, last: int, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[list[int]]:
+    """Yields this process' share of the segment indices of steps `first` to `last`, exclusive."""
     share = batch // ranks
     for step in range(first, last):
         start = step * batch + rank * share

@@ -1,7 +1,7 @@
-"""What vocoders are trained with: the game against the discriminators, and distances between spectra.
+"""Vocoder losses: adversarial, feature matching and spectral.
 
-Everything is computed in float32, whatever autocast says. Weights (HiFi-GAN counts its feature matching twice and its
-mel loss 45 times) are the training loop's.
+All are computed in float32, even under autocast. Loss weights (in HiFi-GAN 2 for feature matching and 45 for the mel
+loss) belong to the training loop.
 """
 
 import math
@@ -13,64 +13,64 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vocoder.mel import Mel, MelConfig
-from vocoder.spectrum import spectrum
-from vocoder.training.discriminators import Judgement
+from vocoder.stft import stft
+from vocoder.training.discriminators import DiscriminatorOutput
 
 
 class AdversarialLoss(Protocol):
-    """What the scores cost either player, summed over the sub-discriminators."""
+    """The two sides of a GAN loss, summed over the sub-discriminators."""
 
-    def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
-        """Give the cost of not telling real from fake."""
+    def discriminator(self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]) -> Tensor:
+        """Returns the discriminator's loss."""
         ...
 
-    def generator(self, fake: Sequence[Judgement]) -> Tensor:
-        """Give the cost of being found out."""
+    def generator(self, fake: Sequence[DiscriminatorOutput]) -> Tensor:
+        """Returns the generator's loss."""
         ...
 
 
 class LeastSquares:
-    """Least-squares GAN (Mao et al. 2017, 1611.04076): real is 1, fake is 0. HiFi-GAN and BigVGAN play it."""
+    """Least-squares GAN (Mao et al. 2017, 1611.04076): real is 1, fake is 0. Used by HiFi-GAN and BigVGAN."""
 
-    def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
-        """Give the squared distance of real scores from 1 and of fake ones from 0."""
+    def discriminator(self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]) -> Tensor:
+        """Returns the squared distance of real scores from 1 and of fake ones from 0."""
         return _total([(1 - score).square() for score in _scores(real)] + [score.square() for score in _scores(fake)])
 
-    def generator(self, fake: Sequence[Judgement]) -> Tensor:
-        """Give the squared distance of fake scores from 1."""
+    def generator(self, fake: Sequence[DiscriminatorOutput]) -> Tensor:
+        """Returns the squared distance of fake scores from 1."""
         return _total([(1 - score).square() for score in _scores(fake)])
 
 
 class Hinge:
-    """Hinge GAN: beyond a margin of 1 on the right side of zero a score costs nothing. Vocos plays it."""
+    """Hinge GAN: scores beyond a margin of 1 on the correct side of zero add no loss. Used by Vocos."""
 
-    def discriminator(self, real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
-        """Give what real scores lack to 1, and what fake ones exceed -1 by."""
+    def discriminator(self, real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]) -> Tensor:
+        """Returns the hinge losses of real scores below 1 and of fake ones above -1."""
         return _total([F.relu(1 - score) for score in _scores(real)] + [F.relu(1 + score) for score in _scores(fake)])
 
-    def generator(self, fake: Sequence[Judgement]) -> Tensor:
-        """Give what fake scores lack to 1."""
+    def generator(self, fake: Sequence[DiscriminatorOutput]) -> Tensor:
+        """Returns the hinge loss of fake scores below 1."""
         return _total([F.relu(1 - score) for score in _scores(fake)])
 
 
 ADVERSARIAL: dict[str, AdversarialLoss] = {"least_squares": LeastSquares(), "hinge": Hinge()}
 
 
-def feature_matching(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
-    """Give the mean distance of the discriminators' maps, summed over all maps (MelGAN, 1910.06711, equation 4).
+def feature_matching(real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]) -> Tensor:
+    """Returns the L1 distance of the discriminators' feature maps, summed over maps (MelGAN, 1910.06711, equation 4).
 
-    The real maps are a target: no gradient flows into them.
+    No gradient flows into the real maps.
     """
     pairs = [
-        (target.detach(), ours)
+        (target.detach(), output)
         for one, other in zip(real, fake, strict=True)
-        for target, ours in zip(one.maps, other.maps, strict=True)
+        for target, output in zip(one.feature_maps, other.feature_maps, strict=True)
     ]
-    return _total([(target.float() - ours.float()).abs() for target, ours in pairs])
+    return _total([(target.float() - output.float()).abs() for target, output in pairs])
 
 
 class MelLoss(nn.Module):
-    """Mean distance of two sounds' log-mel spectrograms."""
+    """L1 distance of log-mel spectrograms."""
 
     def __init__(self, config: MelConfig | None = None) -> None:
         super().__init__()
@@ -84,12 +84,12 @@ class MelLoss(nn.Module):
 
 
 class MultiScaleMelLoss(nn.Module):
-    """Mean distance of log-mel spectrograms, summed over windows from 32 to 2048 samples.
+    """L1 distance of log-mel spectrograms, summed over windows from 32 to 2048 samples.
 
-    Short windows place a click, long ones tune a harmonic (Descript Audio Codec, 2306.06546; BigVGAN v2).
+    Short windows resolve clicks, long ones harmonics (Descript Audio Codec, 2306.06546; BigVGAN v2).
 
     Args:
-        sample_rate: of the wav, in Hz.
+        sample_rate: of the waveforms, in Hz.
         scales: (window, mel bands) of each spectrogram; hops are a quarter of the window.
     """
 
@@ -104,7 +104,7 @@ class MultiScaleMelLoss(nn.Module):
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """Compare (batch, samples) with (batch, samples)."""
-        # its logarithms are to base 10
+        # published with logarithms to base 10
         return torch.stack([loss(real, fake) for loss in self.losses]).sum() / math.log(10)
 
 
@@ -134,31 +134,31 @@ class STFTLoss(nn.Module):
     def __init__(self, n_fft: int, hop_length: int, window_length: int) -> None:
         super().__init__()
         self.hop_length = hop_length
-        spare = n_fft - window_length
-        window = F.pad(torch.hann_window(window_length), (spare // 2, spare - spare // 2))
+        margin = n_fft - window_length
+        window = F.pad(torch.hann_window(window_length), (margin // 2, margin - margin // 2))
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """Compare (batch, samples) with (batch, samples)."""
         _check(real, fake)
         with torch.autocast(real.device.type, enabled=False):
-            target, ours = self.magnitude(real), self.magnitude(fake)
-            # row by row, so that a batch may be shared by several processes
-            far, size = (torch.linalg.vector_norm(part, dim=(1, 2)) for part in (target - ours, target))
-            return (far / size).mean() + F.l1_loss(ours.log(), target.log())
+            target, output = self.magnitude(real), self.magnitude(fake)
+            # row by row, so that a batch may be split between processes
+            error, norm = (torch.linalg.vector_norm(part, dim=(1, 2)) for part in (target - output, target))
+            return (error / norm).mean() + F.l1_loss(output.log(), target.log())
 
     def magnitude(self, wav: Tensor) -> Tensor:
-        """Give the magnitude spectrogram (batch, frames, bins), kept off zero."""
-        spectra = spectrum(wav.float(), self.window, self.hop_length, padding="center")
+        """Returns the magnitude spectrogram (batch, frames, bins), bounded away from zero."""
+        spectra = stft(wav.float(), self.window, self.hop_length, padding="center")
         return (spectra.real.square() + spectra.imag.square()).clamp(min=1e-7).sqrt()
 
 
-def _scores(judgements: Sequence[Judgement]) -> list[Tensor]:
-    return [judgement.score.float() for judgement in judgements]
+def _scores(outputs: Sequence[DiscriminatorOutput]) -> list[Tensor]:
+    return [output.score.float() for output in outputs]
 
 
-def _total(costs: list[Tensor]) -> Tensor:
-    return torch.stack([cost.mean() for cost in costs]).sum()
+def _total(losses: list[Tensor]) -> Tensor:
+    return torch.stack([loss.mean() for loss in losses]).sum()
 
 
 def _check(real: Tensor, fake: Tensor) -> None:

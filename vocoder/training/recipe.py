@@ -1,4 +1,4 @@
-"""How a vocoder is trained: the settings, who judges it, and what it is compared by."""
+"""The settings of a vocoder training, and the networks and losses that follow from them."""
 
 import json
 import math
@@ -7,22 +7,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from vocoder.kinds import KINDS
-from vocoder.mel import MelConfig, mel_read
-from vocoder.network import NeuralVocoder, VocoderConfig
+from vocoder.mel import MelConfig, mel_config_from
+from vocoder.network import NeuralVocoder, VocoderConfig, apply_weight_norm
+from vocoder.protocol import check_features
 from vocoder.training.discriminators import (
-    Judgement,
+    DiscriminatorOutput,
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
     MultiScaleDiscriminator,
 )
 from vocoder.training.losses import ADVERSARIAL, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss
 
-# when a training goes on
-MAY_CHANGE = {"steps", "minutes", "learning_rate", "max_norm", "log_every", "valid_every", "save_every", "workers"}
+# settings that may differ when a training is resumed
+MUTABLE = {"steps", "minutes", "learning_rate", "max_norm", "log_every", "valid_every", "save_every", "workers"}
 DISCRIMINATORS: dict[str, Callable[[], nn.Module]] = {
     "mpd": MultiPeriodDiscriminator,
     "msd": MultiScaleDiscriminator,
@@ -33,53 +33,53 @@ DISCRIMINATORS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a vocoder is trained. The defaults are HiFi-GAN's where the paper has one.
+    """The settings of a vocoder training. The defaults are HiFi-GAN's where the paper states one.
 
     Attributes:
         vocoder: hifigan, vocos, bigvgan or unit-hifigan.
-        shape: what differs from that vocoder's defaults.
-        start_from: weights to go on from (see `vocoder.kinds.load`) instead of random ones; its shape holds then.
-        features: `mel` (made from each segment), `ssl` (of `encoder`), or `frames` (files named in the table of clips).
-        mel: what differs from the defaults of `MelConfig`.
-        encoder: for `ssl`: whose frames.
-        layer: for `ssl`: which; the encoder's own choice if None.
-        normalized: for `ssl`: whether the encoder's input is normalised; its own habit if None.
-        clips: a folder of sound files, or a table (see `vocoder.training.data.find_clips`).
-        split: which rows of that table.
-        valid_clips: the same, to validate on; none if empty.
-        valid_split: which rows of that table.
-        valid_seconds: how much of each of at most 16 clips is validated on.
-        hide: columns of frames that some segments lack, from and to.
-        hidden: how many of the segments, 0 to 1; so the vocoder does not lean on what those columns tell.
-        segment: frames in a segment.
-        batch: segments in a step, of all processes together.
-        steps: how many.
-        adversarial_from: the step from which discriminators take part.
-        discriminators: which: mpd, msd, mrd, or their slim shapes mpd-slim, msd-slim, mrd-slim.
+        shape: overrides of that vocoder's config.
+        start_from: pretrained weights to fine-tune (see `vocoder.kinds.load`); `shape` is ignored then.
+        features: `mel` (computed from each segment), `ssl` (of `encoder`) or `frames` (files listed in the table).
+        mel: overrides of `MelConfig`.
+        encoder: for `ssl`: name or folder of the encoder.
+        layer: for `ssl`: its layer; the encoder's default if None.
+        normalized: for `ssl`: whether the encoder's input is normalised; the encoder's default if None.
+        clips: a folder of audio files, or a table (see `vocoder.training.data.find_clips`).
+        split: selects rows of that table.
+        valid_clips: the same, for validation; none if empty.
+        valid_split: selects rows of that table.
+        valid_seconds: how much of each of at most 16 clips to validate on.
+        hide: range of frame columns that are masked in some segments, so that the vocoder does not rely on them.
+        hidden: fraction of the segments masked, 0 to 1.
+        segment: frames per segment.
+        batch: segments per step, over all processes.
+        steps: number of training steps.
+        adversarial_from: step at which adversarial training starts.
+        discriminators: of mpd, msd, mrd and their slim versions mpd-slim, msd-slim, mrd-slim.
         adversarial: `least_squares` or `hinge`.
-        mel_loss: `single`, `multi` (seven scales), or `long`: the four of them that hear no single pulse of a voice,
-            since when the pulses of a `harmonic` vocoder come is not learned.
+        mel_loss: `single`, `multi` (seven scales), or `long`: the four scales too long to resolve single pulses, since
+            a `harmonic` vocoder does not learn when its pulses occur.
         mel_weight: of the mel loss.
         stft_weight: of the multi-resolution STFT loss; 0 for none.
-        adversarial_weight: of the game.
+        adversarial_weight: of the generator's adversarial loss.
         feature_weight: of feature matching.
-        learning_rate: at the start, of both sides.
+        learning_rate: initial, for generator and discriminators.
         betas: of AdamW.
         weight_decay: of AdamW.
-        schedule: `exponential` (times `decay` every thousand steps), `cosine` (to nothing at `steps`) or `constant`.
+        schedule: `exponential` (times `decay` every thousand steps), `cosine` (to 0 at `steps`) or `constant`.
         decay: of the exponential schedule.
-        max_norm: gradients longer than this are shortened; 0 for never.
-        average: how much of the averaged generator stays in a step; 0 for none.
-        half: whether the model's weights on disk are rounded to float16, which halves the file.
+        max_norm: gradients are clipped to this norm; 0 for no clipping.
+        average: decay of the generator's moving average; 0 for none.
+        half: whether the saved model's weights are rounded to float16, which halves the file.
         precision: `no` (float32) or `bf16`.
         seed: of weights and segments.
-        workers: processes that read segments.
-        minutes: stop and save after so long; 0 for never.
-        log_every: steps.
-        valid_every: steps.
-        save_every: steps.
+        workers: data loading processes.
+        minutes: time limit, after which the training is saved and stops; 0 for none.
+        log_every: steps between log entries.
+        valid_every: steps between validations.
+        save_every: steps between checkpoints.
     """
 
     vocoder: str = "vocos"
@@ -135,12 +135,12 @@ class TrainConfig:
         }
         for name, values in possible.items():
             if getattr(self, name) not in values:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; possible are {', '.join(values)}.")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(values)}.")
         if not self.discriminators:
-            raise ValueError("discriminators is empty; adversarial_from=STEPS is how to train without them.")
+            raise ValueError("discriminators is empty; to train without them, set adversarial_from to steps.")
         for name in self.discriminators:
             if name not in DISCRIMINATORS:
-                raise ValueError(f"discriminators has {name!r}; possible are {', '.join(DISCRIMINATORS)}.")
+                raise ValueError(f"discriminators has {name!r}; they must be of {', '.join(DISCRIMINATORS)}.")
         for name in ("segment", "batch", "steps", "log_every", "valid_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -157,30 +157,28 @@ class TrainConfig:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas is {self.betas}; both must lie from 0 to below 1.")
+            raise ValueError(f"betas is {self.betas}; both must be at least 0 and below 1.")
         if self.shape.get("kind", self.vocoder) != self.vocoder:
-            raise ValueError(f"shape.kind is {self.shape['kind']!r}; `vocoder` says which it is.")
+            raise ValueError(f"shape.kind is {self.shape['kind']!r}; set `vocoder` instead.")
         try:
             self.generator_config()
             MelConfig(**self.mel)
         except TypeError as error:
-            raise ValueError(
-                f"shape or mel has a setting that does not exist, or is of the wrong kind ({error})."
-            ) from None
+            raise ValueError(f"shape or mel has an unknown setting, or one of the wrong type ({error}).") from None
         if not 0 <= self.hide[0] <= self.hide[1]:
-            raise ValueError(f"hide is {self.hide}; it goes from a column to a later one.")
+            raise ValueError(f"hide is {self.hide}; it must be a range of columns, such as (3, 259).")
         if not 0 <= self.hidden <= 1:
-            raise ValueError(f"hidden is {self.hidden}; it is a share, from 0 to 1.")
+            raise ValueError(f"hidden is {self.hidden}; it is a fraction, from 0 to 1.")
         if not 0 <= self.average < 1:
-            raise ValueError(f"average is {self.average}; it must lie from 0 to below 1.")
+            raise ValueError(f"average is {self.average}; it must be at least 0 and below 1.")
 
-    def generator_config(self, **known: Any) -> VocoderConfig:
-        """Give the generator's config; what `shape` says counts more than what is `known` otherwise."""
-        _, kind_config = KINDS[self.vocoder]
-        return kind_config(**{**known, **self.shape})
+    def generator_config(self, **inferred: Any) -> VocoderConfig:
+        """Returns the generator's config; `shape` overrides what was inferred from the features."""
+        _, config_class = KINDS[self.vocoder]
+        return config_class(**{**inferred, **self.shape})
 
     def learning_rate_at(self, step: int) -> float:
-        """Give the learning rate of a step."""
+        """Returns the learning rate at a step."""
         if self.schedule == "exponential":
             return self.learning_rate * self.decay ** (step / 1000)
         if self.schedule == "cosine":
@@ -188,20 +186,41 @@ class TrainConfig:
         return self.learning_rate
 
 
-class Jury(nn.Module):
+def new_generator(config: TrainConfig, start: NeuralVocoder | None, dim: int, reads: dict[str, Any]) -> NeuralVocoder:
+    """Returns the generator to train: `start`, or a random one for frames of size `dim`."""
+    vocoder, _ = KINDS[config.vocoder]
+    if start is None:
+        generator = vocoder(config.generator_config(dim=dim, reads=reads))
+    elif not isinstance(start, vocoder):
+        raise ValueError(f"start_from is a {start.config.kind}; vocoder is {config.vocoder!r}.")
+    else:
+        generator = start
+        check_features(generator.reads, reads, f"what {config.start_from} is to be fine-tuned on")
+    rate, hop = (reads.get(name) for name in ("sample_rate", "hop_length"))
+    if rate and hop and hop * generator.sample_rate != generator.hop_length * rate:
+        raise ValueError(
+            f"a frame of {hop} samples at {rate} Hz is not as long as the {generator.hop_length} samples at "
+            f"{generator.sample_rate} Hz that the vocoder generates for it; set the hop or the rates in `shape`."
+        )
+    if generator.trains_with_weight_norm:
+        apply_weight_norm(generator)
+    return generator
+
+
+class Discriminators(nn.Module):
     """Several discriminators as one."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
         self.members = nn.ModuleList(DISCRIMINATORS[name]() for name in names)
 
-    def forward(self, wav: Tensor) -> list[Judgement]:
-        """Judge (batch, samples)."""
-        return [judgement for member in self.members for judgement in member(wav)]
+    def forward(self, wav: Tensor) -> list[DiscriminatorOutput]:
+        """Score (batch, samples)."""
+        return [output for member in self.members for output in member(wav)]
 
 
 class SpectralLoss(nn.Module):
-    """How far a sound's spectra are from those of the real one."""
+    """The weighted sum of mel and STFT losses."""
 
     def __init__(self, config: TrainConfig, sample_rate: int, hop_length: int) -> None:
         super().__init__()
@@ -214,7 +233,7 @@ class SpectralLoss(nn.Module):
         self.mel_weight, self.stft_weight = config.mel_weight, config.stft_weight
 
     def forward(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Compare (batch, samples) with (batch, samples); `spectral` is what is learned from."""
+        """Returns the losses of (batch, samples); `spectral` is their weighted sum, with gradients."""
         mel = self.mel(real, fake)
         total, parts = self.mel_weight * mel, {"mel": mel.detach()}
         if self.stft is not None:
@@ -224,32 +243,35 @@ class SpectralLoss(nn.Module):
 
 
 def mel_loss(sample_rate: int, hop_length: int) -> MelLoss:
-    """Make the mel loss of HiFi-GAN for any rate."""
-    return MelLoss(MelConfig(sample_rate, 1024 if sample_rate <= 24_000 else 2048, hop_length))
+    """Returns HiFi-GAN's mel loss for any sample rate."""
+    return MelLoss(MelConfig(sample_rate, _n_fft(sample_rate), hop_length))
 
 
-@torch.no_grad()
 def mel_config(config: TrainConfig, start: NeuralVocoder | None) -> MelConfig:
-    """Say which mel frames are learned from: at the vocoder's rate and hop, or as the weights to go on from had."""
+    """Returns the mel spectrogram to train on: that of the pretrained weights, or at the vocoder's rate and hop."""
     if start is not None:
-        return mel_read(start.reads, **config.mel)
+        return mel_config_from(start.reads, **config.mel)
     shape = config.generator_config()
-    own = {"sample_rate": shape.sample_rate, "hop_length": shape.hop_length}
-    return MelConfig(**{**own, "n_fft": 1024 if shape.sample_rate <= 24_000 else 2048, **config.mel})
+    rate = shape.sample_rate
+    return MelConfig(**{"sample_rate": rate, "hop_length": shape.hop_length, "n_fft": _n_fft(rate), **config.mel})
 
 
-def refuse_other_settings(config: TrainConfig, folder: Path) -> None:
-    """Refuse a folder whose training was begun with other settings, before anything in it is touched."""
+def _n_fft(sample_rate: int) -> int:
+    return 1024 if sample_rate <= 24_000 else 2048
+
+
+def check_resumable(config: TrainConfig, folder: Path) -> None:
+    """Refuse to resume a training with other settings, before its folder is touched."""
     if not (folder / "state.pt").is_file():
         return
     try:
         before = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} has no readable training.json ({error}); begin in another folder.") from None
+        raise ValueError(f"{folder} has no readable training.json ({error}); start in another folder.") from None
     now = json.loads(json.dumps(asdict(config)))
-    changed = [key for key in now if now[key] != before.get(key) and key not in MAY_CHANGE]
+    changed = [key for key in now if now[key] != before.get(key) and key not in MUTABLE]
     if changed:
         raise ValueError(
-            f"the training in {folder} was begun with {', '.join(f'{key}={before.get(key)}' for key in changed)}; "
-            "it goes on only with the same."
+            f"the training in {folder} was started with {', '.join(f'{key}={before.get(key)}' for key in changed)}; "
+            "it can only be resumed with the same settings."
         )

@@ -1,13 +1,13 @@
-"""One training loop for every vocoder: spectral losses first, then a game against discriminators.
+"""One training loop for every vocoder: spectral losses first, then adversarial training.
 
     step   0 ........ adversarial_from ............................. steps
            | mel loss |  mel loss + adversarial + feature matching  |
 
-A step's segments follow from its number, and everything else that changes is in `state.pt`, so a training that was cut
-off goes on as if it had not been: bit for bit on a CPU. The folder of a training:
+The segments of a step follow from its number, and all other state is in `state.pt`, so a training that was interrupted
+resumes exactly: bit for bit on a CPU. The folder of a training:
 
     training.json   its settings          pack/, pack-valid/   the clips (see `vocoder.training.data`)
-    state.pt        to go on from         model/               the averaged generator, for `from_pretrained`
+    state.pt        the checkpoint        model/               the averaged generator, for `from_pretrained`
     board/          for TensorBoard
 """
 
@@ -27,28 +27,45 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vocoder.kinds import KINDS, load
+from vocoder.kinds import load
 from vocoder.mel import Mel
-from vocoder.network import NeuralVocoder, fold, weight_norm
-from vocoder.protocol import require
-from vocoder.training.board import Board
-from vocoder.training.data import Clip, Featurizer, Pack, Segment, Segments, batches, find_clips, made_by, make_pack
-from vocoder.training.discriminators import judge_both
-from vocoder.training.ema import average
+from vocoder.network import NeuralVocoder, apply_weight_norm, remove_weight_norm
+from vocoder.training.data import (
+    Clip,
+    Featurizer,
+    Pack,
+    Segment,
+    SegmentDataset,
+    batch_indices,
+    find_clips,
+    pack_clips,
+    stored_features,
+)
+from vocoder.training.discriminators import discriminate
+from vocoder.training.loop import load_checkpoint, optimize, update_ema
 from vocoder.training.losses import ADVERSARIAL, feature_matching
-from vocoder.training.recipe import Jury, SpectralLoss, TrainConfig, mel_config, mel_loss, refuse_other_settings
+from vocoder.training.recipe import (
+    Discriminators,
+    SpectralLoss,
+    TrainConfig,
+    check_resumable,
+    mel_config,
+    mel_loss,
+    new_generator,
+)
+from vocoder.training.tensorboard import TensorBoard
 
 log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """A training in a folder.
+    """Trains a vocoder in a folder.
 
     Args:
-        config: how.
-        folder: where it lives.
-        featurize: makes the frames of `ssl` features, from (samples,) and their rate.
-        reads: what makes the frames, where they are not mel.
+        config: the settings.
+        folder: of the training.
+        featurize: extracts the frames of `ssl` features from (samples,) and their sample rate.
+        reads: what the frames are, unless they are mel.
     """
 
     def __init__(
@@ -59,71 +76,52 @@ class Trainer:
         reads: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.folder = config, Path(folder)
-        # several processes on CPUs join only if they are told so
+        # `cpu` also makes several processes on CPUs join
         self.accelerator = Accelerator(
             cpu=torch.accelerator.current_accelerator() is None, mixed_precision=config.precision
         )
-        self.main = self.accelerator.is_main_process
+        self.is_main = self.accelerator.is_main_process
         if config.batch % self.accelerator.num_processes:
             ranks = self.accelerator.num_processes
-            raise ValueError(f"a batch of {config.batch} cannot be shared by {ranks} processes.")
+            raise ValueError(f"a batch of {config.batch} cannot be split between {ranks} processes.")
         set_seed(config.seed)
         if not config.clips:
-            raise ValueError("there is nothing to train on; set `clips` to a folder of sound files or a table of them.")
+            raise ValueError("there is nothing to train on; set `clips` to a folder of audio files or a table of them.")
         clips = find_clips(config.clips, config.split)
-        refuse_other_settings(config, self.folder)
+        check_resumable(config, self.folder)
         start = load(config.start_from).train() if config.start_from else None
         self.features = Mel(mel_config(config, start)) if config.features == "mel" else None
-        self.reads = self.features.reads if self.features else dict(reads or made_by(clips[0]))
-        generator = self._new_generator(start)
+        self.reads = self.features.reads if self.features else dict(reads or stored_features(clips[0]))
+        dim = self.features.dim if self.features else self.reads.get("dim", 1)
+        generator = new_generator(config, start, dim, self.reads)
         self.segments, self.valid = self._packs(clips, generator, featurize)
         device = self.accelerator.device
         self.spectral = SpectralLoss(config, generator.sample_rate, generator.hop_length).to(device)
-        self.game = ADVERSARIAL[config.adversarial]
+        self.adversarial = ADVERSARIAL[config.adversarial]
         if self.features is not None:
             self.features.to(device)
         self.step = 0
-        self.sides = {
+        self.networks = {
             "generator": self.accelerator.prepare(generator),
-            "jury": self.accelerator.prepare(Jury(config.discriminators)),
+            "discriminators": self.accelerator.prepare(Discriminators(config.discriminators)),
         }
         self.optimizers = {
-            side: self.accelerator.prepare(
+            name: self.accelerator.prepare(
                 torch.optim.AdamW(
                     network.parameters(), config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
                 )
             )
-            for side, network in self.sides.items()
+            for name, network in self.networks.items()
         }
-        self.averaged = {name: value.detach().clone() for name, value in self._bare().state_dict().items()}
-
-    def _new_generator(self, start: NeuralVocoder | None) -> NeuralVocoder:
-        kind, _ = KINDS[self.config.vocoder]
-        if start is None:
-            dim = {"dim": self.features.dim if self.features else self.reads.get("dim", 1)}
-            generator = kind(self.config.generator_config(**dim, reads=self.reads))
-        elif not isinstance(start, kind):
-            raise ValueError(f"start_from holds a {start.config.kind}; vocoder is {self.config.vocoder!r}.")
-        else:
-            generator = start
-            require(generator.reads, self.reads, f"what {self.config.start_from} is to go on with")
-        rate, hop = (self.reads.get(name) for name in ("sample_rate", "hop_length"))
-        if rate and hop and hop * generator.sample_rate != generator.hop_length * rate:
-            raise ValueError(
-                f"a frame of {hop} samples at {rate} Hz does not last as long as {generator.hop_length} samples at "
-                f"{generator.sample_rate} Hz, which the vocoder makes of it; set the hop or the rates in `shape`."
-            )
-        if generator.trains_with_weight_norm:
-            weight_norm(generator)
-        return generator
+        self.average = {name: value.detach().clone() for name, value in self.generator.state_dict().items()}
 
     def _packs(
         self, clips: list[Clip], generator: NeuralVocoder, featurize: Featurizer | None
-    ) -> tuple[Segments, Pack | None]:
+    ) -> tuple[SegmentDataset, Pack | None]:
         config = self.config
 
         def pack(clips: list[Clip], name: str, shortest: int) -> Pack:
-            return make_pack(
+            return pack_clips(
                 clips,
                 self.folder / name,
                 sample_rate=generator.sample_rate,
@@ -138,26 +136,25 @@ class Trainer:
             train, valid = pack(clips, "pack", config.segment), None
             if config.valid_clips:
                 valid = pack(find_clips(config.valid_clips, config.valid_split), "pack-valid", 4)
-        return Segments(train, config.segment, config.seed), valid
+        return SegmentDataset(train, config.segment, config.seed), valid
 
-    def run(self, watch: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Train from where it is to the last step; `watch` is told of each step's losses."""
+    def run(self, on_step: Callable[[int, dict[str, float]], None] | None = None) -> None:
+        """Train from the current step to the last; `on_step` receives the number and the losses of each step."""
         config = self.config
         deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
-        board = Board(self.folder / "board", self.step) if self.main else None
+        board = TensorBoard(self.folder / "board", self.step) if self.is_main else None
         ranks = self.accelerator.num_processes
-        numbers = batches(self.step, config.steps, config.batch, self.accelerator.process_index, ranks)
-        loader = DataLoader(self.segments, batch_sampler=numbers, num_workers=config.workers)
-        for segment in loader:
-            losses = self.learn(Segment(*(part.to(self.accelerator.device) for part in segment)))
+        indices = batch_indices(self.step, config.steps, config.batch, self.accelerator.process_index, ranks)
+        for segment in DataLoader(self.segments, batch_sampler=indices, num_workers=config.workers):
+            losses = self.train_step(Segment(*(part.to(self.accelerator.device) for part in segment)))
             self.step += 1
-            last = self.step == config.steps or self._all_agree(time.monotonic() > deadline)
-            if watch is not None:
-                watch(self.step, losses)
+            last = self.step == config.steps or self._any_process(time.monotonic() > deadline)
+            if on_step is not None:
+                on_step(self.step, losses)
             if board and (self.step % config.log_every == 0 or last):
-                board.scalars(self.step, losses, "train")
+                board.add_scalars(self.step, losses, "train")
             if board and self.valid and (self.step % config.valid_every == 0 or last):
-                log.info("step %d: validation mel distance %.4f", self.step, self.validate(board))
+                log.info("step %d: validation mel loss %.4f", self.step, self.validate(board))
             if self.step % config.save_every == 0 or last:
                 self.save()
             if last:
@@ -165,114 +162,113 @@ class Trainer:
         if board:
             board.close()
 
-    def _all_agree(self, over: bool) -> bool:
-        """Stop in all processes at the same step; asked now and then, since it makes them wait for each other."""
+    def _any_process(self, over: bool) -> bool:
+        """Stop all processes at the same step; checked every 20 steps, since it synchronises them."""
         if self.accelerator.num_processes == 1 or not self.config.minutes:
             return over
         votes = torch.tensor([over], device=self.accelerator.device)
         return self.step % 20 == 0 and bool(self.accelerator.gather(votes).any())
 
-    def learn(self, segment: Segment) -> dict[str, float]:
-        """Take one step, and give its losses (the mean of all processes')."""
-        real, config = segment.wav, self.config  # what is random in a step follows from its number, too:
+    def train_step(self, segment: Segment) -> dict[str, float]:
+        """Take one step and return its losses, averaged over all processes."""
+        real, config = segment.wav, self.config  # the random state, too, follows from the step:
         torch.manual_seed(config.seed + self.accelerator.num_processes * self.step + self.accelerator.process_index)
-        for group in (group for optimizer in self.optimizers.values() for group in optimizer.param_groups):
-            group["lr"] = config.learning_rate_at(self.step)
         frames = segment.frames if self.features is None else self.features(real)
         if config.hidden:
-            begin, end = config.hide
-            frames[torch.rand(len(frames)) < config.hidden, :, begin:end] = 0
-        fake = self.sides["generator"](frames).float()
+            start, stop = config.hide
+            frames[torch.rand(len(frames)) < config.hidden, :, start:stop] = 0
+        fake = self.networks["generator"](frames).float()
         losses: dict[str, Tensor] = {}
-        playing = self.step >= config.adversarial_from
-        if playing:
+        use_discriminators = self.step >= config.adversarial_from
+        if use_discriminators:
             with self.accelerator.autocast():
-                losses["discriminator"] = self.game.discriminator(*judge_both(self.sides["jury"], real, fake.detach()))
-            self._update("jury", losses["discriminator"])
+                scores = discriminate(self.networks["discriminators"], real, fake.detach())
+                losses["discriminator"] = self.adversarial.discriminator(*scores)
+            self._optimize("discriminators", losses["discriminator"])
         losses |= self.spectral(real, fake)
         total = losses.pop("spectral")
-        if playing:
-            adversarial, matching = self._judged(real, fake)
+        if use_discriminators:
+            adversarial, matching = self._generator_losses(real, fake)
             total = total + config.adversarial_weight * adversarial + config.feature_weight * matching
             losses |= {"adversarial": adversarial, "matching": matching}
         losses["generator"] = total
-        self._update("generator", total)
-        average(self.averaged, self._bare(), config.average, self.step)
-        names, values = list(losses), torch.stack([value.detach().float() for value in losses.values()])
-        return dict(zip(names, self.accelerator.reduce(values, "mean").tolist(), strict=True))
+        self._optimize("generator", total)
+        update_ema(self.average, self.generator, config.average, self.step)
+        values = torch.stack([value.detach().float() for value in losses.values()])
+        return dict(zip(losses, self.accelerator.reduce(values, "mean").tolist(), strict=True))
 
-    def _judged(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """What the discriminators, as they are now, say of the generator's sound."""
-        jury = self.accelerator.unwrap_model(self.sides["jury"]).requires_grad_(False)
+    def _generator_losses(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the generator's adversarial and feature matching losses."""
+        discriminators = self.discriminators.requires_grad_(False)
         with self.accelerator.autocast():
             with torch.no_grad():
-                real_judgements = jury(real)
-            fake_judgements = jury(fake)
-            judged = self.game.generator(fake_judgements), feature_matching(real_judgements, fake_judgements)
-        jury.requires_grad_(True)
-        return judged
+                real_scores = discriminators(real)
+            fake_scores = discriminators(fake)
+            losses = self.adversarial.generator(fake_scores), feature_matching(real_scores, fake_scores)
+        discriminators.requires_grad_(True)
+        return losses
 
-    def _update(self, side: str, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            again = "go on from the last save" if (self.folder / "state.pt").is_file() else "begin again"
-            raise ValueError(
-                f"the {side}'s loss is {loss.item()} at step {self.step}; {again} in {self.folder} with a lower "
-                "learning_rate, or with max_norm=1."
-            )
-        optimizer = self.optimizers[side]
-        optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        if self.config.max_norm:
-            self.accelerator.clip_grad_norm_(self.sides[side].parameters(), self.config.max_norm)
-        optimizer.step()
+    def _optimize(self, name: str, loss: Tensor) -> None:
+        network, optimizer = self.networks[name], self.optimizers[name]
+        learning_rate, name = self.config.learning_rate_at(self.step), f"the loss of the {name} at step {self.step}"
+        optimize(self.accelerator, network, optimizer, loss, learning_rate, self.config.max_norm, name)
 
-    def _bare(self) -> NeuralVocoder:
-        bare: NeuralVocoder = self.accelerator.unwrap_model(self.sides["generator"])
-        return bare
+    @property
+    def generator(self) -> NeuralVocoder:
+        """The generator, unwrapped."""
+        generator: NeuralVocoder = self.accelerator.unwrap_model(self.networks["generator"])
+        return generator
 
-    def model(self) -> NeuralVocoder:
-        """Give the averaged generator, ready for use."""
-        bare = self._bare()
-        model = type(bare)(bare.config).to(self.accelerator.device)
-        if bare.trains_with_weight_norm:
-            weight_norm(model)
-        model.load_state_dict(self.averaged)
-        fold(model)
+    @property
+    def discriminators(self) -> Discriminators:
+        """The discriminators, unwrapped."""
+        discriminators: Discriminators = self.accelerator.unwrap_model(self.networks["discriminators"])
+        return discriminators
+
+    def averaged_model(self) -> NeuralVocoder:
+        """Returns the averaged generator, in evaluation mode."""
+        generator = self.generator
+        model = type(generator)(generator.config).to(self.accelerator.device)
+        if generator.trains_with_weight_norm:
+            apply_weight_norm(model)
+        model.load_state_dict(self.average)
+        remove_weight_norm(model)
         return model.eval()
 
     @torch.no_grad()
-    def validate(self, board: Board | None = None, clips: int = 16, heard: int = 3) -> float:
-        """Give the mean mel distance of the averaged generator's sound on whole clips, and show the first few."""
+    def validate(self, board: TensorBoard | None = None, clips: int = 16, logged: int = 3) -> float:
+        """Returns the averaged generator's mean mel loss on whole clips, and logs the first few."""
         assert self.valid is not None
-        model, distances = self.model(), []
-        compare = mel_loss(model.sample_rate, model.hop_length).to(self.accelerator.device)
-        most = max(round(self.config.valid_seconds * model.sample_rate / model.hop_length), 1)
+        model, losses = self.averaged_model(), []
+        loss = mel_loss(model.sample_rate, model.hop_length).to(self.accelerator.device)
+        longest = max(round(self.config.valid_seconds * model.sample_rate / model.hop_length), 1)
         for index in range(min(clips, len(self.valid.lengths))):
             frames, wav = (part[None].to(self.accelerator.device) for part in self.valid.clip(index))
-            frames, wav = frames[:, :most], wav[:, : most * model.hop_length]
-            made = model(frames if self.features is None else self.features(wav))
-            distances.append(float(compare(wav, made)))
-            if board and index < heard:
-                board.sound(self.step, f"{index} {self.valid.names[index]}", wav[0], made[0], model.sample_rate)
+            frames, wav = frames[:, :longest], wav[:, : longest * model.hop_length]
+            generated = model(frames if self.features is None else self.features(wav))
+            losses.append(float(loss(wav, generated)))
+            if board and index < logged:
+                name = f"{index} {self.valid.names[index]}"
+                board.add_audio(self.step, name, wav[0], generated[0], model.sample_rate)
         if board:
-            board.scalars(self.step, {"mel": sum(distances) / len(distances)}, "valid")
-        return sum(distances) / len(distances)
+            board.add_scalars(self.step, {"mel": sum(losses) / len(losses)}, "valid")
+        return sum(losses) / len(losses)
 
     def save(self) -> None:
-        """Write the state to go on from, and the averaged generator; each is replaced whole."""
+        """Write the checkpoint and the averaged generator, each file atomically."""
         self.accelerator.wait_for_everyone()
-        if not self.main:
+        if not self.is_main:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "step": self.step,
-            "generator": self._bare().state_dict(),
-            "averaged": self.averaged,
-            "jury": self.accelerator.unwrap_model(self.sides["jury"]).state_dict(),
-            "optimizers": {side: optimizer.state_dict() for side, optimizer in self.optimizers.items()},
+            "generator": self.generator.state_dict(),
+            "averaged": self.average,
+            "discriminators": self.discriminators.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
         new = self.folder / ".new"
-        model = self.model()
+        model = self.averaged_model()
         (model.half() if self.config.half else model).save_pretrained(new / "model")
         torch.save(state, new / "state.pt")
         (new / "training.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
@@ -284,17 +280,15 @@ class Trainer:
         shutil.rmtree(new)
 
     def resume(self) -> None:
-        """Go on from the folder's last save; a new training if there is none."""
-        file = self.folder / "state.pt"
-        if not file.is_file():
+        """Load the folder's checkpoint, if any."""
+        state = load_checkpoint(self.folder / "state.pt", self.accelerator.device)
+        if not state:
             return
-        try:
-            state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
-        except Exception as error:  # a broken zip, a truncated pickle
-            raise ValueError(f"{file} cannot be read ({error}); begin in another folder.") from None
-        self.step = state["step"]
-        self._bare().load_state_dict(state["generator"])
-        self.averaged = state["averaged"]
-        self.accelerator.unwrap_model(self.sides["jury"]).load_state_dict(state["jury"])
-        for side, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][side])
+        for part in (state, state["optimizers"]):
+            if "jury" in part:  # in older checkpoints
+                part["discriminators"] = part.pop("jury")
+        self.step, self.average = state["step"], state["averaged"]
+        self.generator.load_state_dict(state["generator"])
+        self.discriminators.load_state_dict(state["discriminators"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import ssl_vc
-from pretrain.data.batch import Maker, faster
-from pretrain.data.dataset import Clips, Order, Stream, epoch_batches, orders
+from pretrain.data.batch import Collator, change_speed
+from pretrain.data.dataset import BatchIndex, ClipDataset, ClipStream, batch_indices, length_bucketed_batches
 from pretrain.data.manifest import Clip, decode, read_manifest
-from pretrain.data.pack import Files, make_pack
+from pretrain.data.pack import AudioFiles, build_pack
 from pretrain.objectives.hubert import HubertSettings
 from pretrain.objectives.protocol import Settings
 
@@ -68,7 +68,7 @@ def test_clips_that_cannot_be_used_are_counted_and_named(folder, tmp_path, caplo
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "no such table of clips"),
         ("file\nx.wav\n", "one called 'path'"),
@@ -77,9 +77,9 @@ def test_clips_that_cannot_be_used_are_counted_and_named(folder, tmp_path, caplo
         ("path\ttext\n\tyes\n", "a row without a path"),
     ],
 )
-def test_tables_without_clips_are_refused(tmp_path, text, said):
+def test_tables_without_clips_are_refused(tmp_path, text, message):
     (tmp_path / "clips.tsv").write_text(text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_manifest(tmp_path / "clips.tsv")
 
 
@@ -91,7 +91,7 @@ def test_splits_that_are_not_there_are_refused(folder, tmp_path):
         read_manifest(tmp_path / "clips.tsv", "train")
 
 
-def test_nothing_is_said_in_one_sentence(tmp_path):
+def test_a_missing_manifest_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there are no clips at"):
         read_manifest(tmp_path / "nothing")
 
@@ -109,41 +109,41 @@ def test_a_pack_holds_what_the_files_do(folder, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     clips = read_manifest(folder)
     (tmp_path / "broken.wav").write_bytes(b"RIFF no sound")
-    pack = make_pack([*clips, Clip("broken", tmp_path / "broken.wav", 1.0)], tmp_path / "pack")
+    pack = build_pack([*clips, Clip("broken", tmp_path / "broken.wav", 1.0)], tmp_path / "pack")
     assert "broken" in caplog.text
     assert [clip.key for clip in pack.clips] == [clip.key for clip in clips]
     for index in range(3):
-        np.testing.assert_allclose(pack.read(index), Files(clips).read(index), atol=1e-4)
+        np.testing.assert_allclose(pack.read(index), AudioFiles(clips).read(index), atol=1e-4)
     made = (tmp_path / "pack" / "audio.i16").stat().st_mtime_ns
-    make_pack([*clips, Clip("broken", tmp_path / "broken.wav", 1.0)], tmp_path / "pack")
+    build_pack([*clips, Clip("broken", tmp_path / "broken.wav", 1.0)], tmp_path / "pack")
     assert (tmp_path / "pack" / "audio.i16").stat().st_mtime_ns == made
-    assert len(make_pack(clips[:1], tmp_path / "pack").clips) == 1
+    assert len(build_pack(clips[:1], tmp_path / "pack").clips) == 1
 
 
 def test_every_clip_comes_once_an_epoch():
-    batches = epoch_batches(SECONDS, 30.0, 4.0, np.random.default_rng(0))
+    batches = length_bucketed_batches(SECONDS, 30.0, 4.0, np.random.default_rng(0))
     assert sorted(clip for batch in batches for clip in batch) == list(range(200))
     for batch in batches:
         assert len(batch) * min(max(SECONDS[clip] for clip in batch), 4.0) <= 30.0
     padding = sum(len(b) * max(SECONDS[c] for c in b) - sum(SECONDS[c] for c in b) for b in batches) / sum(SECONDS)
     assert padding < 0.1
-    assert batches != epoch_batches(SECONDS, 30.0, 4.0, np.random.default_rng(1))
+    assert batches != length_bucketed_batches(SECONDS, 30.0, 4.0, np.random.default_rng(1))
 
 
 def test_a_clip_longer_than_a_batch_is_a_batch():
-    assert epoch_batches([50.0, 1.0], 30.0, 60.0, None) == [[1], [0]]
+    assert length_bucketed_batches([50.0, 1.0], 30.0, 60.0, None) == [[1], [0]]
 
 
-def test_orders_go_on_from_any_number():
+def test_batch_indices_resume_from_any_number():
     def asked(first, count, **process):
-        return list(islice(orders(SECONDS, 30.0, 5.0, seed=3, first=first, **process), count))
+        return list(islice(batch_indices(SECONDS, 30.0, 5.0, seed=3, first=first, **process), count))
 
     whole = asked(0, 60)
     assert whole[-1].epoch >= 2
     for first in (1, 25, 47):
         assert asked(first, 5) == whole[first : first + 5]
     for step, (mine, theirs) in enumerate(
-        zip(asked(0, 60, rank=0, ranks=2), asked(0, 60, rank=1, ranks=2), strict=True)
+        zip(asked(0, 60, rank=0, world_size=2), asked(0, 60, rank=1, world_size=2), strict=True)
     ):
         together = sorted(mine.clips + theirs.clips)
         assert together == sorted(whole[step].clips) or (len(whole[step].clips) < len(together) == 4)
@@ -155,14 +155,14 @@ class Where(Settings):
 
 def clips_of(sounds, **options):
     labels = {clip.key: np.arange((round(clip.seconds * 16_000) - 400) // 320 + 1) for clip in sounds.clips}
-    return Clips(sounds, Maker([labels], Where().prepare, longest=1.0, **options), 0)
+    return ClipDataset(sounds, Collator([labels], Where().prepare, longest=1.0, **options), 0)
 
 
 def test_crops_begin_at_whole_frames_and_keep_their_labels(folder):
-    made = clips_of(Files(read_manifest(folder)))
+    made = clips_of(AudioFiles(read_manifest(folder)))
     starts = set()
     for epoch in range(20):
-        batch = made[Order(epoch, [0, 2])]
+        batch = made[BatchIndex(epoch, [0, 2])]
         for row in range(2):
             first = round(float(batch.wav[row, 0]) * 2**17)  # a sample says where it is
             assert first % 320 == 0
@@ -172,17 +172,17 @@ def test_crops_begin_at_whole_frames_and_keep_their_labels(folder):
     assert len(starts) > 15
     assert all(
         torch.equal(a, b)
-        for a, b in zip(vars(made[Order(3, [0])]).values(), vars(made[Order(3, [0])]).values(), strict=True)
+        for a, b in zip(vars(made[BatchIndex(3, [0])]).values(), vars(made[BatchIndex(3, [0])]).values(), strict=True)
     )
-    still = clips_of(Files(read_manifest(folder)), training=False)[Order(0, [2])]
+    still = clips_of(AudioFiles(read_manifest(folder)), training=False)[BatchIndex(0, [2])]
     assert float(still.wav[0, 1]) * 2**17 == pytest.approx(1, abs=4)
 
 
 def test_rows_do_not_depend_on_their_neighbours(folder):
-    sounds = Files(read_manifest(folder))
+    sounds = AudioFiles(read_manifest(folder))
     labels = {clip.key: np.zeros(200, int) for clip in sounds.clips}
-    made = Clips(sounds, Maker([labels], HubertSettings().prepare, longest=2.5), 0)
-    together, alone = made[Order(5, [0, 1])], made[Order(5, [1])]
+    made = ClipDataset(sounds, Collator([labels], HubertSettings().prepare, longest=2.5), 0)
+    together, alone = made[BatchIndex(5, [0, 1])], made[BatchIndex(5, [1])]
     assert torch.equal(together.mask[1], alone.mask[0])
     assert torch.equal(together.wav[1], alone.wav[0])
     assert together.mask[1].any()
@@ -193,36 +193,38 @@ def test_rows_do_not_depend_on_their_neighbours(folder):
     assert together.seconds == 4.5
 
 
-def test_only_whole_clips_are_spelled(folder):
+def test_only_uncropped_clips_are_tokenized(folder):
     clips = [clip._replace(text="ab") for clip in read_manifest(folder)]
     labels = {clip.key: np.zeros(300, int) for clip in clips}
 
-    def spell(clip):
+    def tokenize(clip):
         return [1, 2] if clip.text == "ab" else None
 
-    made = Clips(Files(clips), Maker([labels], Where().prepare, longest=2.5, spell=spell), 0)
-    batch = made[Order(0, [0, 2])]
+    made = ClipDataset(AudioFiles(clips), Collator([labels], Where().prepare, longest=2.5, tokenize=tokenize), 0)
+    batch = made[BatchIndex(0, [0, 2])]
     assert batch.tokens.tolist() == [[1, 2], [0, 0]]
     assert batch.token_counts.tolist() == [2, 0]
 
 
 def test_labels_shorter_than_the_sound_are_refused(folder):
-    sounds = Files(read_manifest(folder))
+    sounds = AudioFiles(read_manifest(folder))
     labels = {clip.key: np.zeros(20, int) for clip in sounds.clips}
-    with pytest.raises(ValueError, match=r"anna/0\.wav are shorter than its sound"):
-        Clips(sounds, Maker([labels], Where().prepare, longest=9.0), 0)[Order(0, [0])]
+    with pytest.raises(ValueError, match=r"anna/0\.wav are shorter than its audio"):
+        ClipDataset(sounds, Collator([labels], Where().prepare, longest=9.0), 0)[BatchIndex(0, [0])]
 
 
 def test_every_process_has_two_clips_of_every_batch():
     """Else there would be nothing to mix, and batches of long clips would be left out."""
-    share = [list(islice(orders([15.0] * 100, 30.0, 15.6, seed=0, rank=rank, ranks=4), 12)) for rank in range(4)]
+    share = [
+        list(islice(batch_indices([15.0] * 100, 30.0, 15.6, seed=0, rank=rank, world_size=4), 12)) for rank in range(4)
+    ]
     assert all(len(order.clips) == 2 for of in share for order in of)
     assert len({clip for of in share for order in of[:13] for clip in order.clips}) >= 96
     with pytest.raises(ValueError, match="3 clips cannot be shared by 4 processes"):
-        next(orders([1.0] * 3, 30.0, 5.0, seed=0, ranks=4))
+        next(batch_indices([1.0] * 3, 30.0, 5.0, seed=0, world_size=4))
 
 
-def test_processes_of_a_stream_mask_otherwise():
+def test_ranks_of_a_stream_draw_different_masks():
     def masks(rank):
         class Shards:
             def __init__(self):
@@ -231,8 +233,8 @@ def test_processes_of_a_stream_mask_otherwise():
             def stream(self, *_):
                 return iter([(Clip("a", Path("a"), 2.0), np.zeros(32_000, np.float32))])
 
-        make = Maker([{"a": np.zeros(200, int)}], HubertSettings().prepare, longest=9.0)
-        return next(iter(Stream(Shards(), make, seconds=30.0, shortest=1.0, seed=0))).mask
+        make = Collator([{"a": np.zeros(200, int)}], HubertSettings().prepare, longest=9.0)
+        return next(iter(ClipStream(Shards(), make, seconds=30.0, shortest=1.0, seed=0))).mask
 
     assert not torch.equal(masks(0), masks(1))
     assert torch.equal(masks(1), masks(1))
@@ -242,16 +244,16 @@ def test_a_folder_that_is_no_pack_is_not_replaced(folder, tmp_path):
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "thesis.txt").write_text("years")
     with pytest.raises(ValueError, match="is no pack of clips"):
-        make_pack(read_manifest(folder), tmp_path / "pack")
+        build_pack(read_manifest(folder), tmp_path / "pack")
 
 
-def test_a_file_that_vanishes_is_silence_and_said(folder, tmp_path, caplog):
-    gone = Files([Clip("gone", tmp_path / "gone.wav", 1.5)])
+def test_a_vanished_file_becomes_silence_with_a_warning(folder, tmp_path, caplog):
+    gone = AudioFiles([Clip("gone", tmp_path / "gone.wav", 1.5)])
     assert 23_600 < len(gone.read(0)) <= 24_000
     assert "gone cannot be read" in caplog.text
 
 
-def test_a_stream_gives_every_clip_of_an_epoch_in_batches_of_like_length():
+def test_a_stream_yields_every_clip_of_an_epoch_in_batches_of_similar_length():
     clips = [Clip(str(n), Path(str(n)), seconds) for n, seconds in enumerate(SECONDS)]
 
     class Shards:
@@ -262,10 +264,10 @@ def test_a_stream_gives_every_clip_of_an_epoch_in_batches_of_like_length():
             return ((clips[n], np.full(round(16_000 * clips[n].seconds), n / 1000, np.float32)) for n in order)
 
     labels = {clip.key: np.full(300, int(clip.key)) for clip in clips if clip.key != "7"}
-    make = Maker([labels], Where().prepare, longest=9.0)
+    make = Collator([labels], Where().prepare, longest=9.0)
 
     def epoch(first):
-        stream = iter(Stream(Shards(), make, seconds=30.0, shortest=1.2, seed=0, first=first))
+        stream = iter(ClipStream(Shards(), make, seconds=30.0, shortest=1.2, seed=0, first=first))
         wanted, seen, batches = sum(s >= 1.2 for s in SECONDS) - 1, [], []
         while len(seen) < wanted:
             batches.append(next(stream))
@@ -288,19 +290,19 @@ def test_a_stream_of_nothing_usable_is_refused():
         def stream(self, *_):
             return iter([(Clip("a", Path("a"), 0.5), np.zeros(8000, np.float32))])
 
-    make = Maker([], Where().prepare, longest=9.0)
-    with pytest.raises(ValueError, match="worker 0 of process 3 has met no clip"):
-        next(iter(Stream(Shards(), make, seconds=30.0, shortest=1.2, seed=0)))
+    make = Collator([], Where().prepare, longest=9.0)
+    with pytest.raises(ValueError, match="worker 0 of process 3 has found no clip"):
+        next(iter(ClipStream(Shards(), make, seconds=30.0, shortest=1.2, seed=0)))
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.25, 2.0])
-def test_a_clip_played_faster_keeps_its_labels_where_they_sound(speed):
+def test_labels_follow_a_change_of_speed(speed):
     samples = 48_000
     # a tone that rises from frame to frame, and labels that say which
     number = np.arange(samples) // 320
     wav = np.sin(2 * np.pi * np.cumsum(300 + 10 * number) / 16_000).astype(np.float32)
     labels = np.arange((samples - 400) // 320 + 1)
-    played, (moved, other) = faster(wav, [labels, labels % 7], speed)
+    played, (moved, other) = change_speed(wav, [labels, labels % 7], speed)
     assert len(played) == pytest.approx(samples / speed, abs=2)
     assert len(moved) == len(other) == (len(played) - 400) // 320 + 1
     assert (other == moved % 7).all()
@@ -310,18 +312,18 @@ def test_a_clip_played_faster_keeps_its_labels_where_they_sound(speed):
         assert pitch / speed == pytest.approx(300 + 10 * (moved[frame] + 0.5), abs=12 * max(speed, 1))
 
 
-def test_clips_are_played_at_many_speeds_in_training_only(folder):
+def test_speed_is_perturbed_in_training_only(folder):
     clips = read_manifest(folder)
-    files = Files(clips)
+    files = AudioFiles(clips)
     labels = {clip.key: np.arange(1000) for clip in clips}
     heard = {}
     for training in (True, False):
-        make = Maker([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25), training=training)
-        heard[training] = [Clips(files, make, 0)[Order(epoch, [0, 1, 2])] for epoch in range(20)]
+        make = Collator([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25), training=training)
+        heard[training] = [ClipDataset(files, make, 0)[BatchIndex(epoch, [0, 1, 2])] for epoch in range(20)]
     assert all((batch.labels[0].diff(dim=1) == 1).all() for batch in heard[False])
     assert {length for batch in heard[False] for length in batch.lengths.tolist()} == {16_000}
     assert all(15_990 <= length <= 16_001 for batch in heard[True] for length in batch.lengths.tolist())
     paces = [float(row[48] - row[0]) / 48 for batch in heard[True] for row in batch.labels[0]]
     assert 0.78 < min(paces) < 0.85 and 1.18 < max(paces) < 1.27
-    again = Clips(files, Maker([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25)), 0)
-    assert torch.equal(again[Order(7, [0, 1, 2])].wav, heard[True][7].wav)
+    again = ClipDataset(files, Collator([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25)), 0)
+    assert torch.equal(again[BatchIndex(7, [0, 1, 2])].wav, heard[True][7].wav)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pretrain.data.batch import Maker
-from pretrain.data.channel import CURVE, KNOTS, LEVEL, other_channel
+from pretrain.data.batch import Collator
+from pretrain.data.channel import GAIN_STD, KNOTS, LEVEL, random_channel
 from pretrain.data.manifest import Clip
 from pretrain.objectives.protocol import Settings
 from pretrain.recipe import TrainConfig
@@ -19,18 +19,18 @@ def spectrum(wav):
 
 
 def test_a_channel_changes_level_and_timbre_within_its_bounds():
-    changes = [spectrum(other_channel(WAV, np.random.default_rng(seed))) - spectrum(WAV) for seed in range(200)]
+    changes = [spectrum(random_channel(WAV, np.random.default_rng(seed))) - spectrum(WAV) for seed in range(200)]
     changes = np.array(changes)
-    whole = changes[changes[:, -1] > -LEVEL - 4 * CURVE]  # those that keep what is above
+    whole = changes[changes[:, -1] > -LEVEL - 4 * GAIN_STD]  # those that keep what is above
     levels = whole[:, :6].mean(axis=1)
-    assert levels.std() == pytest.approx((LEVEL**2 / 3 + CURVE**2 / KNOTS) ** 0.5, rel=0.35)
-    assert (whole < LEVEL + 4 * CURVE).all()
+    assert levels.std() == pytest.approx((LEVEL**2 / 3 + GAIN_STD**2 / KNOTS) ** 0.5, rel=0.35)
+    assert (whole < LEVEL + 4 * GAIN_STD).all()
     assert np.median(whole.std(axis=1)) > 2  # the timbre, not only the level
 
 
 def test_a_third_of_the_channels_end_below_8_khz():
     lost = [
-        spectrum(other_channel(WAV, np.random.default_rng(seed)))[-1] < spectrum(WAV)[-1] - 40 for seed in range(300)
+        spectrum(random_channel(WAV, np.random.default_rng(seed)))[-1] < spectrum(WAV)[-1] - 40 for seed in range(300)
     ]
     assert 0.2 < np.mean(lost) < 0.4
 
@@ -39,17 +39,17 @@ def test_a_channel_delays_nothing_and_is_drawn_by_the_generator():
     click = np.zeros(4001, np.float32)
     click[2000] = 1
     for seed in range(20):
-        heard = other_channel(click, np.random.default_rng(seed))
+        heard = random_channel(click, np.random.default_rng(seed))
         assert heard.shape == click.shape and heard.dtype == np.float32
         assert abs(int(np.abs(heard).argmax()) - 2000) <= 1
         assert np.allclose(heard[1990:2001], heard[2000:2011][::-1], atol=1e-5)  # the same before as after
-    assert np.array_equal(*(other_channel(WAV, np.random.default_rng(3)) for _ in range(2)))
+    assert np.array_equal(*(random_channel(WAV, np.random.default_rng(3)) for _ in range(2)))
 
 
 def test_clips_come_through_channels_in_training_only():
     labels = {"a": np.zeros(99, np.int64)}
     for training, share, changed in ((True, 1.0, True), (True, 0.0, False), (False, 1.0, False)):
-        make = Maker([labels], Settings().prepare, longest=2.0, channel=share, training=training)
+        make = Collator([labels], Settings().prepare, longest=2.0, channel=share, training=training)
         batch = make([(Clip("a", None, 2.0), WAV)], [np.random.default_rng(0)])
         assert batch.wav.shape == (1, 32_000)
         assert np.array_equal(batch.wav[0].numpy(), WAV) != changed

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from pretrain.data.manifest import Clip
-from pretrain.data.mixing import Noises, mix
+from pretrain.data.mixing import NoiseBank, mix
 
 ALWAYS = {"probability": 1.0}
 
@@ -72,7 +72,7 @@ def test_the_share_of_clips_that_are_mixed():
     assert not any(sound.any() for added in mixed(clips(), probability=0.0) for sound in added)
 
 
-def test_partners_are_others_and_as_they_were():
+def test_partners_are_other_unmixed_clips():
     """What is added to a row is a multiple of another row's own sound; from a mixed row it would be of several."""
     wavs = [np.full(1000, row + 1, np.float32) * np.sin(np.arange(1000) * (row + 1) / 7) for row in range(4)]
     wavs = [wav.astype(np.float32) for wav in wavs]
@@ -137,7 +137,7 @@ def test_noise_takes_the_place_of_speech():
     assert set(np.round(peaks, 4)) == {np.float32(1.0), np.float32(0.1)}
     assert np.isclose(np.mean(np.array(peaks) < 0.5), 0.5, atol=0.08)
     assert set(asked) == {1000}
-    with pytest.raises(ValueError, match="there are no noises"):
+    with pytest.raises(ValueError, match="without noise"):
         mix(wavs, np.random.default_rng(0), noise_probability=0.1)
 
 
@@ -152,7 +152,7 @@ def recordings(tmp_path):
 
 
 def test_noises_are_pieces_of_recordings(recordings, caplog):
-    noises = Noises(recordings)
+    noises = NoiseBank(recordings)
     assert noises.seconds == 4
     assert "1 clips left out: broken" in caplog.text
     rng = np.random.default_rng(0)
@@ -166,7 +166,7 @@ def test_noises_are_pieces_of_recordings(recordings, caplog):
 
 
 def test_short_noises_begin_anew(recordings):
-    piece = Noises(recordings[:1])(np.random.default_rng(0), 40_000)
+    piece = NoiseBank(recordings[:1])(np.random.default_rng(0), 40_000)
     assert len(piece) == 40_000
     assert np.allclose(piece[:24_000], piece[16_000:])
     assert ((np.diff(piece) < -0.4).sum()) in (2, 3)
@@ -174,11 +174,11 @@ def test_short_noises_begin_anew(recordings):
 
 def test_so_many_hours_of_noise_are_kept(recordings, caplog):
     caplog.set_level(logging.INFO)
-    assert Noises(recordings[::2], hours=0.5 / 3600).seconds == 0.5
-    assert "end before constant" in caplog.text
-    assert Noises(recordings[::2], hours=2 / 3600).seconds == 2
+    assert NoiseBank(recordings[::2], hours=0.5 / 3600).seconds == 0.5
+    assert "up to constant" in caplog.text
+    assert NoiseBank(recordings[::2], hours=2 / 3600).seconds == 2
 
 
 def test_no_noise_is_refused(recordings):
-    with pytest.raises(ValueError, match="none of 1 noises"):
-        Noises(recordings[1:2])
+    with pytest.raises(ValueError, match="none of 1 noise clips"):
+        NoiseBank(recordings[1:2])

@@ -1,4 +1,4 @@
-"""Clips that are heard in another voice: the sound is the source's; length, labels and fingerprints are minded."""
+"""Clips with a source: its audio is the input; length and labels are the clip's, and fingerprints include it."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ import pytest
 import soundfile
 import torch
 
-from pretrain.data.manifest import decode, decode_heard, fitted, read_manifest, sources_of
-from pretrain.data.pack import Files, make_pack
+from pretrain.data.manifest import decode, decode_input, fit_length, read_manifest, sources_fingerprint
+from pretrain.data.pack import AudioFiles, build_pack
 from pretrain.data.shards import Shards, write_shards
-from pretrain.encoder.frontend import FIELD, HOP
+from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD
 from pretrain.labels import align as align_module
 from pretrain.labels.align import align_chunk
-from pretrain.labels.labels import Labels
+from pretrain.labels.kmeans_labels import KMeansLabels
 from pretrain.labels.mfcc import frame_mfcc
 from pretrain.pipeline import Pretraining
 from pretrain.recipe import Iteration, LabelConfig, PretrainConfig, TrainConfig
@@ -53,7 +53,11 @@ def without(clips):
 
 def test_the_column_is_read(folder, clips):
     assert [clip.source for clip in clips] == [folder / "woman" / "a.wav", folder / "woman" / "b.wav", None]
-    assert [clip.heard for clip in clips] == [folder / "woman" / "a.wav", folder / "woman" / "b.wav", folder / "c.wav"]
+    assert [clip.input_path for clip in clips] == [
+        folder / "woman" / "a.wav",
+        folder / "woman" / "b.wav",
+        folder / "c.wav",
+    ]
     assert [clip.path for clip in clips] == [folder / "a.wav", folder / "b.wav", folder / "c.wav"]
     assert [round(clip.seconds * 16_000) for clip in clips] == list(LENGTHS.values())
     assert all(clip.speaker == "man" for clip in clips)
@@ -90,16 +94,16 @@ def test_lengths_are_compared_in_seconds(folder, tmp_path):
     (tmp_path / "clips.tsv").write_text("path\tsource\tseconds\nsaid.wav\theard.wav\t3.0\n", encoding="utf-8")
     (clip,) = read_manifest(tmp_path / "clips.tsv")
     assert clip.seconds == 3.0  # what the list says stays
-    assert len(decode(clip.source)) > len(decode_heard(clip)) == 32_000
+    assert len(decode(clip.source)) > len(decode_input(clip)) == 32_000
 
 
-def test_the_source_is_heard_as_long_as_the_clip(clips, tmp_path):
-    pack = make_pack(clips, tmp_path / "pack")
-    for sounds, exact in ((Files(clips), 0), (pack, 1e-4)):
+def test_the_source_is_read_at_the_clips_length(clips, tmp_path):
+    pack = build_pack(clips, tmp_path / "pack")
+    for sounds, exact in ((AudioFiles(clips), 0), (pack, 1e-4)):
         for index, clip in enumerate(clips):
             heard = sounds.read(index)
             assert len(heard) == LENGTHS[clip.path.stem] and heard.dtype == np.float32
-            expected = fitted(decode(clip.heard), len(heard))
+            expected = fit_length(decode(clip.input_path), len(heard))
             np.testing.assert_allclose(heard, expected, atol=exact)
             assert (np.abs(heard - decode(clip.path)).max() > 0.1) == (clip.source is not None)
     assert not pack.read(1)[-320:].any()  # filled up
@@ -109,9 +113,9 @@ def test_the_source_is_heard_as_long_as_the_clip(clips, tmp_path):
 def test_a_source_that_vanishes_is_named(clips, tmp_path, caplog):
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     broken = [clips[0]._replace(source=tmp_path / "broken.wav"), clips[2]]
-    assert [clip.key for clip in make_pack(broken, tmp_path / "pack").clips] == ["c.wav"]
+    assert [clip.key for clip in build_pack(broken, tmp_path / "pack").clips] == ["c.wav"]
     assert "a.wav (Error opening" in caplog.text
-    assert not Files(broken).read(0).any()
+    assert not AudioFiles(broken).read(0).any()
     assert "a.wav cannot be read" in caplog.text
 
 
@@ -119,22 +123,27 @@ def test_a_pack_of_other_sources_is_another(clips, tmp_path):
     plain = without(clips)
     listed = [(clip.key, str(clip.path), clip.path.stat().st_size) for clip in plain]
     as_ever = hashlib.blake2b(repr(listed).encode(), digest_size=8).hexdigest()
-    assert make_pack(plain, tmp_path / "pack").made_of == as_ever
+    assert build_pack(plain, tmp_path / "pack").fingerprint == as_ever
     swapped = [clips[0]._replace(source=clips[2].path), *clips[1:]]
-    marks = {make_pack(each, tmp_path / "pack").made_of for each in (plain, clips, clips[:2], swapped)}
+    marks = {build_pack(each, tmp_path / "pack").fingerprint for each in (plain, clips, clips[:2], swapped)}
     assert len(marks) == 4
-    with pytest.raises(ValueError, match="holds other clips, which a training has learned from"):
-        make_pack(plain, tmp_path / "pack", keep=True)
+    with pytest.raises(ValueError, match="holds other clips, which a training was run on"):
+        build_pack(plain, tmp_path / "pack", keep=True)
 
 
 def test_a_fingerprint_of_sources_is_of_them_alone(folder, clips):
-    assert sources_of(without(clips)) == ""
-    assert sources_of(clips) == sources_of(clips[::-1]) == sources_of(clips[:2]) != sources_of(clips[:1])
+    assert sources_fingerprint(without(clips)) == ""
+    assert (
+        sources_fingerprint(clips)
+        == sources_fingerprint(clips[::-1])
+        == sources_fingerprint(clips[:2])
+        != sources_fingerprint(clips[:1])
+    )
     moved = [
         clip._replace(path=clip.path.relative_to(folder), source=clip.source and clip.source.relative_to(folder))
         for clip in clips
     ]
-    assert sources_of(moved) == sources_of(clips)
+    assert sources_fingerprint(moved) == sources_fingerprint(clips)
 
 
 def test_shards_hold_the_sources(clips, tmp_path):
@@ -142,7 +151,7 @@ def test_shards_hold_the_sources(clips, tmp_path):
     by_key = {clip.key: clip for clip in clips}
     for clip, samples in Shards(tmp_path / "shards").stream(0):
         was = by_key.pop(clip.key)
-        assert (samples == decode_heard(was)).all()
+        assert (samples == decode_input(was)).all()
         assert (clip.seconds, clip.speaker, clip.source) == (len(samples) / 16_000, "man", None)
     assert not by_key
     assert shards.index["seconds"] == pytest.approx(sum(LENGTHS.values()) / 16_000)
@@ -152,8 +161,10 @@ def test_shards_hold_the_sources(clips, tmp_path):
 def test_phones_are_those_of_the_clip_itself(clips, monkeypatch):
     heard = []
     monkeypatch.setattr(align_module, "_decoder", lambda: None)
-    monkeypatch.setattr(align_module, "_known", lambda *_: True)
-    monkeypatch.setattr(align_module, "_spans", lambda wav, *_: heard.append(wav) or [align_module.Span("AA", 0)])
+    monkeypatch.setattr(align_module, "_in_dictionary", lambda *_: True)
+    monkeypatch.setattr(
+        align_module, "_force_align", lambda wav, *_: heard.append(wav) or [align_module.PhoneSegment("AA", 0)]
+    )
     align_chunk([clip._replace(text="hello") for clip in clips])
     assert all((wav == decode(clip.path)).all() for wav, clip in zip(heard, clips, strict=True))
 
@@ -170,17 +181,17 @@ def recipe(folder):
 
 
 @pytest.mark.parametrize("storage", ["pack", "files"])
-def test_a_pretraining_hears_sources_and_guesses_labels_of_the_clips(recipe, clips, tmp_path, storage):
+def test_pretraining_reads_sources_and_predicts_labels_of_the_clips(recipe, clips, tmp_path, storage):
     whole = Pretraining(replace(recipe, storage=storage), tmp_path)
     whole.open()
     (labels,) = whole._labels(1)
-    assert isinstance(labels, Labels)
+    assert isinstance(labels, KMeansLabels)
     for index, clip in enumerate(clips):
-        np.testing.assert_allclose(whole.train.read(index), decode_heard(clip), atol=1e-4)
+        np.testing.assert_allclose(whole.train.read(index), decode_input(clip), atol=1e-4)
         if clip.source:
             expected = labels.kmeans(frame_mfcc(torch.from_numpy(decode(clip.path))[None])[0]).numpy()
             assert np.array_equal(labels[clip.key], expected)
-        assert len(labels[clip.key]) == (len(whole.train.read(index)) - FIELD) // HOP + 1
+        assert len(labels[clip.key]) == (len(whole.train.read(index)) - RECEPTIVE_FIELD) // HOP + 1
     whole.run()  # the labels fit what is heard
     assert json.loads((tmp_path / "1" / "done.json").read_text())["step"] == 1
 
@@ -189,8 +200,8 @@ def test_a_training_on_other_sources_is_another(recipe, clips, tmp_path):
     whole = Pretraining(replace(recipe, storage="files"), tmp_path)
     marks = []
     for heard in (clips, without(clips), clips[:1] + without(clips[1:])):
-        whole.train = Files(heard)
-        marks.append(whole._made_of(1, [], ""))
+        whole.train = AudioFiles(heard)
+        marks.append(whole._iteration_fingerprint(1, [], ""))
     assert len(set(marks)) == 3
     whole.train = None
-    assert whole._made_of(1, [], "") == marks[1]  # as it was before there were sources
+    assert whole._iteration_fingerprint(1, [], "") == marks[1]  # as it was before there were sources

@@ -172,7 +172,7 @@ def test_windows_know_the_statistics_of_the_whole():
         assert not torch.allclose(encoder.features(wav[:, 16_000:]), whole[:, 50:], atol=1e-2)
 
 
-def test_log_mel_hears_a_tone_in_its_band_and_its_loudness():
+def test_log_mel_shows_a_tone_in_its_band_and_its_level():
     frontend = SpeechEncoder(KINDS["log-mel"]).frontend
     tone = torch.sin(2 * torch.pi * 1_000 * torch.arange(16_000) / 16_000)[None]
     mel = frontend.log_mel(0.1 * tone)
@@ -239,11 +239,11 @@ def test_bad_folders_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         SpeechEncoder.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds no weights of the encoder it describes"):
+    with pytest.raises(ValueError, match="has no weights that fit its config"):
         SpeechEncoder.from_pretrained(tmp_path)
     SpeechEncoder(KINDS["log-mel"]).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"depth": 2, "frontend": "log_mel"}))
-    with pytest.raises(ValueError, match=r"the weight feature_norm\.bias has the shape \(16,\); .* wants \(512,\)"):
+    with pytest.raises(ValueError, match=r"the weight feature_norm\.bias has shape \(16,\); .* requires \(512,\)"):
         SpeechEncoder.from_pretrained(tmp_path)
     for text in ("{", "[]"):
         (tmp_path / "config.json").write_text(text)
@@ -264,7 +264,7 @@ def test_fingerprint_tells_encoders_and_layers_apart():
 
 
 def test_fingerprints_stay_what_they_are():
-    """Files carry them, so no later version may change this one."""
+    """AudioFiles carry them, so no later version may change this one."""
     encoder = SpeechEncoder(KINDS["wavlm-large"])
     with torch.no_grad():
         for parameter in encoder.parameters():

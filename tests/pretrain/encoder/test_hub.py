@@ -42,7 +42,7 @@ def test_ours_and_theirs_are_found_in_the_cache(tmp_path, encoder):
         assert done.stdout.strip() == encoder.fingerprint(2), done.stderr
 
 
-def test_what_is_nowhere_is_said(tmp_path):
+def test_an_unknown_model_is_an_error(tmp_path):
     done = fingerprint(tmp_path, "nobody/nothing")
     assert done.returncode == 1
-    assert "nobody/nothing is no folder here nor in the cache of the hub, and the hub cannot be reached" in done.stderr
+    assert "nobody/nothing is neither a folder nor in the cache of the hub, and downloads are off" in done.stderr

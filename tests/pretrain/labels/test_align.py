@@ -8,9 +8,17 @@ import pytest
 import soundfile
 
 from pretrain.data.manifest import Clip, decode
-from pretrain.encoder.frontend import FIELD, HOP
+from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD
 from pretrain.labels import align as module
-from pretrain.labels.align import SYMBOLS, Aligned, Phones, Span, align, divided, frame_phones
+from pretrain.labels.align import (
+    SYMBOLS,
+    AlignmentLabels,
+    PhoneAlignments,
+    PhoneSegment,
+    align,
+    frame_phones,
+    split_into_states,
+)
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 KNOWN = {"hello": ["HH", "AH", "L", "OW"], "you": ["Y", "UW"], "mumble": []}
@@ -82,20 +90,22 @@ def decoder(monkeypatch):
 
 
 def test_a_frame_takes_the_phone_at_its_centre():
-    spans = [Span("SIL", 0), Span("AA", 3), Span("ZH", 4), Span("+NSN+", 9)]
+    spans = [PhoneSegment("SIL", 0), PhoneSegment("AA", 3), PhoneSegment("ZH", 4), PhoneSegment("+NSN+", 9)]
     samples = 160 * 12 + 410  # 13 frames of theirs, 7 of ours, at 0 2 4 6 8 10 12
     assert frame_phones(spans, samples).tolist() == [0, 0, 39, 39, 39, 0, 0]
 
 
-@pytest.mark.parametrize("samples", [FIELD, FIELD + HOP - 1, FIELD + HOP, FIELD + 10 * HOP])
+@pytest.mark.parametrize(
+    "samples", [RECEPTIVE_FIELD, RECEPTIVE_FIELD + HOP - 1, RECEPTIVE_FIELD + HOP, RECEPTIVE_FIELD + 10 * HOP]
+)
 def test_there_are_as_many_as_the_encoder_has_frames(samples):
-    phones = frame_phones([Span("AA", 0), Span("B", 1)], samples)
-    assert phones.tolist() == [1] + [7] * ((samples - FIELD) // HOP)
+    phones = frame_phones([PhoneSegment("AA", 0), PhoneSegment("B", 1)], samples)
+    assert phones.tolist() == [1] + [7] * ((samples - RECEPTIVE_FIELD) // HOP)
 
 
-def test_the_phone_that_is_heard_is_the_one_that_sounds():
+def test_frame_centres_match_within_a_millisecond():
     """Their frame at the centre of ours is centred within a millisecond of it."""
-    ours = HOP * np.arange(50) + FIELD / 2
+    ours = HOP * np.arange(50) + RECEPTIVE_FIELD / 2
     theirs = 160 * np.arange(100) + 410 / 2
     assert (np.abs(theirs[:, None] - ours).argmin(0) == 2 * np.arange(50)).all()
     assert np.abs(theirs[::2] - ours).max() < 16
@@ -103,13 +113,13 @@ def test_the_phone_that_is_heard_is_the_one_that_sounds():
 
 def test_alignments_are_written_and_found_again(clips, decoder, tmp_path):
     made = align(clips("Hello!", "Hello you."), tmp_path / "new" / "phones", workers=1)
-    found = Phones.open(tmp_path / "new" / "phones")
+    found = PhoneAlignments.open(tmp_path / "new" / "phones")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["phones"]
     for phones in (made, found):
         assert phones.symbols == SYMBOLS and len(SYMBOLS) == 40 and SYMBOLS[0] == "SIL"
         assert "0.wav" in phones and "1.wav" in phones and "2.wav" not in phones and len(phones) == 2
         first, second = phones["0.wav"], phones["1.wav"]
-        assert first.dtype == np.int64 and len(first) == len(second) == (16_000 - FIELD) // HOP + 1
+        assert first.dtype == np.int64 and len(first) == len(second) == (16_000 - RECEPTIVE_FIELD) // HOP + 1
         said = [[phones.symbols[number] for number in each] for each in (first, second)]
         assert " ".join(dict.fromkeys(said[0])) == "SIL HH AH L OW"
         assert " ".join(dict.fromkeys(said[1])) == "SIL HH AH L OW Y UW"
@@ -120,12 +130,12 @@ def test_what_cannot_be_aligned_is_left_out_and_named(clips, decoder, tmp_path, 
     listed = clips("hello", "", "hello xyzzy", "mumble", "you you", "hello", "hello", "hello", "hello")
     listed[5] = listed[5]._replace(language="de")
     listed[6].path.write_bytes(b"no sound")
-    soundfile.write(listed[7].path, np.zeros(FIELD - 1), 16_000)
+    soundfile.write(listed[7].path, np.zeros(RECEPTIVE_FIELD - 1), 16_000)
     listed[8] = listed[8]._replace(language="")
     with caplog.at_level(logging.INFO):
         phones = align(listed, tmp_path / "phones", workers=1)
     assert [clip.key for clip in listed if clip.key in phones] == ["0.wav", "8.wav"]
-    reasons = ["no text", "'xyzzy'", "does not fit", "does not fit", "'de'", "Error opening", "too short"]
+    reasons = ["no text", "'xyzzy'", "does not match", "does not match", "'de'", "Error opening", "too short"]
     assert len(phones.left_out) == len(reasons)
     for number, (left_out, reason) in enumerate(zip(phones.left_out, reasons, strict=True), 1):
         assert left_out.startswith(f"{number}.wav (") and reason in left_out
@@ -139,22 +149,22 @@ def test_the_genitive_of_a_known_word_is_known(clips, decoder, tmp_path):
 
 
 def test_alignments_are_labels_where_they_are_known(clips, decoder, tmp_path):
-    labels = Aligned(align(clips("hello", "hello xyzzy"), tmp_path / "phones", workers=1))
-    assert labels.clusters == 40 and labels.made_of == labels.phones.source
+    labels = AlignmentLabels(align(clips("hello", "hello xyzzy"), tmp_path / "phones", workers=1))
+    assert labels.clusters == 40 and labels.fingerprint == labels.phones.fingerprint
     assert "0.wav" in labels and "1.wav" in labels
     assert (labels["0.wav"] == labels.phones["0.wav"]).all()
     assert (labels["1.wav"][1000:51000] == np.full(50_000, -1)).all()
-    alone = Aligned(labels.phones, alone=True)
+    alone = AlignmentLabels(labels.phones, require_alignment=True)
     assert "0.wav" in alone and "1.wav" not in alone
 
 
 def test_phones_are_divided_into_parts_but_silence_is_not(clips, decoder, tmp_path):
     phones = np.array([0, 0, 0, 5, 7, 7, 3, 3, 3, 3, 2, 2, 2, 0])
-    assert divided(phones, 3).tolist() == [0, 0, 0, 16, 21, 23, 9, 10, 10, 11, 6, 7, 8, 0]
-    assert (divided(phones, 1) == phones).all()
-    assert (divided(phones, 3) // 3 == phones).all()
-    labels = Aligned(align(clips("hello"), tmp_path / "phones", workers=1), states=3)
-    assert labels.clusters == 120 and labels.made_of != Aligned(labels.phones).made_of
+    assert split_into_states(phones, 3).tolist() == [0, 0, 0, 16, 21, 23, 9, 10, 10, 11, 6, 7, 8, 0]
+    assert (split_into_states(phones, 1) == phones).all()
+    assert (split_into_states(phones, 3) // 3 == phones).all()
+    labels = AlignmentLabels(align(clips("hello"), tmp_path / "phones", workers=1), states=3)
+    assert labels.clusters == 120 and labels.fingerprint != AlignmentLabels(labels.phones).fingerprint
     assert (labels["0.wav"] // 3 == labels.phones["0.wav"]).all() and labels["0.wav"].max() > 40
 
 
@@ -164,7 +174,7 @@ def test_what_is_there_is_opened_not_made_again(clips, decoder, tmp_path, monkey
     monkeypatch.setattr(module, "_decoder", None)
     assert "1.wav" in align(listed, tmp_path / "phones", workers=1)
     for others in (listed[:1], [listed[0], listed[1]._replace(text="hello")]):
-        with pytest.raises(ValueError, match="of other clips; give another folder"):
+        with pytest.raises(ValueError, match="of other clips; choose another folder"):
             align(others, tmp_path / "phones", workers=1)
 
 
@@ -177,10 +187,10 @@ def test_nothing_is_left_behind_where_nothing_could_be_aligned(clips, decoder, t
 
 def test_a_folder_without_alignments_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no phone alignments at"):
-        Phones.open(tmp_path)
+        PhoneAlignments.open(tmp_path)
 
 
-def test_without_pocketsphinx_the_cure_is_said(clips, tmp_path, monkeypatch):
+def test_without_pocketsphinx_the_error_names_the_extra(clips, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     with pytest.raises(ValueError, match=r"pip install 'ssl-vc\[train\]'"):
         align(clips("hello"), tmp_path / "phones", workers=1)
@@ -213,7 +223,7 @@ def test_real_speech_is_aligned_with_its_sound(tmp_path):
     begun = [phone for phone, last in zip(said, ["", *said], strict=False) if phone != last]
     assert " ".join(begun).startswith("SIL Y UW AE S K M IY T IH S T EY") and begun[-1] == "SIL"
     wav = decode(DATA / name)
-    loud = np.array([np.square(wav[HOP * t : HOP * t + FIELD]).mean() for t in range(len(said))])
+    loud = np.array([np.square(wav[HOP * t : HOP * t + RECEPTIVE_FIELD]).mean() for t in range(len(said))])
     decibels = 10 * np.log10(loud / loud.max() + 1e-9)
     silence = np.array([phone == "SIL" for phone in said])
     vowels = np.array([phone in ("UW", "AE", "IY", "EY", "AA") for phone in said])

@@ -1,20 +1,20 @@
-"""Clips without the silence at their ends: what is cut from the sound is cut from its labels."""
+"""Trimming of audio and labels alike."""
 
 import numpy as np
 import pytest
 
 from pretrain.data.manifest import Clip
-from pretrain.encoder.frontend import FIELD, HOP
-from pretrain.labels.trim import MARGIN, spoken, trimmed
+from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD
+from pretrain.labels.trim import MARGIN, speech_range, trim_silence
 
 FRAMES = 100
-SAMPLES = (FRAMES - 1) * HOP + FIELD
+SAMPLES = (FRAMES - 1) * HOP + RECEPTIVE_FIELD
 
 
 class Listed:
     """Three clips whose samples, and whose labels, say where they are."""
 
-    clusters, made_of = FRAMES, "numbers"
+    clusters, fingerprint = FRAMES, "numbers"
 
     def __init__(self):
         self.clips = [Clip(name, None, SAMPLES / 16_000) for name in ("late", "whole", "unknown")]
@@ -37,19 +37,19 @@ def phones(start, stop):
     ("said", "span"),
     [((40, 60), (40 - MARGIN, 60 + MARGIN)), ((0, FRAMES), (0, FRAMES)), ((3, 98), (0, FRAMES)), ((0, 0), (0, FRAMES))],
 )
-def test_where_speech_is(said, span):
-    assert spoken(phones(*said)) == span
+def test_speech_range(said, span):
+    assert speech_range(phones(*said)) == span
 
 
-def test_sound_and_labels_are_cut_alike():
+def test_audio_and_labels_are_trimmed_alike():
     listed = Listed()
-    sounds, (labels,) = trimmed(listed, [listed], {"late": phones(40, 60), "whole": phones(0, FRAMES)})
-    assert labels.clusters == FRAMES and labels.made_of == "numbers"
+    sounds, (labels,) = trim_silence(listed, [listed], {"late": phones(40, 60), "whole": phones(0, FRAMES)})
+    assert labels.clusters == FRAMES and labels.fingerprint == "numbers"
     assert "late" in labels and "missing" not in labels
     lengths = [20 + 2 * MARGIN, FRAMES, FRAMES]
     for index, (clip, frames) in enumerate(zip(sounds.clips, lengths, strict=True)):
         wav, row = sounds.read(index), labels[clip.key]
-        assert len(row) == frames == (len(wav) - FIELD) // HOP + 1
+        assert len(row) == frames == (len(wav) - RECEPTIVE_FIELD) // HOP + 1
         assert clip.seconds == pytest.approx(len(wav) / 16_000)
         assert (wav[::HOP][: len(row)] == row).all()  # each label is still heard where it was
     assert listed.clips[0].seconds == SAMPLES / 16_000  # what was given is as it was

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from pretrain.objectives.ctc import Ctc, counted, edits, error_rate
+from pretrain.objectives.ctc import CtcHead, count_errors, count_tokens, edit_distance
 
 
 def joined(symbols):
@@ -20,7 +20,7 @@ def brute_force(scores, tokens):
 @pytest.fixture
 def ctc():
     torch.manual_seed(0)
-    return Ctc(5, 4).eval()
+    return CtcHead(5, 4).eval()
 
 
 def batch(*clips, most=None):
@@ -29,19 +29,19 @@ def batch(*clips, most=None):
     frames = torch.full((len(clips), max(count for count, _ in clips) + 1, 5), 7.0)
     for row, (count, _) in zip(frames, clips, strict=True):
         row[:count] = torch.randn(count, 5)
-    tokens = torch.zeros(len(clips), most or max(len(said) for _, said in clips), dtype=torch.long)
-    for row, (_, said) in zip(tokens, clips, strict=True):
-        row[: len(said)] = torch.tensor(said, dtype=torch.long)
+    tokens = torch.zeros(len(clips), most or max(len(reference) for _, reference in clips), dtype=torch.long)
+    for row, (_, reference) in zip(tokens, clips, strict=True):
+        row[: len(reference)] = torch.tensor(reference, dtype=torch.long)
     counts = torch.tensor([count for count, _ in clips])
-    return frames, counts, tokens, torch.tensor([len(said) for _, said in clips])
+    return frames, counts, tokens, torch.tensor([len(reference) for _, reference in clips])
 
 
-def test_the_loss_is_the_sum_over_all_alignments_and_padding_is_not_heard(ctc):
+def test_the_loss_is_the_sum_over_all_alignments_without_padding(ctc):
     clips = [(4, [1, 2]), (4, [3, 3]), (2, [2])]
     frames, counts, tokens, token_counts = batch(*clips, most=4)
-    expected = sum(brute_force(ctc.scores(frames)[i, :count], said) for i, (count, said) in enumerate(clips))
+    expected = sum(brute_force(ctc.scores(frames)[i, :count], reference) for i, (count, reference) in enumerate(clips))
     torch.testing.assert_close(ctc(frames, counts, tokens, token_counts), expected)
-    assert counted(counts, tokens, token_counts) == 5
+    assert count_tokens(counts, tokens, token_counts) == 5
 
 
 # no tokens; more tokens than frames; frames enough for the tokens but not for the blank between equal ones
@@ -49,7 +49,7 @@ IMPOSSIBLE = [(5, []), (1, [1, 2]), (2, [3, 3])]
 
 
 @pytest.mark.parametrize("clip", IMPOSSIBLE)
-def test_what_cannot_be_is_worth_nothing_and_leaves_the_others_alone(ctc, clip):
+def test_infeasible_clips_contribute_nothing_and_do_not_affect_the_rest(ctc, clip):
     alone = batch((5, [1, 2]))
     frames, counts, tokens, token_counts = batch((5, [1, 2]), clip)
     frames.requires_grad_()
@@ -57,7 +57,7 @@ def test_what_cannot_be_is_worth_nothing_and_leaves_the_others_alone(ctc, clip):
     torch.testing.assert_close(loss, ctc(*alone))
     loss.backward()
     assert frames.grad.isfinite().all() and frames.grad[0].any() and not frames.grad[1].any()
-    assert counted(counts, tokens, token_counts) == counted(*alone[1:]) == 2
+    assert count_tokens(counts, tokens, token_counts) == count_tokens(*alone[1:]) == 2
 
 
 def test_a_batch_of_nothing_gives_0_and_gradients_of_0(ctc):
@@ -66,7 +66,7 @@ def test_a_batch_of_nothing_gives_0_and_gradients_of_0(ctc):
         ctc.zero_grad()
         loss = ctc(frames, *rest)
         loss.backward()
-        assert loss == 0 and counted(*rest) == 0
+        assert loss == 0 and count_tokens(*rest) == 0
         assert all(weight.grad is not None and not weight.grad.any() for weight in ctc.parameters())
 
 
@@ -75,12 +75,12 @@ def test_the_fewest_frames_suffice(ctc):
     scores = ctc.scores(frames)
     expected = -(scores[0, 0, 1] + scores[0, 1, 2] + scores[1, 0, 3] + scores[1, 1, 0] + scores[1, 2, 3])
     torch.testing.assert_close(ctc(frames, *rest), expected)
-    assert counted(*rest) == 4
+    assert count_tokens(*rest) == 4
 
 
-def test_it_learns_to_hear():
+def test_ctc_learns_the_tokens():
     torch.manual_seed(0)
-    ctc = Ctc(5, 4)
+    ctc = CtcHead(5, 4)
     clips = [(12, [1, 2, 3]), (9, [3, 3]), (10, [2, 1])]
     frames, *rest = batch(*clips)
     frames = frames.requires_grad_()  # an encoder that can do anything
@@ -89,12 +89,12 @@ def test_it_learns_to_hear():
         optimizer.zero_grad()
         ctc(frames, *rest).backward()
         optimizer.step()
-    assert ctc.decode(frames, rest[0]) == [said for _, said in clips]
-    assert error_rate(ctc.decode(frames, rest[0]), [said for _, said in clips]) == (0, 7)
+    assert ctc.decode(frames, rest[0]) == [reference for _, reference in clips]
+    assert count_errors(ctc.decode(frames, rest[0]), [reference for _, reference in clips]) == (0, 7)
 
 
 def test_decoding_joins_repeats_and_drops_blanks_and_padding():
-    ctc = Ctc(4, 4, dropout=0.9)  # in training mode, but decoding drops nothing
+    ctc = CtcHead(4, 4, dropout=0.9)  # in training mode, but decoding drops nothing
     with torch.no_grad():
         ctc.linear.weight.copy_(torch.eye(4))
         ctc.linear.bias.zero_()
@@ -104,15 +104,15 @@ def test_decoding_joins_repeats_and_drops_blanks_and_padding():
 
 
 @pytest.mark.parametrize(
-    ("heard", "said", "expected"),
+    ("hypothesis", "reference", "expected"),
     [([], [], 0), ([1, 2], [], 2), ([], [1, 2, 3], 3), ([1, 3, 4], [1, 2, 3], 2), ([1, 5, 3], [1, 2, 3], 1)],
 )
-def test_edits(heard, said, expected):
-    assert edits(heard, said) == edits(said, heard) == expected
+def test_edit_distance(hypothesis, reference, expected):
+    assert edit_distance(hypothesis, reference) == edit_distance(reference, hypothesis) == expected
 
 
 def test_errors_are_summed_over_clips():
-    assert error_rate([[1, 2], [3]], [[1, 2, 3], [4]]) == (2, 4)
+    assert count_errors([[1, 2], [3]], [[1, 2, 3], [4]]) == (2, 4)
 
 
 def test_half_precision_is_summed_in_full(ctc):

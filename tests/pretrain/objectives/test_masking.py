@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pretrain.objectives.masking import span_mask, span_masks
+from pretrain.objectives.masking import batch_span_masks, span_mask
 
 
 def draws(number, *arguments, **settings):
@@ -26,8 +26,8 @@ def test_spans_are_whole_and_the_last_frame_is_seen(frames, length):
 def test_two_spans_at_least():
     starts_apart = draws(500, 40, probability=0.0, length=1)
     assert (starts_apart.sum(1) == 2).all()
-    assert (draws(50, 40, probability=0.0, length=1, least=5).sum(1) == 5).all()
-    assert not draws(50, 40, probability=0.0, least=0).any()
+    assert (draws(50, 40, probability=0.0, length=1, min_spans=5).sum(1) == 5).all()
+    assert not draws(50, 40, probability=0.0, min_spans=0).any()
 
 
 def test_as_many_spans_as_the_probability_says_on_average():
@@ -55,7 +55,7 @@ def test_a_generator_decides():
     assert (draws(2, 100)[0] != draws(2, 100)[1]).any()
 
 
-@pytest.mark.parametrize("wrong", [{"probability": 1.5}, {"probability": -1}, {"length": 0}, {"least": -1}])
+@pytest.mark.parametrize("wrong", [{"probability": 1.5}, {"probability": -1}, {"length": 0}, {"min_spans": -1}])
 def test_impossible_masks_are_refused(wrong):
     with pytest.raises(ValueError, match="give a probability from 0 to 1"):
         span_mask(100, np.random.default_rng(0), **wrong)
@@ -81,7 +81,7 @@ def batch(golden, number, **settings):
     total = golden("compute_mask_indices_stats").config["T"][1]
     counts = [total - padding for padding in (0, total // 5, total // 3, total // 2)]
     rngs = [np.random.default_rng(seed) for seed in range(len(counts))]
-    return counts, np.stack([span_masks(counts, total, rngs, **settings) for _ in range(number)])
+    return counts, np.stack([batch_span_masks(counts, total, rngs, **settings) for _ in range(number)])
 
 
 def test_each_clip_of_a_batch_has_its_own_share(golden):
@@ -95,15 +95,15 @@ def test_each_clip_of_a_batch_has_its_own_share(golden):
 
 def test_or_all_have_as_few_as_the_one_with_the_fewest(golden):
     theirs = golden("compute_mask_indices_stats").output["batch.counts"].numpy()
-    counts, masks = batch(golden, 500, equal=True)
+    counts, masks = batch(golden, 500, equal_counts=True)
     ours = masks.sum(2)
     assert (ours == ours[:, :1]).all()
     assert not any(masks[:, row, count:].any() for row, count in enumerate(counts))
     assert abs(ours[:, 0].mean() - theirs[:, 0].mean()) <= 5 * theirs[:, 0].std() * (2 / 500) ** 0.5
 
 
-def test_a_mask_does_not_depend_on_the_neighbours():
-    alone = span_masks([60], 60, [np.random.default_rng(7)])
-    among = span_masks([90, 60], 100, [np.random.default_rng(1), np.random.default_rng(7)])
+def test_a_mask_does_not_depend_on_the_rest_of_the_batch():
+    alone = batch_span_masks([60], 60, [np.random.default_rng(7)])
+    among = batch_span_masks([90, 60], 100, [np.random.default_rng(1), np.random.default_rng(7)])
     assert (among[1, :60] == alone[0]).all()
-    assert span_masks([], 0, [], equal=True).shape == (0, 0)
+    assert batch_span_masks([], 0, [], equal_counts=True).shape == (0, 0)

@@ -69,14 +69,14 @@ def test_whole_forward_is_the_published_one(golden):
     mask = case.input["mask_indices"] & ~case.output["frame_padding"]
     batch = replace(batch_of(wav, torch.tensor([wav.shape[1]] * 2), mask, labels), counts=counts)
     with torch.no_grad():
-        losses, tallies, _ = objective(encoder.eval(), batch)
+        losses, stats, _ = objective(encoder.eval(), batch)
     assert objective.counts(batch)["masked"] == int(case.output["sample_size"])
     torch.testing.assert_close(losses["masked"], case.output["loss_m0"] + case.output["loss_m1"], rtol=1e-5, atol=0)
-    right = [int(tallies[f"masked {of}"][0]) for of in (0, 1)]
+    right = [int(stats[f"masked {of}"][0]) for of in (0, 1)]
     assert right == [int(case.output[f"correct_m{of}"]) for of in (0, 1)]
 
 
-def test_only_hidden_frames_count():
+def test_only_masked_frames_count():
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch()
     objective = Hubert(HubertSettings(), 16, [7])
@@ -89,7 +89,7 @@ def test_only_hidden_frames_count():
     assert objective(encoder, replace(batch, labels=hidden)).losses["masked"].item() != loss.item()
 
 
-def test_what_is_not_known_is_not_guessed():
+def test_unlabelled_frames_do_not_count():
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch(sets=2)
     objective = Hubert(HubertSettings(seen_weight=1.0), 16, [7, 7]).eval()
@@ -102,16 +102,16 @@ def test_what_is_not_known_is_not_guessed():
         one.project[0], one.clusters[0] = project, clusters
     frames = part.layers[-1]
     wanted = [
-        one._guess(frames, where, labels[of : of + 1], "masked")[0]
+        one._predict(frames, where, labels[of : of + 1], "masked")[0]
         for of, (one, where) in enumerate(zip(alone, (batch.mask, batch.mask & ~unknown), strict=True))
     ]
     torch.testing.assert_close(part.losses["masked"], sum(wanted))
-    assert part.tallies["masked 1"][1] == (batch.mask & ~unknown).sum() < part.tallies["masked 0"][1]
+    assert part.stats["masked 1"][1] == (batch.mask & ~unknown).sum() < part.stats["masked 0"][1]
     labels[:] = -1
     assert objective(encoder, replace(batch, labels=labels)).losses["masked"].item() == 0
 
 
-def test_the_others_count_where_they_are_told_to():
+def test_unmasked_frames_count_with_seen_weight():
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch()
     objective = Hubert(HubertSettings(seen_weight=0.5), 16, [7]).train()
@@ -121,12 +121,12 @@ def test_the_others_count_where_they_are_told_to():
     swapped = replace(batch, mask=~batch.mask & (batch.labels[0] >= 0))
     with torch.no_grad():
         frames = objective(encoder, batch).layers[-1]
-        wanted = objective._guess(frames, swapped.mask, batch.labels, "seen")[0]
+        wanted = objective._predict(frames, swapped.mask, batch.labels, "seen")[0]
     assert losses["seen"].item() == pytest.approx(wanted.item())
     assert Hubert(HubertSettings(), 16, [7]).train()(encoder, batch).losses["seen"].item() == 0
 
 
-def test_hidden_frames_are_not_heard():
+def test_masked_frames_do_not_leak():
     """Nothing of the clip but its unmasked frames reaches the guess: with every frame hidden, all clips sound alike."""
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch(1)
@@ -171,16 +171,16 @@ def test_feature_gradients_are_scaled():
 
 def test_figures():
     objective = Hubert(HubertSettings(), 16, [4])
-    tallies = {
+    stats = {
         "masked 0": torch.tensor([3, 4]),
-        "wanted 0": torch.tensor([5, 5, 5, 5]),
-        "guessed 0": torch.tensor([10, 10, 0, 0]),
+        "targets 0": torch.tensor([5, 5, 5, 5]),
+        "predicted 0": torch.tensor([10, 10, 0, 0]),
     }
-    figures = objective.figures(tallies)
-    assert figures["accuracy"] == 0.75
-    assert figures["label_perplexity"] == pytest.approx(4)
-    assert figures["guess_perplexity"] == pytest.approx(2)
-    assert figures["dead"] == 2
+    metrics = objective.metrics(stats)
+    assert metrics["accuracy"] == 0.75
+    assert metrics["label_perplexity"] == pytest.approx(4)
+    assert metrics["guess_perplexity"] == pytest.approx(2)
+    assert metrics["dead"] == 2
     assert perplexity(torch.tensor([0, 0, 9])) == pytest.approx(1)
 
 

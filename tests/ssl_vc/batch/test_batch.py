@@ -17,8 +17,8 @@ import torch
 
 import ssl_vc
 from ssl_vc.batch import worker as batch_worker
-from ssl_vc.batch.jobs import plan, read_jobs
-from ssl_vc.batch.run import Job, Local, convert_batch, run_batch
+from ssl_vc.batch.jobs import plan_jobs, read_jobs
+from ssl_vc.batch.run import Job, LocalEngine, convert_batch, run_batch
 from ssl_vc.features.extractor import FrameSpec
 from ssl_vc.voice.voice import Voice
 
@@ -36,7 +36,7 @@ class Converter:
     def __init__(self, matcher="auto"):
         self.extractor = SimpleNamespace(spec=SPEC)
         self.vocoder = SimpleNamespace(reads={"kind": "fake"}, sample_rate=16_000)
-        self.matcher, self.approximate, self.analysis = matcher, False, SimpleNamespace(made_by={})
+        self.matcher, self.approximate, self.analysis = matcher, False, SimpleNamespace(feature_spec={})
         self.encoded, self.enrolled, self.alive, self.peak = [], [], weakref.WeakSet(), 0
 
     def encode(self, source):
@@ -46,7 +46,9 @@ class Converter:
         self.peak = max(self.peak, len(self.alive))
         return heard
 
-    def converted(self, heard, voice, *, matcher="auto", k=4, blend=1.0, pitch="keep", speed=1.0, loudness=-16.0):
+    def convert_detailed(
+        self, heard, voice, *, matcher="auto", k=4, blend=1.0, pitch="keep", speed=1.0, loudness=-16.0
+    ):
         if k == 13:
             raise RuntimeError("k brings bad luck")
         if matcher == "loud":
@@ -54,7 +56,7 @@ class Converter:
         wav = heard.wav * (10 if matcher == "loud" else blend) + 0.1 * float(voice.frames[0, 0])
         distance = None if matcher == "linear" else 0.25
         return SimpleNamespace(
-            wav=wav, sample_rate=16_000, matcher=f"{matcher} {k}", why="", distance=distance, coverage=0.5, jump=0.3,
+            wav=wav, sample_rate=16_000, matcher=f"{matcher} {k}", reason="", distance=distance, coverage=0.5, jump=0.3,
             source_jump=float("nan"), warnings=("far away",) if pitch == 12.0 else ()
         )  # fmt: skip
 
@@ -107,7 +109,7 @@ def test_outputs_are_what_the_converter_gives(tmp_path, speech):
     assert sorted(contents(tmp_path / "out")) == sorted(f"{s}__{v}.wav" for s in "abc" for v in ("anna", "bert"))
     for result in results:
         voice = Voice.load(result.voice)
-        alone = converter.converted(converter.encode(result.source), voice)
+        alone = converter.convert_detailed(converter.encode(result.source), voice)
         ssl_vc.write(tmp_path / "alone.wav", alone.wav, alone.sample_rate)
         assert (tmp_path / "out" / result.output).read_bytes() == (tmp_path / "alone.wav").read_bytes()
 
@@ -323,7 +325,7 @@ def test_the_report_keeps_what_is_not_asked_for_this_time(tmp_path, speech):
 
 
 def test_the_report_is_in_the_jobs_order(tmp_path, speech):
-    order = [task.output for task in plan(speech.jobs)]
+    order = [task.output for task in plan_jobs(speech.jobs)]
     results = run_all(speech.jobs, tmp_path / "out")
     assert [result.output for result in results] != order
     assert [row["output"] for row in rows(tmp_path / "out")] == order
@@ -342,7 +344,7 @@ def test_what_exists_is_kept(tmp_path, speech):
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "b__anna.wav").write_text("precious")
-    with pytest.raises(ValueError, match=r"b__anna\.wav exists; resume goes on with what is there, force makes it"):
+    with pytest.raises(ValueError, match=r"b__anna\.wav exists; resume skips finished jobs, force overwrites them"):
         run_all(speech.jobs, folder)
     assert contents(folder) == {"b__anna.wav": b"precious"}
     assert [path.name for path in folder.iterdir()] == ["b__anna.wav"]
@@ -350,7 +352,7 @@ def test_what_exists_is_kept(tmp_path, speech):
     assert contents(folder)["b__anna.wav"][:4] == b"RIFF"
     with pytest.raises(ValueError, match=r"report\.jsonl exists"):
         run_all([(speech.sources[0], speech.voices[0], "other")], folder)
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="use one of them"):
         run_all(speech.jobs, folder, resume=True, force=True)
 
 
@@ -370,7 +372,7 @@ def test_what_is_read_is_never_overwritten(tmp_path, speech, way, which):
         folder.symlink_to(tmp_path)
     job = Job(a, speech.voices[0], "a.wav") if which == "source" else Job(b, [a], "a.wav")
     before = (tmp_path / "a.wav").read_bytes()
-    with pytest.raises(ValueError, match=r"a\.wav is both read and written"):
+    with pytest.raises(ValueError, match=r"a\.wav is both an input and an output"):
         run_all([job], folder, force=True)
     assert (tmp_path / "a.wav").read_bytes() == before
 
@@ -379,14 +381,14 @@ def test_what_is_read_is_never_overwritten(tmp_path, speech, way, which):
     ("jobs", "words"),
     [
         ([("a", "v", "x"), ("b", "v", "x.wav")], "two jobs have the output x.wav"),
-        ([("a", "v", "../x")], "is not below the folder"),
-        ([("a", "v", "/x")], "is not below the folder"),
-        ([("a", "v", "deep/../../x")], "is not below the folder"),
-        ([("a", "v", ".batch/x")], "is not below the folder"),
-        ([("a", "v", ".")], "is not below the folder"),
+        ([("a", "v", "../x")], "is outside the output folder"),
+        ([("a", "v", "/x")], "is outside the output folder"),
+        ([("a", "v", "deep/../../x")], "is outside the output folder"),
+        ([("a", "v", ".batch/x")], "is outside the output folder"),
+        ([("a", "v", ".")], "is outside the output folder"),
         ([("a", "v", "x", {"kk": 1})], "there is no option 'kk'; possible are matcher, k"),
-        ([("a",)], r"cannot be read; give \(source, voice, name\)"),
-        ([("a", ("b", "c"), "x")], "a voice is a tuple; give a voice"),
+        ([("a",)], r"is malformed; use \(source, voice, name\)"),
+        ([("a", ("b", "c"), "x")], "a voice is a tuple; use a voice"),
     ],
 )
 def test_impossible_jobs_are_refused_before_anything_starts(tmp_path, jobs, words):
@@ -424,7 +426,7 @@ def test_two_batches_in_one_folder(tmp_path, speech):
     first = convert_batch(Converter(), speech.jobs, tmp_path / "out")
     next(first)
     for settings in ({}, {"resume": True}, {"force": True}):
-        with pytest.raises(ValueError, match=r"another batch runs in .*out; wait for its end, or take another folder"):
+        with pytest.raises(ValueError, match=r"another batch is running in .*out; wait for it, or use another folder"):
             next(convert_batch(Converter(), speech.jobs, tmp_path / "out", **settings))
     run_all(speech.jobs, tmp_path / "other")  # that another folder is held does not matter
     assert len(list(first)) == 5
@@ -447,7 +449,7 @@ def test_many_batches_in_one_folder_never_meet(tmp_path, speech):
             try:
                 ended.append(list(run_batch(Engine(), speech.jobs, tmp_path / "out", resume=True)))
             except ValueError as error:
-                assert "another batch runs" in str(error)
+                assert "another batch is running" in str(error)
 
     threads = [threading.Thread(target=try_again_and_again) for _ in range(4)]
     for thread in threads:
@@ -483,7 +485,7 @@ def test_the_model_is_not_made_for_nothing(tmp_path, speech):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a__anna.wav").touch()
     with pytest.raises(ValueError, match="exists"):
-        list(run_batch(Local(make), speech.jobs, tmp_path / "out"))
+        list(run_batch(LocalEngine(make), speech.jobs, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -495,7 +497,7 @@ def test_a_model_that_cannot_be_made_leaves_nothing(tmp_path, speech, there):
     if there:
         folder.mkdir()
     with pytest.raises(ValueError, match="there is no model"):
-        list(run_batch(Local(make), speech.jobs, folder))
+        list(run_batch(LocalEngine(make), speech.jobs, folder))
     assert folder.exists() == there
     assert {result.state for result in run_all(speech.jobs, folder)} == {"done"}
 
@@ -520,15 +522,15 @@ def test_jobs_are_read_from_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "has the columns of nothing; it needs source, and voice or target"),
+        ("", "has no columns; it needs source, and voice or target"),
         ("source\na.wav\n", "has the columns source; it needs source, and voice or target"),
         ("source;voice\na;b\n", "has the columns source;voice; it needs"),
         ("source,voice,colour\n", "has the column 'colour'; possible are source, voice, target, name, matcher"),
         ("source,voice,voice\n", "has a column twice"),
-        ("source,voice\n\n", "holds no jobs"),
+        ("source,voice\n\n", "has no jobs"),
         ("source,voice\na,b\nc,d,e\n", "line 3 of .* has 3 cells for 2 columns"),
-        ("source,voice,target\na,b,c\n", "line 2 of .* has a voice and a target"),
-        ('source,voice\na,"b\n', "is no CSV file"),
+        ("source,voice,target\na,b,c\n", "line 2 of .* has both a voice and a target"),
+        ('source,voice\na,"b\n', "is not a CSV file"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, content, words):
@@ -538,5 +540,5 @@ def test_a_table_that_is_none_is_refused(tmp_path, content, words):
 
 def test_a_table_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "jobs.csv").write_bytes("source,voice\nä,b".encode("latin-1"))
-    with pytest.raises(ValueError, match="is no CSV file in UTF-8"):
+    with pytest.raises(ValueError, match="is not a CSV file in UTF-8"):
         read_jobs(tmp_path / "jobs.csv")

@@ -63,7 +63,7 @@ def contents(folder):
 def test_outputs_and_a_summary(run, tmp_path, jobs):
     status, out, err = run("batch", jobs, "-o", tmp_path / "out", *MODEL, "--matcher", "knn")
     assert (status, unwarned(err)) == (0, "")
-    assert out.startswith("4 jobs: 4 done, 0 skipped, 0 failed; 2.0 s of sound in ")
+    assert out.startswith("4 jobs: 4 done, 0 skipped, 0 failed; 2.0 s of audio in ")
     assert out.endswith(f" x real time; {tmp_path / 'out' / 'report.csv'}\n")
     assert sorted(contents(tmp_path / "out")) == ["a__target.wav", "anna/0.wav", "anna/1.wav", "b__target.wav"]
     converter = ssl_vc.VoiceConverter.from_pretrained("untrained", vocoder="griffin-lim", device="cpu")
@@ -87,10 +87,10 @@ def test_resume_and_force(run, tmp_path, jobs):
     status, _, err = run(*arguments)
     assert status == 1
     assert err.startswith("error: ")
-    assert "exists; resume goes on with what is there, force makes it again" in err
+    assert "exists; resume skips finished jobs, force overwrites them" in err
     (tmp_path / "out" / "anna" / "1.wav").unlink()
-    assert run(*arguments, "--resume")[1].startswith("4 jobs: 1 done, 3 skipped, 0 failed; 0.6 s of sound")
-    assert run(*arguments, "--force")[1].startswith("4 jobs: 4 done, 0 skipped, 0 failed; 2.0 s of sound")
+    assert run(*arguments, "--resume")[1].startswith("4 jobs: 1 done, 3 skipped, 0 failed; 0.6 s of audio")
+    assert run(*arguments, "--force")[1].startswith("4 jobs: 4 done, 0 skipped, 0 failed; 2.0 s of audio")
     assert run(*arguments, "--resume", "--blend", "0.5")[1].startswith("4 jobs: 4 done, 0 skipped")
 
 
@@ -126,8 +126,8 @@ def test_a_terminal_shows_the_rate_and_what_remains(run, tmp_path, jobs, monkeyp
         (["source,colour", "a,b"], [], "has the columns source, colour; it needs source, and voice or target"),
         (["source,voice,colour", "a,b,c"], [], "has the column 'colour'; possible are source, voice"),
         (["source,voice,name", "a,b,x", "c,d,x"], [], "two jobs have the output x.wav"),
-        (["source,voice,name", "a,b,../x"], [], "is not below the folder of the outputs"),
-        (["source,voice", "a,b"], ["--resume", "--force"], "give one of them"),
+        (["source,voice,name", "a,b,../x"], [], "is outside the output folder"),
+        (["source,voice", "a,b"], ["--resume", "--force"], "use one of them"),
         (["source,voice", "a,b"], ["--pitch", "up"], "pitch is 'up'; give keep, match or a number of semitones"),
         (["source,voice", "a,b"], ["--workers", "2"], "--workers needs --engine ray"),
         (["source,voice", "a,b"], ["--engine", "spark"], "'spark' is not one of 'local', 'ray'"),
@@ -176,7 +176,7 @@ def test_a_killed_batch_goes_on_as_if_nothing_had_happened(run, tmp_path, jobs):
         time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert (second[0], process.returncode) == (1, -signal.SIGKILL)
-    assert "another batch runs in" in second[2]
+    assert "another batch is running in" in second[2]
     left = contents(tmp_path / "out")
     assert (tmp_path / "out" / ".batch").exists()
     status, out, _ = run(*arguments, "--resume", "--json")

@@ -287,7 +287,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
     environment = os.environ | {"HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: no/such is no folder here nor in the cache of the hub, and the hub cannot")
+    assert done.stderr.startswith("error: no/such is neither a folder nor in the cache of the hub, and the hub cannot")
     assert done.stderr.count("\n") == 1
 
 
@@ -300,7 +300,7 @@ def test_bugs_are_one_line_too(run, tmp_path, monkeypatch):
     monkeypatch.setattr(ssl_vc.Extractor, "save", lambda *_: {}["key"])
     status, _, err = run("extract", tone(tmp_path / "clip.wav"), "-o", tmp_path, "--model", "untrained")
     assert status == 1
-    assert err == "error: KeyError: 'key' (this should not happen; --debug shows where it did)\n"
+    assert err == "error: KeyError: 'key' (a bug; --debug shows the traceback)\n"
 
 
 def test_version_and_help(run):

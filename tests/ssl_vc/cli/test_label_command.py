@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pretrain.labels.labels import Labels
+from pretrain.labels.kmeans_labels import KMeansLabels
 
 pytest.importorskip("faiss", reason="faiss is not installed (extra train)")
 
@@ -31,7 +31,7 @@ def test_labels_of_mfcc(run, table, tmp_path):
     assert out.startswith(f"{tmp_path}/labels: 3 clips, 0.00 h, 6 clusters, 0 unused, perplexity ")
     assert "lost.wav (not there)" in err
     assert "fitting 6 clusters to 2 clips" in err
-    labels = Labels.open(tmp_path / "labels")
+    labels = KMeansLabels.open(tmp_path / "labels")
     assert labels.keys == ["0.wav", "1.wav", "2.wav"]
     assert labels.facts["kind"] == "mfcc"
 
@@ -43,7 +43,7 @@ def test_labels_of_a_layer(run, table, tmp_path):
     result = json.loads(out)
     assert (result["kind"], result["layer"], result["clusters"], result["clips"]) == ("ssl", 2, 6, 3)
     assert result["used"] + result["dead"] == 6
-    assert Labels.open(tmp_path / "labels").kmeans.centres.shape[1] == result["dim"]
+    assert KMeansLabels.open(tmp_path / "labels").kmeans.centres.shape[1] == result["dim"]
 
 
 def test_clusters_of_other_labels(run, table, tmp_path):
@@ -51,7 +51,7 @@ def test_clusters_of_other_labels(run, table, tmp_path):
     status, _, err = run("label", table, "-o", tmp_path / "second", "--model", tmp_path / "first", "--split", "dev")
     assert status == 0
     assert "fitting" not in err
-    first, second = Labels.open(tmp_path / "first"), Labels.open(tmp_path / "second")
+    first, second = KMeansLabels.open(tmp_path / "first"), KMeansLabels.open(tmp_path / "second")
     assert second.keys == ["2.wav"]
     assert np.array_equal(first.kmeans.centres, second.kmeans.centres)
 
@@ -61,17 +61,17 @@ def test_clips_from_elsewhere(run, table, tmp_path, speech):
     soundfile.write(tmp_path / "more" / "new.wav", speech(0.5).numpy(), 16_000)
     status, _, _ = run("label", table, "-o", tmp_path / "labels", "--also", tmp_path / "more", *FEW)
     assert status == 0
-    assert Labels.open(tmp_path / "labels").keys == ["0.wav", "1.wav", "2.wav", "new.wav"]
+    assert KMeansLabels.open(tmp_path / "labels").keys == ["0.wav", "1.wav", "2.wav", "new.wav"]
 
 
-def test_labels_are_judged_by_phones(run, table, tmp_path, monkeypatch):
+def test_labels_are_evaluated_by_phones(run, table, tmp_path, monkeypatch):
     class Phones(dict):
         symbols = ("SIL", "A")
 
     run("label", table, "-o", tmp_path / "labels", *FEW)
-    labels = Labels.open(tmp_path / "labels")
+    labels = KMeansLabels.open(tmp_path / "labels")
     phones = Phones({"1.wav": (labels["1.wav"] > 2).astype(np.int64)})
-    monkeypatch.setattr("pretrain.labels.align.Phones", SimpleNamespace(open=lambda folder: phones))
+    monkeypatch.setattr("pretrain.labels.align.PhoneAlignments", SimpleNamespace(open=lambda folder: phones))
     status, out, err = run("label", table, "-o", tmp_path / "labels", *FEW, "--phones", tmp_path / "phones")
     assert status == 0
     assert "labelling" not in err  # they were there
@@ -84,16 +84,16 @@ def test_other_labels_are_kept_without_force(run, table, tmp_path):
     run("label", table, "-o", tmp_path / "labels", *FEW)
     status, _, err = run("label", table, "-o", tmp_path / "labels", "--clusters", 7)
     assert status == 1
-    assert "made otherwise" in err
-    assert Labels.open(tmp_path / "labels").clusters == 6
+    assert "other settings" in err
+    assert KMeansLabels.open(tmp_path / "labels").clusters == 6
     assert run("label", table, "-o", tmp_path / "labels", "--clusters", 7, "--force")[0] == 0
-    assert Labels.open(tmp_path / "labels").clusters == 7
+    assert KMeansLabels.open(tmp_path / "labels").clusters == 7
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "said"),
+    ("options", "status", "message"),
     [
-        (("--layer", 3), 2, "say which with --of"),
+        (("--layer", 3), 2, "choose one with --of"),
         (("--clusters", 1), 2, "clusters"),
         (("-o", "TABLE"), 2, "is a file"),
         (("--of", "nothing"), 1, "there is no model 'nothing'"),
@@ -104,11 +104,11 @@ def test_other_labels_are_kept_without_force(run, table, tmp_path):
         (("--also-split", "dev"), 1, "two clips are called"),
     ],
 )
-def test_mistakes(run, table, tmp_path, options, status, said):
+def test_mistakes(run, table, tmp_path, options, status, message):
     options = [table if word == "TABLE" else word for word in options]
     code, out, err = run("label", table, "-o", tmp_path / "labels", *options)
     last = err.splitlines()[-1]
     assert (code, out) == (status, "")
     assert last.startswith("error: ")
-    assert said in last
+    assert message in last
     assert not (tmp_path / "labels").exists()

@@ -40,34 +40,34 @@ def test_one_command(run, clips, tmp_path):
     assert "iteration 2 is done, after 2 steps" in error
 
 
-def test_what_was_cut_off_goes_on_only_when_told(run, clips, tmp_path):
+def test_an_interrupted_training_needs_resume(run, clips, tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "state.pt").write_bytes(b"")
     status, _, error = run("pretrain", DEBUG, f"clips={clips}", "-o", tmp_path)
     assert status == 1
-    assert "--resume goes on with it" in error
+    assert "continue it with --resume" in error
 
 
 @pytest.mark.parametrize(
-    ("settings", "status", "said"),
+    ("settings", "status", "message"),
     [
         (["train.stepz=3"], 2, "stepz"),
         (["train.steps"], 2, "'train.steps' is no setting; write key=value"),
         (["train.steps=few"], 2, "few"),
         (["train.objective=cpc"], 2, "possible are hubert, wavlm"),
         (["iterations.7.train.steps=3"], 2, "debug.yaml"),
-        (["clips="], 1, "there is nothing to learn from"),
+        (["clips="], 1, "there are no clips to train on"),
         (["clips=nowhere"], 1, "there are no clips at nowhere"),
         (["shape.dimm=3"], 2, "shape has 'dimm'; possible are"),
     ],
 )
-def test_wrong_settings_are_one_line(run, tmp_path, settings, status, said):
+def test_wrong_settings_are_one_line(run, tmp_path, settings, status, message):
     got, _, error = run("pretrain", DEBUG, *settings, "-o", tmp_path / "run")
-    assert (got, said in error, error.count("\n")) == (status, True, 1), error
+    assert (got, message in error, error.count("\n")) == (status, True, 1), error
 
 
 def test_broken_files_are_one_line(run, tmp_path):
     (tmp_path / "broken.yaml").write_text("train: {steps: [")
-    for name, said in (("broken.yaml", "broken.yaml"), ("gone.yaml", "there is no file")):
+    for name, message in (("broken.yaml", "broken.yaml"), ("gone.yaml", "there is no file")):
         status, _, error = run("pretrain", tmp_path / name)
-        assert (status, said in error, error.count("\n")) == (2, True, 1), error
+        assert (status, message in error, error.count("\n")) == (2, True, 1), error

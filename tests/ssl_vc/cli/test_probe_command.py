@@ -1,4 +1,4 @@
-"""`ssl-vc probe`: a table, a picture and a recommendation."""
+"""`ssl-vc probe`: a table, a chart and a recommendation."""
 
 import json
 from xml.etree import ElementTree
@@ -14,7 +14,7 @@ COUNT = 24  # of 20 ms, in half a second
 
 
 class Phones(dict):
-    """What the `speech` fixture says: one of 8 sounds every 100 ms, of which the last is silence."""
+    """Alignments of the `speech` fixture: one of 8 sounds every 100 ms, the last of them silence."""
 
     symbols = tuple("SAEIOUYH")
 
@@ -25,27 +25,44 @@ class Phones(dict):
         return ((sounds + 1) % 8).repeat_interleave(5)[:COUNT].numpy()
 
     def __contains__(self, key):
-        return not key.startswith("unknown")
+        return not key.startswith(("unknown", "german", "textless"))
 
 
 @pytest.fixture
-def config(tmp_path, speech, monkeypatch):
-    """Two speakers to train on and two to test on, 4 clips each, and one whose phones are not known."""
-    monkeypatch.setattr(layers, "_phones", lambda *_: Phones())
-    rows = ["path\tsplit\tspeaker\tseconds"]
+def aligned(monkeypatch):
+    """Keys of the clips that are aligned, by split; the alignments are those of `Phones`."""
+    asked = []
+
+    def align(clips, folder):
+        asked.append([clip.key for clip in clips])
+        return Phones()
+
+    monkeypatch.setattr(layers, "align", align)
+    return asked
+
+
+@pytest.fixture
+def config(tmp_path, speech, aligned):
+    """Two training and two test speakers with 4 clips each, others without alignments, German, or without text."""
+    rows = ["path\tsplit\tspeaker\tseconds\tlanguage\ttext"]
+    others = {"unknown": ("dev", 100, 1.0), "german": ("dev", 120, 1.0), "textless": ("dev", 130, 1.0)}
     speakers = {"a": ("train", 100, 1.0), "b": ("train", 200, 0.8), "c": ("dev", 120, 1.1), "d": ("dev", 220, 0.9)}
-    for name, (split, pitch, size) in (speakers | {"unknown": ("dev", 100, 1.0)}).items():
+    for name, (split, pitch, size) in (speakers | others).items():
         for text in range(4):
             wav = speech(0.5, pitch=pitch, size=size, text=text)
             soundfile.write(tmp_path / f"{name}-{text}.wav", wav.numpy(), 16_000)
-            rows.append(f"{name}-{text}.wav\t{split}\t{name}\t0.5")
+            language, words = "de" if name == "german" else "en", "" if name == "textless" else "hello"
+            rows.append(f"{name}-{text}.wav\t{split}\t{name}\t0.5\t{language}\t{words}")
     (tmp_path / "clips.tsv").write_text("\n".join(rows))
     path = tmp_path / "probe.yaml"
-    path.write_text(f"encoder: untrained\nclips: {tmp_path / 'clips.tsv'}\nlayers: [0, 2]\ntrain_minutes: 1\n")
+    path.write_text(
+        f"encoder: untrained\nclips: {tmp_path / 'clips.tsv'}\nphones: {tmp_path / 'phones'}\n"
+        "layers: [0, 2]\ntrain_minutes: 1\n"
+    )
     return path
 
 
-def test_a_table_a_picture_and_a_recommendation(run, config, tmp_path):
+def test_a_table_a_chart_and_a_recommendation(run, config, tmp_path):
     status, out, err = run("probe", config, "-o", tmp_path / "out", "--json")
     assert status == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
@@ -59,7 +76,7 @@ def test_a_table_a_picture_and_a_recommendation(run, config, tmp_path):
     best = max(rows[2:], key=lambda row: row["kept_across"])["layer"]
     assert f"recommended: layer {best}," in err
     assert "train: 0.1 minutes in 8 clips of 2 speakers" in err
-    assert "dev: 0.1 minutes in 8 clips of 2 speakers" in err  # without those whose phones are not known
+    assert "dev: 0.1 minutes in 8 clips of 2 speakers" in err  # those with alignments
     found = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert found["rows"] == rows
     assert found["recommended"] == best
@@ -70,7 +87,7 @@ def test_a_table_a_picture_and_a_recommendation(run, config, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["probe.json", "probe.svg"]
 
 
-def test_frames_as_they_are_matched(run, config, tmp_path):
+def test_matched_frames_of_an_encoder_with_cepstra(run, config, tmp_path):
     torch.manual_seed(0)
     encoder = SpeechEncoder(EncoderConfig.tiny(depth=2, matching_layer=2, cepstra=0.5))
     encoder.save_pretrained(tmp_path / "encoder")
@@ -84,7 +101,7 @@ def test_frames_as_they_are_matched(run, config, tmp_path):
     assert "recommended: layer 2," in err
 
 
-def test_the_table_is_for_people(run, config):
+def test_the_table_is_aligned(run, config):
     status, out, err = run("probe", config, "layers=[1]")
     assert status == 0, err
     heading, *rows = out.splitlines()
@@ -138,26 +155,19 @@ def test_a_speaker_in_both_splits_is_refused(run, config, tmp_path):
     assert "the speaker 'a' is in both splits" in err
 
 
-def test_alignments_are_opened_or_made_of_what_can_be(monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(layers, "align", lambda clips, folder: asked.append(([clip.key for clip in clips], folder)))
-    said = [
-        layers.Clip("english", tmp_path, 60, "a", "hello", "en"),
-        layers.Clip("german", tmp_path, 60, "b", "hallo", "de"),
-        layers.Clip("silent", tmp_path, 60, "c", "", "en"),
-        layers.Clip("unknown", tmp_path, 60, "d", "hello"),
-    ]
-    layers._phones(tmp_path / "phones", said, 5, 0)
-    assert {*asked[0][0]} == {"english", "unknown"}
-    assert asked[0][1] == tmp_path / "phones"
-    layers._phones(tmp_path / "phones", said, 0.5, 0)
-    assert len(asked[1][0]) == 1
-    with pytest.raises(ValueError, match="no phone alignments"):
-        layers._phones(tmp_path, said, 5, 0)
+def test_english_clips_with_text_are_aligned_as_far_as_needed(run, config, aligned, tmp_path):
+    assert run("probe", config, "layers=[1]", "train_minutes=0.02")[0] == 0
+    train, test = aligned
+    assert len(train) == 3  # clips of half a second
+    assert {key[0] for key in test} == {"c", "d", "u"}  # not the German ones, nor those without text
+    (tmp_path / "phones" / "train").mkdir(parents=True)
+    status, _, err = run("probe", config)
+    assert status == 1 and "no phone alignments" in err
 
 
-def test_the_layer_that_keeps_most_across_is_recommended():
-    row = layers.Row("layer 1", 1, 8, *[50.0] * 7, 0.1)
+def test_the_layer_that_keeps_most_phones_across_speakers_is_recommended():
+    values = dict.fromkeys(layers.LayerResult._fields, 50.0) | {"features": "layer 1", "layer": 1}
+    row = layers.LayerResult(**values)
     rows = [row._replace(layer=None, kept_across=99.0), row, row._replace(layer=2, kept=10.0, kept_across=51.0)]
-    assert layers.recommended(rows).layer == 2
-    assert layers.recommended(rows[:1]) is None
+    assert layers.recommend_layer(rows).layer == 2
+    assert layers.recommend_layer(rows[:1]) is None

@@ -9,13 +9,13 @@ import soundfile
 import torch
 
 import ssl_vc
-from ssl_vc.audio import loudness
 from ssl_vc.conversion import source as encoded
 from ssl_vc.conversion.converter import VoiceConverter
-from ssl_vc.conversion.prosody import Melody
+from ssl_vc.conversion.prosody import ProsodyTransfer
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.hub.registry import load_encoder
+from ssl_vc.loudness import loudness
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import jump
 from vocoder.griffin_lim import GriffinLim
@@ -43,7 +43,7 @@ def extractor():
 @pytest.fixture(scope="module")
 def vc(extractor):
     """A converter whose vocoder reads the frames that are matched; its weights are random."""
-    return VoiceConverter(extractor, "knn", vocos(extractor.spec.facts))
+    return VoiceConverter(extractor, "knn", vocos(extractor.spec.feature_spec))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_exactly_as_long_as_the_source(vc, anna, source, samples):
 
 @pytest.mark.parametrize(("shape", "rate"), [({"sample_rate": 24_000, "n_fft": 1920, "hop": 480}, 24_000), ({}, RATE)])
 def test_at_the_vocoders_rate(extractor, anna, source, shape, rate):
-    vc = VoiceConverter(extractor, "knn", vocos(extractor.spec.facts, **shape))
+    vc = VoiceConverter(extractor, "knn", vocos(extractor.spec.feature_spec, **shape))
     assert vc.sample_rate == rate
     assert len(vc.convert(source[:16_001], anna)) == round(16_001 * rate / RATE)
 
@@ -114,7 +114,7 @@ def test_is_knn_as_published(vc, anna, source):
 
 def test_blend_of_0_is_the_source_bit_for_bit(vc, anna, source):
     copy = vc.vocoder.synthesize(vc.extractor(source, every_hop=True))[: len(source)]
-    done = vc.converted(source, anna, blend=0, loudness=None)
+    done = vc.convert_detailed(source, anna, blend=0, loudness=None)
     assert torch.equal(done.wav, copy)
     assert done.matcher == "none"
     assert done.distance is None
@@ -130,11 +130,11 @@ def test_blend_goes_from_the_source_through_the_target(vc, anna, source):
 
 @pytest.mark.parametrize("matcher", ["auto", "knn", "smooth", "linear", "orthogonal", "low-rank", "transport"])
 def test_every_matcher_converts(vc, anna, source, matcher):
-    done = vc.converted(source, anna, matcher=matcher)
+    done = vc.convert_detailed(source, anna, matcher=matcher)
     assert done.wav.shape == source.shape
     assert bool(done.wav.isfinite().all())
     assert 0 < done.jump < 1
-    assert done.why.endswith(".")
+    assert done.reason.endswith(".")
 
 
 def test_matcher_objects_and_k(vc, anna, source):
@@ -144,7 +144,7 @@ def test_matcher_objects_and_k(vc, anna, source):
 
 
 def test_facts_of_a_conversion(vc, anna, source):
-    done = vc.converted(source, anna)
+    done = vc.convert_detailed(source, anna)
     frames = vc.extractor(source, every_hop=True)
     (match,) = KNN()([frames], vc.pool(anna))
     assert done.distance == pytest.approx(float(match.distance.mean()), abs=1e-6)
@@ -154,9 +154,15 @@ def test_facts_of_a_conversion(vc, anna, source):
     assert any("anna" in warning for warning in done.warnings)  # 8 s are little
 
 
+def test_former_names_still_work(vc, anna, source):
+    former, result = vc.converted(source, anna, k=2), vc.convert_detailed(source, anna, k=2)
+    assert torch.equal(former.wav, result.wav)
+    assert former.why == result.reason
+
+
 def test_a_voice_is_nearer_to_itself(vc, anna, source, speech):
-    itself = vc.converted((speech(8, text=1, **WOMAN), RATE), anna)
-    other = vc.converted(source, anna)
+    itself = vc.convert_detailed((speech(8, text=1, **WOMAN), RATE), anna)
+    other = vc.convert_detailed(source, anna)
     assert itself.distance < 0.01 < other.distance
     assert itself.coverage < other.coverage
 
@@ -182,7 +188,7 @@ def test_every_frame_may_have_a_blend_of_its_own(vc, anna, source):
     none = vc.convert(source, anna, blend=torch.zeros(frames))
     torch.testing.assert_close(none, vc.convert(source, anna, blend=0), atol=1e-4, rtol=1e-3)
     for wrong in (torch.ones(frames + 1), torch.full((frames,), -0.1), torch.full((frames,), torch.nan)):
-        with pytest.raises(ValueError, match=rf"give {frames} numbers from 0 to 4, one a frame"):
+        with pytest.raises(ValueError, match=rf"give {frames} numbers from 0 to 4, one per frame"):
             vc.convert(source, anna, blend=wrong)
 
 
@@ -205,13 +211,13 @@ def test_one_source_is_heard_once_for_many_voices(vc, anna, source, monkeypatch)
 @needs_world
 def test_world_sounds_like_the_target(world, world_anna, heard, source, speech, monkeypatch, median_pitch):
     """No trained vocoder, and not even a trained encoder: yet F0 and spectrum move to the target's."""
-    monkeypatch.setattr(world, "parts", world.parts._replace(sharper=1.0))  # this distance likes what is flat
+    monkeypatch.setattr(world, "layout", world.layout._replace(envelope_gain=1.0))  # this distance likes what is flat
     own = speech(3, text=2, **WOMAN)  # the target's own reading, with the same timing
     wav = world.convert(heard, world_anna)
     assert median_pitch(source) == pytest.approx(120, rel=0.1)
     assert median_pitch(wav) == pytest.approx(median_pitch(own), rel=0.05)
     before, after = (
-        mel_cepstral_distortion(*(ssl_vc.audio.normalize_loudness(each) for each in (own, other)))
+        mel_cepstral_distortion(*(ssl_vc.loudness.normalize_loudness(each) for each in (own, other)))
         for other in (source, wav)
     )
     assert after < 0.9 * before
@@ -252,9 +258,9 @@ def test_world_speaks_sharper_than_a_mean(world, world_anna, heard):
     numbers = torch.arange(world.vocoder.dim)
     columns = sorted({*numbers[world.vocoder.envelope].tolist()} - {*numbers[world.vocoder.loudness].tolist()})
     theirs = world.pool(world_anna).synthesis[:, columns]
-    (match,) = KNN(8)(heard.matched(), world.pool(world_anna))
-    own = next(iter(heard.spoken()))
-    sung = Melody(world.parts, world_anna.pitch, world.pool(world_anna).synthesis, 0).sung(match.frames, own)
+    (match,) = KNN(8)(heard.query_frames(), world.pool(world_anna))
+    own = next(iter(heard.vocoder_frames()))
+    sung = ProsodyTransfer(world.layout, world_anna.pitch, world.pool(world_anna).synthesis, 0).apply(match.frames, own)
     middle = theirs.float().mean(0)
     torch.testing.assert_close(sung[:, columns] - middle, 1.2 * (match.frames[:, columns] - middle))
 
@@ -270,7 +276,7 @@ def test_pitch_in_semitones_is_from_the_sources_own(world, world_anna, heard, so
 
 @needs_world
 def test_world_blend(world, world_anna, heard, source, median_pitch):
-    copy = world.vocoder.synthesize(next(iter(heard.spoken())))[: len(source)]
+    copy = world.vocoder.synthesize(next(iter(heard.vocoder_frames())))[: len(source)]
     assert torch.equal(world.convert(heard, world_anna, blend=0, loudness=None), copy)
     half = median_pitch(world.convert(heard, world_anna, blend=0.5))
     ends = [median_pitch(world.convert(heard, world_anna, blend=share)) for share in (0, 1)]
@@ -297,9 +303,9 @@ def test_a_spectrogram_voice(extractor, speech, source, median_pitch):
 def test_matched_in_one_layer_and_spoken_from_another(speech, source):
     encoder = load_encoder("untrained")
     matched, spoken = (Extractor(encoder, layer) for layer in (2, 4))
-    vc = VoiceConverter(matched, "knn", vocos(spoken.spec.facts), synthesis=spoken)
+    vc = VoiceConverter(matched, "knn", vocos(spoken.spec.feature_spec), synthesis=spoken)
     voice = vc.enroll((speech(4, text=1), RATE))
-    assert voice.reads["layer"] == 4
+    assert voice.feature_spec["layer"] == 4
     assert voice.spec.layer == 2
     copy = vc.vocoder.synthesize(spoken(source, every_hop=True))[: len(source)]
     assert torch.equal(vc.convert(source, voice, blend=0, loudness=None), copy)
@@ -313,9 +319,9 @@ def test_from_pretrained_wires_what_fits(tmp_path, source):
     vc = VoiceConverter.from_pretrained(str(tmp_path / "mine"))
     assert (vc.extractor.spec.layer, vc.extractor.spec.normalized, vc.same_frames) == (3, True, True)
     other = VoiceConverter.from_pretrained(str(tmp_path / "mine"), layer=1)
-    assert (other.extractor.spec.layer, other.analysis.made_by["layer"], other.same_frames) == (1, 3, False)
+    assert (other.extractor.spec.layer, other.analysis.feature_spec["layer"], other.same_frames) == (1, 3, False)
     lim = VoiceConverter.from_pretrained("untrained", vocoder="griffin-lim", layer=1)
-    assert (lim.analysis.made_by["kind"], lim.extractor.spec.layer) == ("mel", 1)
+    assert (lim.analysis.feature_spec["kind"], lim.extractor.spec.layer) == ("mel", 1)
     assert len(lim.convert(source, lim.enroll((source, RATE)))) == len(source)
     tiny = VoiceConverter.from_pretrained(vocoder="griffin-lim")
     assert tiny.extractor.spec == Extractor.from_pretrained("tiny").spec
@@ -330,19 +336,19 @@ def test_what_does_not_fit_is_refused(vc, anna, extractor, source):
     ):
         lim.convert(source, anna)
     with pytest.raises(ValueError, match="layer is 2 where 4 is wanted"):
-        VoiceConverter(extractor, "knn", vocos({**extractor.spec.facts, "layer": 4}))
+        VoiceConverter(extractor, "knn", vocos({**extractor.spec.feature_spec, "layer": 4}))
     slow = MelConfig(hop_length=160)
-    with pytest.raises(ValueError, match="a frame of mel of this make is 10 ms long"):
+    with pytest.raises(ValueError, match="a frame of this mel analysis is 10 ms long"):
         VoiceConverter(extractor, "knn", vocos(Mel(slow).reads, dim=80))
-    with pytest.raises(ValueError, match="this vocoder makes 10 ms of a frame, and one that is matched lasts 20 ms"):
+    with pytest.raises(ValueError, match="this vocoder generates 10 ms per frame, and a query frame lasts 20 ms"):
         VoiceConverter(extractor, "knn", GriffinLim(Mel(slow)))
     with pytest.raises(ValueError, match="this source was encoded by another converter"):
         lim.convert(vc.encode(source), lim.enroll((source, RATE)))
-    with pytest.raises(ValueError, match=r"the voice is a str; give what `enroll` or `Voice\.load` gave"):
+    with pytest.raises(ValueError, match=r"the voice is a str; give the result of `enroll` or `Voice\.load`"):
         vc.convert(source, "anna.voice")
     thin = lim.enroll((source, RATE))
     thin = replace(thin, synthesis=thin.synthesis[:, :3])
-    with pytest.raises(ValueError, match="has 3 numbers in a frame, and the vocoder reads 80; build the voice again"):
+    with pytest.raises(ValueError, match="has frames of 3 dimensions, and the vocoder reads 80; build the voice again"):
         lim.convert(source, thin)
     with pytest.raises(ValueError, match="this vocoder reads units features"):
         VoiceConverter(extractor, "knn", vocos({"kind": "units"}))
@@ -394,10 +400,10 @@ def test_enrolment_says_what_it_took(vc, speech, tmp_path):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "._1.wav").write_bytes(b"what some systems put beside a file")
     assert torch.equal(vc.enroll(tmp_path).frames, voice.frames)
-    with pytest.raises(ValueError, match="no recordings were given"):
+    with pytest.raises(ValueError, match="there are no recordings"):
         vc.enroll([])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no sound files"):
+    with pytest.raises(ValueError, match="contains no audio files"):
         vc.enroll(tmp_path / "empty")
 
 

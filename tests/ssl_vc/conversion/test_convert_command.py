@@ -146,7 +146,7 @@ def test_nothing_is_overwritten(here, run):
         ("voice", "mix", "anna1.wav", "bert.wav", "-o", "anna1.wav"),
     ):
         status, _, err = run(*words, "--force")
-        assert (status, err) == (1, "error: anna1.wav is both read and written; write elsewhere.\n")
+        assert (status, err) == (1, "error: anna1.wav is both input and output; write elsewhere.\n")
         assert (here / "anna1.wav").read_bytes() == clip
     (here / "anna.voice").write_bytes(b"mine")
     assert run("voice", "build", "anna1.wav", "-o", "anna.voice", *MODEL)[0] == 1
@@ -160,7 +160,7 @@ def test_nothing_is_overwritten(here, run):
         (("convert", "me.wav", "--target", "anna1.wav", "--voice", "x", "-o", "out.wav"), 2, "give the target either"),
         (("convert", "--target", "anna1.wav", "-o", "out.wav"), 2, "Missing argument 'SOURCE...'"),
         (("convert", "me.wav", "you.wav", "--target", "bert.wav", "-o", "out.wav"), 2, "one file for 2 sources"),
-        (("convert", "me.wav", "--target", "bert.wav", "-o", "out.xyz"), 2, "out.xyz names no sound file"),
+        (("convert", "me.wav", "--target", "bert.wav", "-o", "out.xyz"), 2, "out.xyz is not an audio file name"),
         (("convert", "me.wav", "--target", "bert.wav", "-o", "no/out.wav"), 1, "the folder no does not exist"),
         (
             ("convert", "me.wav", "--target", "bert.wav", "-o", "out.wav", "--matcher", "no"),
@@ -174,7 +174,7 @@ def test_nothing_is_overwritten(here, run):
         (("convert", "no.wav", "--target", "bert.wav", "-o", "out.wav"), 1, "'no.wav' does not exist as a file"),
         (("convert", "me.wav", "--target", "no.wav", "-o", "out.wav"), 1, "'no.wav' does not exist as a file"),
         (("convert", "me.wav", "--voice", "no.voice", "-o", "out.wav"), 1, "there is no voice 'no.voice'"),
-        (("convert", "me.wav", "--voice", "bert.wav", "-o", "out.wav"), 1, "bert.wav is no voice that this version"),
+        (("convert", "me.wav", "--voice", "bert.wav", "-o", "out.wav"), 1, "bert.wav is not a voice that this version"),
         (("voice", "build", "no.wav", "-o", "anna.voice"), 1, "'no.wav' does not exist as a file"),
         (("voice", "build", "bert.wav", "-o", "model"), 2, "model is a folder; name a file"),
         (("voice", "mix", "a", "b", "--weights", "1", "-o", "both.voice"), 2, "2 voices need as many weights, not 1"),

@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from pretrain import EncoderConfig, SpeechEncoder
-from pretrain.data.manifest import decode_heard, read_manifest
+from pretrain.data.manifest import decode_input, read_manifest
 from ssl_vc.cli import main
 from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.conversion.prematch import PrematchConfig, prematch
-from ssl_vc.features.analysis import spoken_frames, ssl_frames
-from ssl_vc.features.disentangled import parts_of
+from ssl_vc.features.analysis import disentangled_analysis, ssl_analysis
+from ssl_vc.features.disentangled import disentangled_layout
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
 from ssl_vc.voice.voice import Voice
-from vocoder.training.data import find_clips, made_by, make_pack
+from vocoder.training.data import find_clips, pack_clips, stored_features
 from vocoder.vocos import Vocos, VocosConfig
 
 SMALL = {"conv_dim": 16, "dim": 32, "depth": 2, "heads": 4, "ffn_dim": 64, "matching_layer": 2}
@@ -64,7 +64,7 @@ def sound(clip):
 
 def test_frames_come_from_the_speakers_other_clips(recordings, extractor, tmp_path):
     clips = read_manifest(recordings)
-    done = list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    done = list(prematch(clips, tmp_path / "pre", extractor, ssl_analysis(extractor), config=PLAIN))
     assert {clip.key for clip in done} == {clip.key for clip in clips}
     for clip in clips:
         own = extractor(sound(clip), every_hop=True)
@@ -80,8 +80,8 @@ def test_frames_come_from_the_speakers_other_clips(recordings, extractor, tmp_pa
 
 
 def test_the_melody_stays(recordings, extractor, tmp_path):
-    clips, analysis = read_manifest(recordings), spoken_frames(extractor)
-    parts = parts_of(analysis.made_by)
+    clips, analysis = read_manifest(recordings), disentangled_analysis(extractor)
+    parts = disentangled_layout(analysis.feature_spec)
     list(prematch(clips, tmp_path / "pre", extractor, analysis, parts, PLAIN))
     clip = next(clip for clip in clips if clip.speaker == "woman")
     made, own = frames_of(tmp_path / "pre", clip), torch.cat(list(analysis.frames(sound(clip))))
@@ -99,7 +99,7 @@ def test_mixtures_lie_between(recordings, extractor, tmp_path):
     clips = read_manifest(recordings)
     half = PrematchConfig((3, 3), (0.5, 0.5), 1.0, reference=(60.0, 60.0))
     for name, config in (("whole", PLAIN), ("half", half)):
-        list(prematch(clips, tmp_path / name, extractor, ssl_frames(extractor), config=config))
+        list(prematch(clips, tmp_path / name, extractor, ssl_analysis(extractor), config=config))
     clip = clips[-1]
     own = extractor(sound(clip), every_hop=True)
     middle = (own + frames_of(tmp_path / "whole", clip)) / 2
@@ -107,7 +107,7 @@ def test_mixtures_lie_between(recordings, extractor, tmp_path):
 
 
 def test_some_clips_keep_their_own_frames(recordings, extractor, tmp_path):
-    clips, analysis = read_manifest(recordings), ssl_frames(extractor)
+    clips, analysis = read_manifest(recordings), ssl_analysis(extractor)
     for own in (0.5, 1.0):
         list(prematch(clips, tmp_path / str(own), extractor, analysis, config=replace(PLAIN, own=own)))
     kept = [torch.equal(*(frames_of(tmp_path / own, clip) for own in ("0.5", "1.0"))) for clip in clips]
@@ -121,23 +121,32 @@ def test_choices_differ_from_clip_to_clip_and_not_from_run_to_run(recordings, ex
     clips = read_manifest(recordings)
     config = PrematchConfig(reference=(5.0, 60.0))
     for name in ("one", "two"):
-        list(prematch(clips, tmp_path / name, extractor, ssl_frames(extractor), config=config))
+        list(prematch(clips, tmp_path / name, extractor, ssl_analysis(extractor), config=config))
     for clip in clips:
         assert torch.equal(frames_of(tmp_path / "one", clip), frames_of(tmp_path / "two", clip))
-    list(prematch(clips, tmp_path / "other", extractor, ssl_frames(extractor), config=PrematchConfig(seed=1)))
+    list(prematch(clips, tmp_path / "other", extractor, ssl_analysis(extractor), config=PrematchConfig(seed=1)))
     assert any(
         not torch.equal(frames_of(tmp_path / "one", clip), frames_of(tmp_path / "other", clip)) for clip in clips
     )
 
 
 def test_a_vocoder_learns_from_the_table(recordings, extractor, tmp_path):
-    analysis = spoken_frames(extractor)
-    list(prematch(read_manifest(recordings), tmp_path / "pre", extractor, analysis, parts_of(analysis.made_by), PLAIN))
+    analysis = disentangled_analysis(extractor)
+    list(
+        prematch(
+            read_manifest(recordings),
+            tmp_path / "pre",
+            extractor,
+            analysis,
+            disentangled_layout(analysis.feature_spec),
+            PLAIN,
+        )
+    )
     clips = find_clips(tmp_path / "pre" / "clips.tsv")
     assert len(clips) == 7 and all(clip.audio.is_file() for clip in clips)
-    reads = made_by(clips[0])
-    assert reads == analysis.made_by
-    pack = make_pack(clips, tmp_path / "pack", sample_rate=16_000, hop_length=320, reads=reads)
+    reads = stored_features(clips[0])
+    assert reads == analysis.feature_spec
+    pack = pack_clips(clips, tmp_path / "pack", sample_rate=16_000, hop_length=320, reads=reads)
     assert sum(pack.lengths) == 7 * 200 and pack.dim == reads["dim"]
 
 
@@ -145,13 +154,13 @@ def test_the_table_finds_its_sounds_from_behind_a_link(recordings, extractor, tm
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "near").symlink_to(tmp_path / "far" / "away")
     clips = read_manifest(recordings)[:2]
-    list(prematch(clips, tmp_path / "near" / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    list(prematch(clips, tmp_path / "near" / "pre", extractor, ssl_analysis(extractor), config=PLAIN))
     assert all(clip.audio.is_file() for clip in find_clips(tmp_path / "near" / "pre" / "clips.tsv"))
 
 
 def test_goes_on_where_it_was(recordings, extractor, tmp_path, monkeypatch):
     clips = read_manifest(recordings)
-    list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    list(prematch(clips, tmp_path / "pre", extractor, ssl_analysis(extractor), config=PLAIN))
     whole = {clip.key: frames_of(tmp_path / "pre", clip) for clip in clips}
     lost, kept = (tmp_path / "pre" / name for name in ("man/1.wav.safetensors", "man/0.wav.safetensors"))
     lost.unlink()
@@ -160,12 +169,12 @@ def test_goes_on_where_it_was(recordings, extractor, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "ssl_vc.conversion.prematch.decode", lambda path: heard.append(path) or soundfile.read(path, dtype="float32")[0]
     )
-    list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    list(prematch(clips, tmp_path / "pre", extractor, ssl_analysis(extractor), config=PLAIN))
     assert {Path(path).parent.name for path in heard} == {"man"}
     assert kept.stat().st_mtime_ns == before
     assert all(torch.equal(frames_of(tmp_path / "pre", clip), whole[clip.key]) for clip in clips)
-    with pytest.raises(ValueError, match="was made otherwise; remove it, or take another"):
-        list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PrematchConfig(seed=3)))
+    with pytest.raises(ValueError, match="its contents were made with other settings; remove it, or choose another"):
+        list(prematch(clips, tmp_path / "pre", extractor, ssl_analysis(extractor), config=PrematchConfig(seed=3)))
 
 
 def test_a_broken_clip_is_named(recordings, extractor, tmp_path, caplog):
@@ -174,10 +183,10 @@ def test_a_broken_clip_is_named(recordings, extractor, tmp_path, caplog):
     bad.write_bytes(b"RIFF")
     clips.append(clips[0]._replace(key="man/bad.wav", path=bad))
     with caplog.at_level(logging.WARNING):
-        done = list(prematch(clips, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+        done = list(prematch(clips, tmp_path / "pre", extractor, ssl_analysis(extractor), config=PLAIN))
     assert len(done) == 7 and "man/bad.wav" in caplog.text
     with pytest.raises(ValueError, match=r"none of 1 clips can be used; the first: man/bad\.wav"):
-        list(prematch(clips[-1:], tmp_path / "none", extractor, ssl_frames(extractor), config=PLAIN))
+        list(prematch(clips[-1:], tmp_path / "none", extractor, ssl_analysis(extractor), config=PLAIN))
 
 
 @pytest.fixture(scope="module", params=[-300, 0, 300], ids=lambda more: f"{more} samples more")
@@ -191,45 +200,47 @@ def parallel(request, recordings, tmp_path_factory, speech):
 
 def handed_to_a_vocoder(extractor, analysis, clip, others, monkeypatch):
     """Convert a clip's source to the voice of other clips, and catch what the vocoder gets."""
-    vocos = Vocos(VocosConfig(dim=analysis.made_by["dim"], width=16, ffn_dim=32, depth=1, reads=analysis.made_by))
+    vocos = Vocos(
+        VocosConfig(dim=analysis.feature_spec["dim"], width=16, ffn_dim=32, depth=1, reads=analysis.feature_spec)
+    )
     converter, wavs = VoiceConverter(extractor, KNN(3), vocos.eval()), [sound(other) for other in others]
     matched = [extractor(wav, every_hop=True) for wav in wavs]
-    spoken = torch.cat([analysis.beside(*both) for both in zip(wavs, matched, strict=True)])
+    spoken = torch.cat([analysis.compute(*both) for both in zip(wavs, matched, strict=True)])
     voice = Voice(
         torch.cat(matched).half(),
         extractor.spec,
         synthesis=spoken.half(),
-        made_by=dict(analysis.made_by),
+        synthesis_spec=dict(analysis.feature_spec),
     )
     given = []
     monkeypatch.setattr(
         "ssl_vc.conversion.converter.synthesize",
         lambda _, pieces, __: given.extend(pieces) or torch.zeros(len(wavs[0])),
     )
-    converter.convert(torch.from_numpy(decode_heard(clip)), voice, loudness=None, pitch=0.0)
+    converter.convert(torch.from_numpy(decode_input(clip)), voice, loudness=None, pitch=0.0)
     return torch.cat(given)
 
 
 def test_a_source_is_converted_as_a_converter_does(parallel, extractor, tmp_path, monkeypatch):
-    analysis = spoken_frames(extractor)
-    parts = parts_of(analysis.made_by)
+    analysis = disentangled_analysis(extractor)
+    parts = disentangled_layout(analysis.feature_spec)
     list(prematch(parallel, tmp_path / "pre", extractor, analysis, parts, PLAIN))
     clip = next(clip for clip in parallel if clip.key == "woman/0.wav")
     made = frames_of(tmp_path / "pre", clip)
     near = [other for other in parallel if other.speaker == "woman" and other is not clip]
     given = handed_to_a_vocoder(extractor, analysis, clip, near, monkeypatch)
-    assert made.shape == given.shape == (200, analysis.made_by["dim"])
+    assert made.shape == given.shape == (200, analysis.feature_spec["dim"])
     right = torch.isclose(made, given, atol=2e-2, rtol=1e-3).all(1)  # a tie may be decided by rounding
     assert float(right.float().mean()) > 0.95
 
 
 def test_a_sources_melody_comes_with_the_others_voice(parallel, extractor, tmp_path):
-    analysis = spoken_frames(extractor)
-    parts = parts_of(analysis.made_by)
+    analysis = disentangled_analysis(extractor)
+    parts = disentangled_layout(analysis.feature_spec)
     list(prematch(parallel, tmp_path / "pre", extractor, analysis, parts, PLAIN))
     clip = next(clip for clip in parallel if clip.key == "woman/0.wav")
     made = frames_of(tmp_path / "pre", clip)
-    wavs = sound(clip), torch.from_numpy(decode_heard(clip))
+    wavs = sound(clip), torch.from_numpy(decode_input(clip))
     said, heard = (torch.cat(list(analysis.frames(wav))) for wav in wavs)
     for columns in (parts.pitch, parts.voicing, parts.loudness, parts.content):
         torch.testing.assert_close(made[:, columns], heard[:, columns], atol=2e-2, rtol=1e-3)
@@ -241,7 +252,7 @@ def test_a_sources_melody_comes_with_the_others_voice(parallel, extractor, tmp_p
 
 
 def test_a_source_is_always_matched_wholly(parallel, extractor, tmp_path):
-    analysis = ssl_frames(extractor)
+    analysis = ssl_analysis(extractor)
     configs = {"plain": PLAIN, "own": replace(PLAIN, own=1.0), "mixed": replace(PLAIN, mixed=1.0, blend=(0.0, 0.0))}
     for name, config in configs.items():
         list(prematch(parallel, tmp_path / name, extractor, analysis, config=config))
@@ -252,13 +263,13 @@ def test_a_source_is_always_matched_wholly(parallel, extractor, tmp_path):
 
 
 def test_the_clip_is_what_comes_of_its_source(parallel, extractor, tmp_path):
-    done = list(prematch(parallel, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    done = list(prematch(parallel, tmp_path / "pre", extractor, ssl_analysis(extractor), config=PLAIN))
     with (tmp_path / "pre" / "clips.tsv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     listed = [(tmp_path / "pre" / row["path"]).resolve() for row in rows]
     assert listed == [clip.path for clip in done] and len(listed) == 6
     plain = [clip._replace(source=None) for clip in parallel]
-    list(prematch(plain, tmp_path / "plain", extractor, ssl_frames(extractor), config=PLAIN))
+    list(prematch(plain, tmp_path / "plain", extractor, ssl_analysis(extractor), config=PLAIN))
     for clip in done:  # and all the others are heard as they are
         same = torch.equal(*(frames_of(tmp_path / name, clip) for name in ("pre", "plain")))
         assert same == (clip.source is None)
@@ -268,31 +279,31 @@ def test_a_source_without_other_clips_or_that_is_broken_is_named(parallel, extra
     child = [clip for clip in parallel if clip.speaker == "child"]
     reason = r"child/0\.wav \(there are only 0\.0 s of its speaker's other clips\)"
     with pytest.raises(ValueError, match=f"none of 1 clips can be used; the first: {reason}"):
-        list(prematch(child, tmp_path / "none", extractor, ssl_frames(extractor), config=PLAIN))
+        list(prematch(child, tmp_path / "none", extractor, ssl_analysis(extractor), config=PLAIN))
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
     broken = [clip._replace(source=tmp_path / "bad.wav") if clip.key == "man/0.wav" else clip for clip in parallel]
     caplog.clear()
-    done = list(prematch(broken, tmp_path / "pre", extractor, ssl_frames(extractor), config=PLAIN))
+    done = list(prematch(broken, tmp_path / "pre", extractor, ssl_analysis(extractor), config=PLAIN))
     assert len(done) == 5 and "2 clips left out: child/0.wav (there" in caplog.text
     assert "man/0.wav (Error opening" in caplog.text
 
 
 def test_frames_of_other_sources_are_not_gone_on_with(parallel, extractor, tmp_path):
-    analysis, plain = ssl_frames(extractor), [clip._replace(source=None) for clip in parallel]
+    analysis, plain = ssl_analysis(extractor), [clip._replace(source=None) for clip in parallel]
     list(prematch(plain, tmp_path / "pre", extractor, analysis, config=PLAIN))
     made_of = json.loads((tmp_path / "pre" / "made_of.json").read_text(encoding="utf-8"))
-    assert made_of == json.loads(json.dumps([dict(analysis.made_by), vars(PLAIN)]))  # as before there were any
-    with pytest.raises(ValueError, match="was made otherwise; remove it, or take another"):
+    assert made_of == json.loads(json.dumps([dict(analysis.feature_spec), vars(PLAIN)]))  # as before there were any
+    with pytest.raises(ValueError, match="its contents were made with other settings; remove it, or choose another"):
         list(prematch(parallel, tmp_path / "pre", extractor, analysis, config=PLAIN))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"neighbours": (0, 3)}, "neighbours goes from 0 to 3; give two numbers in order, from 1 on"),
+        ({"neighbours": (0, 3)}, "neighbours goes from 0 to 3; give two ascending numbers of at least 1"),
         ({"neighbours": (4, 2)}, "neighbours goes from 4 to 2"),
         ({"blend": (-0.1, 1.0)}, "blend goes from -0.1 to 1.0"),
-        ({"reference": (1.0, 3.0)}, "from 5 on"),
+        ({"reference": (1.0, 3.0)}, "numbers of at least 5"),
         ({"mixed": 1.5}, "mixed is 1.5; it is a share, from 0 to 1"),
     ],
 )
@@ -319,9 +330,9 @@ def test_the_command(recordings, extractor, tmp_path, capsys):
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert {row["speaker"] for row in rows} == {"man", "woman"}
     assert run(*order) == 0
-    assert "6 clips, 0.01 h of 275 numbers a frame" in capsys.readouterr().out
+    assert "6 clips, 0.01 h of frames with 275 dimensions" in capsys.readouterr().out
     assert run("prematch", recordings, "-o", tmp_path / "pre", "--model", encoder, "--features", "ssl") == 1
-    assert "was made otherwise" in capsys.readouterr().err
+    assert "were made with other settings" in capsys.readouterr().err
     assert run("prematch", recordings, "-o", recordings / "man" / "0.wav") == 2
     assert run("prematch", tmp_path / "nowhere", "-o", tmp_path / "x") == 1
     assert "there are no clips at" in capsys.readouterr().err
@@ -335,7 +346,7 @@ def test_frames_stay_in_their_folder_wherever_the_clips_are(recordings, extracto
     listed = [path if away == "absolute" else Path(os.path.relpath(path, tmp_path)) for path in files]
     table = tmp_path / "listed.tsv"
     table.write_text("path\n" + "".join(f"{path}\n" for path in listed), encoding="utf-8")
-    done = list(prematch(read_manifest(table), tmp_path / "pre", extractor, ssl_frames(extractor)))
+    done = list(prematch(read_manifest(table), tmp_path / "pre", extractor, ssl_analysis(extractor)))
     assert len(done) == 2 and sorted(recordings.rglob("*")) == before
     clips = find_clips(tmp_path / "pre" / "clips.tsv")
     assert len({clip.frames for clip in clips}) == 2

@@ -1,4 +1,4 @@
-"""DNSMOS hears the published windows and gives the published scale; what cannot be opened is refused in a sentence."""
+"""DNSMOS uses the published windows and scale, and refuses other files."""
 
 import sys
 from importlib.util import find_spec
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_vc.evaluate.quality import Dnsmos, Opinion
+from ssl_vc.evaluate.quality import Dnsmos, DnsmosScores
 
 RATE = 16_000
 MISSING = find_spec("onnx") is None or find_spec("onnxruntime") is None
@@ -46,9 +46,9 @@ def published(raw):
 
 
 @needs_onnx
-def test_scores_are_brought_to_the_published_scale(judge):
+def test_scores_are_on_the_published_scale(judge):
     found = judge(torch.ones(10 * RATE))
-    assert isinstance(found, Opinion)
+    assert isinstance(found, DnsmosScores)
     assert found == pytest.approx((1.14211065, 2.2955893, 2.78345632), rel=1e-6)
 
 
@@ -83,13 +83,13 @@ def test_silence_has_no_opinion(judge):
 
 @needs_onnx
 def test_a_wrong_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"p808.onnx' is no model of DNSMOS P.835.* give the published"):
+    with pytest.raises(ValueError, match=r"p808.onnx' is not the model of DNSMOS P.835.* use the published"):
         Dnsmos(model(tmp_path / "p808.onnx", 900))
     (tmp_path / "page.onnx").write_text("<html>404</html>")
-    with pytest.raises(ValueError, match=r"page\.onnx' is no ONNX model, or is damaged; give"):
+    with pytest.raises(ValueError, match=r"page\.onnx' is no ONNX model, or is damaged; use"):
         Dnsmos(tmp_path / "page.onnx")
     for missing in (tmp_path / "none.onnx", tmp_path):
-        with pytest.raises(ValueError, match=r"cannot be read: .*; give the published sig_bak_ovr.onnx"):
+        with pytest.raises(ValueError, match=r"cannot be read: .*; use the published sig_bak_ovr.onnx"):
             Dnsmos(missing)
 
 

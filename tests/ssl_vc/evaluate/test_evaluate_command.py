@@ -11,7 +11,7 @@ QUICK = ("--recogniser", "none", "--verifier", "none")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, speech):
-    """A table of two speakers with five clips each."""
+    """A manifest of two speakers with five clips each."""
     folder = tmp_path_factory.mktemp("corpus")
     rows = ["path\tspeaker\tsplit\tseconds\ttext"]
     for speaker, pitch in (("anna", 210), ("bert", 105)):
@@ -44,10 +44,10 @@ def test_a_table_of_pairs(run, pairs, tmp_path):
     listed = pairs("~anna0.wav,~bert1.wav;~bert2.wav,one", "~bert0.wav,~anna1.wav,two")
     out = tmp_path / "out"
     options = ("--model", "untrained", "--vocoder", "griffin-lim", "--matcher", "knn", "--blend", "1", "0.5", *QUICK)
-    status, text, _ = run("evaluate", listed, "-o", out, "--beside", "mel/griffin-lim", *options)
+    status, text, _ = run("evaluate", listed, "-o", out, "--baseline", "mel/griffin-lim", *options)
     assert status == 0
     assert str(out / "index.html") in text and "untrained, blend 0.5" in text
-    assert "Weights (MB)" in text and "RTF" in text and "no text" not in text  # nobody was asked to count words
+    assert "Weights (MB)" in text and "RTF" in text and "no text" not in text  # there is no recogniser
     lines = list(csv.DictReader((out / "pairs.csv").read_text().splitlines()))
     systems = ["natural source", "mel/griffin-lim", "untrained, blend 1.0", "untrained, blend 0.5"]
     assert [line["system"] for line in lines] == [name for name in systems for _ in range(2)]
@@ -61,7 +61,7 @@ def test_a_table_of_pairs(run, pairs, tmp_path):
     assert status == 1 and "exists; --force overwrites it" in error
 
 
-def test_sounds_made_elsewhere_judged_again(run, pairs, corpus, tmp_path):
+def test_external_audio(run, pairs, corpus, tmp_path):
     listed = pairs("~anna0.wav,~bert1.wav,~bert2.wav", header="source,target,converted")
     status, text, _ = run("evaluate", listed, "-o", tmp_path / "out", *QUICK, "--json")
     rows = [json.loads(line) for line in text.splitlines()]
@@ -74,7 +74,7 @@ def test_sounds_made_elsewhere_judged_again(run, pairs, corpus, tmp_path):
     assert status == 0 and [row["system"] for row in rows] == ["natural source", "converted", "best"]
 
 
-def test_a_protocol_is_made_and_gives_the_same_again(run, corpus, tmp_path):
+def test_a_protocol_reproduces_its_figures(run, corpus, tmp_path):
     given = ("--protocol", "knn-vc", "--clips", corpus / "clips.tsv", "--split", "dev", "--utterances", "2")
     models = ("--model", "untrained", "--vocoder", "griffin-lim", "--matcher", "knn", *QUICK)
     status, _, _ = run("evaluate", *given, "-o", tmp_path / "one", "--reference-seconds", "2", "all", *models)
@@ -92,30 +92,32 @@ def test_a_protocol_is_made_and_gives_the_same_again(run, corpus, tmp_path):
         figures.append(systems)
     assert figures[0] == figures[1]
     assert [each["reference_seconds"] for each in figures[0]] == [None, 2.0, None]
-    few = run("evaluate", tmp_path / "one" / "protocol.yaml", "-o", tmp_path / "few", *models, "--first", "2", "--json")
+    few = run(
+        "evaluate", tmp_path / "one" / "protocol.yaml", "-o", tmp_path / "few", *models, "--subset", "2", "--json"
+    )
     assert few[0] == 0 and [json.loads(line)["pairs"] for line in few[1].splitlines()] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        ([], 2, "give PAIRS"),
+        ([], 2, "name PAIRS"),
         (["--protocol", "knn-vc"], 2, "--clips"),
-        (["pairs.csv", "--protocol", "knn-vc"], 2, "give PAIRS"),
+        (["pairs.csv", "--protocol", "knn-vc"], 2, "name PAIRS"),
         (["nothing.csv"], 1, "no file"),
         (["nothing.yaml"], 1, "no file"),
-        (["pairs.csv", "--beside", "mel"], 2, "mel-knn, units, units-frames, speak:BLEND and FEATURES/VOCODER"),
-        (["pairs.csv", "--beside", "mel/world"], 1, "do not fit"),
+        (["pairs.csv", "--baseline", "mel"], 2, "mel-knn, units, units-frames, speak:BLEND and FEATURES/VOCODER"),
+        (["pairs.csv", "--baseline", "mel/world"], 1, "do not fit"),
         (["pairs.csv", "--matcher", "nearest"], 2, "no matcher 'nearest'"),
         (["pairs.csv", "--reference-seconds", "few"], 2, "'few' is neither a number nor all"),
-        (["pairs.csv", "--reference-seconds", "-1", "--model", "untrained"], 1, "seconds of reference"),
+        (["pairs.csv", "--reference-seconds", "-1", "--model", "untrained"], 1, "reference_seconds"),
         (["pairs.csv", "--converted", "nowhere"], 1, "no folder 'nowhere'"),
         (["pairs.csv", "--utterances", "3"], 2, "needs --protocol"),
         (["pairs.csv", "--clips", "clips.tsv"], 2, "a table of pairs names its files"),
-        (["pairs.csv", "--beside", "mel/griffin-lim", "--k", "3"], 2, "needs a --model"),
+        (["pairs.csv", "--baseline", "mel/griffin-lim", "--k", "3"], 2, "need a --model"),
         (["pairs.csv", "--k", "0"], 2, "--k"),
-        (["pairs.csv", "--beside", "mel/griffin-lim", "--dnsmos", "nowhere.onnx"], 1, "onnx"),
-        (["pairs.csv", "--beside", "mel/griffin-lim", "--judges", "nowhere"], 1, "no folder 'nowhere' of judges"),
+        (["pairs.csv", "--baseline", "mel/griffin-lim", "--dnsmos", "nowhere.onnx"], 1, "onnx"),
+        (["pairs.csv", "--baseline", "mel/griffin-lim", "--judges", "nowhere"], 1, "no folder 'nowhere' of judges"),
         (["pairs.csv", "--mos", "utmos"], 2, "--mos"),
     ],
 )
@@ -127,7 +129,7 @@ def test_wrong_usage(run, pairs, corpus, tmp_path, monkeypatch, arguments, statu
     assert not (tmp_path / "out").exists()
 
 
-def test_where_nothing_can_be_made_it_fails(run, pairs, corpus, tmp_path):
+def test_fails_if_every_pair_fails(run, pairs, corpus, tmp_path):
     listed = pairs("~anna0.wav,missing.wav,one")
     options = ("--model", "untrained", "--vocoder", "griffin-lim", *QUICK)
     status, _, error = run("evaluate", listed, "-o", tmp_path / "out", *options)
@@ -135,17 +137,17 @@ def test_where_nothing_can_be_made_it_fails(run, pairs, corpus, tmp_path):
     assert "missing.wav" in (tmp_path / "out" / "pairs.csv").read_text()
 
 
-def test_what_is_read_is_not_overwritten(run, pairs, corpus, tmp_path):
+def test_inputs_are_not_overwritten(run, pairs, corpus, tmp_path):
     listed = pairs("~anna0.wav,~bert1.wav,one")
     options = ("--model", "untrained", "--vocoder", "griffin-lim", "--force", *QUICK)
     before = listed.read_text()
     status, _, error = run("evaluate", listed, "-o", tmp_path, *options)
-    assert status == 1 and "both read and written" in error and listed.read_text() == before
+    assert status == 1 and "both input and output" in error and listed.read_text() == before
     made = tmp_path / "out" / "sounds" / "theirs"
     made.mkdir(parents=True)
     given = ("--converted", f"theirs={made}")
     status, _, error = run("evaluate", listed, "-o", tmp_path / "out", *given, "--force", *QUICK)
-    assert status == 1 and "lies where the sounds are written" in error
+    assert status == 1 and "lies in the output folder for audio" in error
     status, _, error = run("evaluate", listed, "-o", tmp_path / "out", *options[:4], *QUICK)
     assert status == 1 and "exists; --force overwrites it" in error
 
@@ -161,13 +163,13 @@ def test_a_folder_whose_name_has_an_equals_sign(run, pairs, corpus, tmp_path):
     assert rows[1]["values"]["jumpiness"]["count"] == 1 and isinstance(rows[1]["values"]["jumpiness"]["count"], int)
 
 
-def test_fewer_pairs_are_among_more(run, corpus, tmp_path):
+def test_a_smaller_subset_is_part_of_a_larger_one(run, corpus, tmp_path):
     given = ("--protocol", "knn-vc", "--clips", corpus / "clips.tsv", "--split", "dev", "--utterances", "4", *QUICK)
     chosen = []
-    for first in (3, 5):
-        models = ("--model", "untrained", "--vocoder", "griffin-lim", "--matcher", "knn", "--first", first)
-        assert run("evaluate", *given, *models, "-o", tmp_path / str(first))[0] == 0
-        chosen.append(yaml.safe_load((tmp_path / str(first) / "protocol.yaml").read_text())["pairs"])
+    for subset, option in ((3, "--subset"), (5, "--first")):  # the old name still works
+        models = ("--model", "untrained", "--vocoder", "griffin-lim", "--matcher", "knn", option, subset)
+        assert run("evaluate", *given, *models, "-o", tmp_path / str(subset))[0] == 0
+        chosen.append(yaml.safe_load((tmp_path / str(subset) / "protocol.yaml").read_text())["pairs"])
     assert all(pair in chosen[1] for pair in chosen[0]) and list(map(len, chosen)) == [3, 5]
 
 
@@ -184,3 +186,11 @@ def test_another_version_of_a_judge_is_noted(run, corpus, tmp_path):
     assert "made with pocketsphinx 1.2.3" in (tmp_path / "two" / "table.md").read_text()
     again = yaml.safe_load((tmp_path / "two" / "protocol.yaml").read_text())
     assert again["versions"] == made["versions"]
+
+
+def test_old_option_names_are_hidden_aliases(run, pairs, tmp_path):
+    _, text, _ = run("evaluate", "--help")
+    assert "--baseline" in text and "--beside" not in text and "--subset" in text and "--first" not in text
+    listed = pairs("~anna0.wav,~bert1.wav,one")
+    status, text, _ = run("evaluate", listed, "-o", tmp_path / "out", "--beside", "mel/griffin-lim", *QUICK, "--json")
+    assert status == 0 and [json.loads(line)["system"] for line in text.splitlines()][1:] == ["mel/griffin-lim"]

@@ -64,7 +64,7 @@ def test_the_same_sentences_give_the_same_file(tmp_path):
 
 @pytest.mark.parametrize("sentences", [[], ["", " "]])
 def test_without_words_there_is_no_model(tmp_path, sentences):
-    with pytest.raises(ValueError, match="needs sentences with words in them"):
+    with pytest.raises(ValueError, match="needs at least one sentence with words"):
         write_bigrams(sentences, tmp_path / "m.arpa")
     assert not list(tmp_path.iterdir())
 

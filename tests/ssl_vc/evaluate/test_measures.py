@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_vc.evaluate import cost, quality, spectral
-from ssl_vc.evaluate.cost import measured
+from ssl_vc.evaluate.cost import measure_cost
 from ssl_vc.evaluate.pitch import pitch_error
 from ssl_vc.evaluate.quality import pesq, stoi
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion, mel_distance
@@ -161,32 +161,32 @@ def test_without_the_extra_quality_is_none(voice, monkeypatch):
     assert pesq(voice, voice) is stoi(voice, voice) is None
 
 
-def test_pesq_gets_pieces_that_it_survives(monkeypatch):
-    pieces = []
+def test_pesq_is_computed_in_segments(monkeypatch):
+    segments = []
 
     class NoSpeechError(Exception):
         pass
 
     def judge(rate, first, second, mode):
         assert (rate, mode) == (RATE, "wb")
-        pieces.append(len(first))
-        if len(pieces) == 2:
+        segments.append(len(first))
+        if len(segments) == 2:
             raise NoSpeechError
-        return 1.0 + len(pieces)
+        return 1.0 + len(segments)
 
     monkeypatch.setitem(sys.modules, "pesq", SimpleNamespace(pesq=judge, PesqError=NoSpeechError))
     wav = torch.full((40 * RATE + 3,), 0.1)
     assert pesq(wav, wav) == pytest.approx((2 + 4 + 5) / 3)
-    assert sum(pieces) == len(wav)
-    assert max(pieces) <= quality.PIECE
-    assert max(pieces) - min(pieces) < 4
+    assert sum(segments) == len(wav)
+    assert max(segments) <= quality.PESQ_SEGMENT
+    assert max(segments) - min(segments) < 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell memory")
 def test_memory_and_time_are_measured():
-    with measured() as small:
+    with measure_cost() as small:
         torch.ones(1)
-    with measured() as large:
+    with measure_cost() as large:
         torch.ones(60_000_000)
     if large.peak_bytes is None:
         pytest.skip("this system does not forget its peak")
@@ -198,7 +198,7 @@ def test_memory_and_time_are_measured():
 
 def test_memory_is_none_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "PROCESS", tmp_path)
-    with pytest.raises(KeyError), measured() as spent:
+    with pytest.raises(KeyError), measure_cost() as spent:
         raise KeyError
     assert spent.peak_bytes is spent.added_bytes is None
     assert spent.seconds > 0

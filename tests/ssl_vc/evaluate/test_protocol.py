@@ -1,4 +1,4 @@
-"""A protocol's file fixes an evaluation: what is written is read again, and what cannot be is refused."""
+"""Protocol files round-trip, resolve to test sets, and are checked when read."""
 
 import dataclasses
 import logging
@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from pretrain.data.manifest import read_manifest
-from ssl_vc.evaluate.pairs import Target, reference_wavs
-from ssl_vc.evaluate.protocol import Protocol, Recordings, knn_vc, read_protocol, write_protocol
+from ssl_vc.evaluate.pairs import Target, read_references
+from ssl_vc.evaluate.protocol import Protocol, TargetClips, knn_vc, read_protocol, write_protocol
 
 ROOT = Path(__file__).parents[3]
 DEV = ROOT / "configs" / "evaluate" / "dev.yaml"
@@ -19,7 +19,7 @@ MANIFEST = ROOT.parent / "shared" / "data" / "manifest.tsv"
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Make a table of clips; nobody opens them, as it says how long they are."""
+    """Write a manifest of clips, whose files are never opened as it states their lengths."""
 
     def make(speakers=("anna", "bert", "carl"), clips=9, seconds=5.0, text="sentence {}", split="test"):
         rows = ["path\tsplit\tspeaker\tseconds\ttext"]
@@ -40,47 +40,47 @@ def corpus(tmp_path):
 def small(clips, **changes):
     facts = {
         "targets": {
-            "anna": Recordings(["anna/0.wav", "anna/1.wav"], ["anna/2.wav"]),
-            "bert": Recordings(["bert/0.wav"]),
+            "anna": TargetClips(["anna/0.wav", "anna/1.wav"], ["anna/2.wav"]),
+            "bert": TargetClips(["bert/0.wav"]),
         },
         "pairs": [["bert/1.wav", "anna"], ["carl/1.wav", "anna"], ["carl/2.wav", "bert"]],
     }
-    return Protocol("small", clips, "test", **{**facts, **changes})
+    return Protocol(name="small", clips=clips, split="test", **{**facts, **changes})
 
 
 def test_texts_and_speakers_come_from_the_table(corpus, tmp_path):
-    task = small(corpus(), reference_seconds=[15, "all"], versions={"judge": "5.1"}).task()
-    assert task.reference_seconds == (15.0, None)
-    assert small(corpus(), reference_seconds=[None, "3"]).task().reference_seconds == (None, 3.0)
-    assert (task.recogniser, task.verifier, task.language, task.parallel) == ("", "", "en", False)
-    assert task.versions == {"judge": "5.1"}
+    test_set = small(corpus(), reference_seconds=[15, "all"], versions={"judge": "5.1"}).test_set()
+    assert test_set.reference_seconds == (15.0, None)
+    assert small(corpus(), reference_seconds=[None, "3"]).test_set().reference_seconds == (None, 3.0)
+    assert (test_set.recogniser, test_set.verifier, test_set.language, test_set.parallel) == ("", "", "en", False)
+    assert test_set.versions == {"judge": "5.1"}
     judged = {"recogniser": "whisper:base", "verifier": "x.onnx", "language": "de", "parallel": True}
-    other = small(corpus(), **judged).task()
+    other = small(corpus(), **judged).test_set()
     assert {name: getattr(other, name) for name in judged} == judged
-    assert [(pair.source.relative_to(tmp_path).as_posix(), pair.target) for pair in task.pairs] == [
+    assert [(pair.source.relative_to(tmp_path).as_posix(), pair.target) for pair in test_set.pairs] == [
         ("bert/1.wav", "anna"),
         ("carl/1.wav", "anna"),
         ("carl/2.wav", "bert"),
     ]
-    assert [pair.text for pair in task.pairs] == ["sentence 1 of bert", "sentence 1 of carl", "sentence 2 of carl"]
-    assert [pair.speaker for pair in task.pairs] == ["bert", "carl", "carl"]
+    assert [pair.text for pair in test_set.pairs] == ["sentence 1 of bert", "sentence 1 of carl", "sentence 2 of carl"]
+    assert [pair.speaker for pair in test_set.pairs] == ["bert", "carl", "carl"]
     anna = Target("anna", (tmp_path / "anna/0.wav", tmp_path / "anna/1.wav"), (tmp_path / "anna/2.wav",))
-    assert task.targets == {"anna": anna, "bert": Target("bert", (tmp_path / "bert/0.wav",))}
+    assert test_set.targets == {"anna": anna, "bert": Target("bert", (tmp_path / "bert/0.wav",))}
 
 
 def test_names_differ_where_files_are_called_alike(corpus):
-    names = [pair.name for pair in small(corpus()).task().pairs]
+    names = [pair.name for pair in small(corpus()).test_set().pairs]
     assert names == ["bert-1.wav__anna", "carl-1.wav__anna", "2__bert"]
 
 
 def test_a_targets_own_reading_is_found(corpus, tmp_path):
     clips = corpus(text="{:.1} says the same")  # the number of the clip, that is
-    readings = [pair.reading for pair in small(clips).task().pairs]
+    readings = [pair.reading for pair in small(clips).test_set().pairs]
     assert readings == [None, None, tmp_path / "bert/2.wav"]  # anna's is one of her references
-    moved = {"anna": Recordings(["anna/0.wav"], ["anna/1.wav"]), "bert": Recordings(["bert/2.wav"])}
-    readings = [pair.reading for pair in small(clips, targets=moved).task().pairs]
+    moved = {"anna": TargetClips(["anna/0.wav"], ["anna/1.wav"]), "bert": TargetClips(["bert/2.wav"])}
+    readings = [pair.reading for pair in small(clips, targets=moved).test_set().pairs]
     assert readings == [tmp_path / "anna/1.wav", tmp_path / "anna/1.wav", None]
-    readings = [pair.reading for pair in small(corpus(text="")).task().pairs]
+    readings = [pair.reading for pair in small(corpus(text="")).test_set().pairs]
     assert readings == [None, None, None]
 
 
@@ -90,46 +90,49 @@ def test_a_targets_own_reading_is_found(corpus, tmp_path):
         ({"pairs": []}, "pairs is empty"),
         ({"targets": {}}, "targets is empty"),
         ({"clips": ""}, "clips is empty"),
-        ({"pairs": [["bert/1.wav"]]}, "has 1 parts"),
-        ({"pairs": [["bert/1.wav", "dora"]]}, "the target 'dora' of 'bert/1.wav' is none of anna, bert"),
-        ({"pairs": [["anna/0.wav", "anna"]]}, "'anna/0.wav' is a reference of 'anna', to whom it is converted"),
+        ({"pairs": [["bert/1.wav"]]}, "has 1 elements"),
+        ({"pairs": [["bert/1.wav", "dora"]]}, "the target 'dora' of 'bert/1.wav' is unknown; possible are anna, bert"),
+        ({"pairs": [["anna/0.wav", "anna"]]}, "'anna/0.wav' is also a reference of its target 'anna'"),
         ({"pairs": [["bert/99.wav", "anna"]]}, "lists no clip 'bert/99.wav' with the split 'test'"),
-        ({"pairs": [["bert/1.wav", "anna"]] * 2}, "two pairs are called '1__anna'"),
-        ({"targets": {"anna": Recordings(), "bert": Recordings(["bert/0.wav"])}}, "'anna' has no references"),
-        ({"targets": {"anna": Recordings(["a"], ["a"]), "bert": Recordings(["b"])}}, "'a' is there twice for 'anna'"),
-        ({"targets": {"anna": Recordings(["x"]), "bert": Recordings(["y"])}}, "lists no clip 'x'"),
-        ({"targets": {"anna": Recordings(["anna/0.wav"], ["z"]), "bert": Recordings(["bert/0.wav"])}}, "no clip 'z'"),
-        ({"reference_seconds": ["much"]}, "reference_seconds has 'much'; give numbers, or all"),
-        ({"reference_seconds": [0]}, "0 seconds of reference"),
+        ({"pairs": [["bert/1.wav", "anna"]] * 2}, "two pairs are named '1__anna'"),
+        ({"targets": {"anna": TargetClips(), "bert": TargetClips(["bert/0.wav"])}}, "'anna' has no references"),
+        (
+            {"targets": {"anna": TargetClips(["a"], ["a"]), "bert": TargetClips(["b"])}},
+            "'a' is listed twice for 'anna",
+        ),
+        ({"targets": {"anna": TargetClips(["x"]), "bert": TargetClips(["y"])}}, "lists no clip 'x'"),
+        ({"targets": {"anna": TargetClips(["anna/0.wav"], ["z"]), "bert": TargetClips(["bert/0.wav"])}}, "no clip 'z'"),
+        ({"reference_seconds": ["much"]}, "reference_seconds has 'much'; write numbers, or all"),
+        ({"reference_seconds": [0]}, "reference_seconds is 0; use a number above 0"),
     ],
 )
-def test_what_is_wrong_in_a_protocol_is_said(corpus, changes, message):
+def test_wrong_protocols_are_explained(corpus, changes, message):
     clips = corpus()
     with pytest.raises(ValueError, match=message):
-        small(**{"clips": clips, **changes}).task()
+        small(**{"clips": clips, **changes}).test_set()
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("judge: me", "the file has the key 'judge'; possible are name, clips, split, reference_seconds"),
-        ("reference_seconds: 60", "reference_seconds is 60; give a list"),
-        ("split: 12", "split: 12 is no text; put it in quotes"),
-        ("language: no", "language: False is no text; put it in quotes"),  # Norwegian, to its author
-        ("parallel: maybe", "parallel is 'maybe'; give true or false"),
-        ("parallel: 1", "parallel is 1; give true or false"),
-        ("versions: {pocketsphinx: 5.1}", "versions: 5.1 is no text; put it in quotes"),
-        ("versions: 3", "versions is 3; give keys with values"),
-        ("pairs: [a]", "pairs is 'a'; give a list"),
-        ("pairs: [[a, 1]]", "pairs: 1 is no text"),
-        ("pairs: {a: b}", "pairs is {'a': 'b'}; give a list"),
+        ("reference_seconds: 60", "reference_seconds is 60; write a list"),
+        ("split: 12", "split: 12 is not a string; quote it"),
+        ("language: no", "language: False is not a string; quote it"),  # Norwegian, to its author
+        ("parallel: maybe", "parallel is 'maybe'; write true or false"),
+        ("parallel: 1", "parallel is 1; write true or false"),
+        ("versions: {pocketsphinx: 5.1}", "versions: 5.1 is not a string; quote it"),
+        ("versions: 3", "versions is 3; write keys with values"),
+        ("pairs: [a]", "pairs is 'a'; write a list"),
+        ("pairs: [[a, 1]]", "pairs: 1 is not a string"),
+        ("pairs: {a: b}", "pairs is {'a': 'b'}; write a list"),
         ("pairs: []", r"wrong\.yaml: pairs is empty"),
-        ("targets: [anna]", r"targets is \['anna'\]; give keys"),
-        ("targets: {anna: [a]}", r"the target 'anna' is \['a'\]; give keys"),
+        ("targets: [anna]", r"targets is \['anna'\]; write keys"),
+        ("targets: {anna: [a]}", r"the target 'anna' is \['a'\]; write keys"),
         ("targets: {anna: {voice: [a]}}", "the target 'anna' has the key 'voice'; possible are references, trials"),
-        ("targets: {anna: {references: a.wav}}", "references of 'anna' is 'a.wav'; give a list"),
-        ("targets: {367: {references: [a]}}", "keys of targets: 367 is no text"),
-        ("name: [", r"is no YAML file: .*line \d+"),
+        ("targets: {anna: {references: a.wav}}", "references of 'anna' is 'a.wav'; write a list"),
+        ("targets: {367: {references: [a]}}", "keys of targets: 367 is not a string"),
+        ("name: [", r"is not a YAML file: .*line \d+"),
     ],
 )
 def test_files_that_are_no_protocol(corpus, tmp_path, line, message):
@@ -144,13 +147,13 @@ def test_files_that_are_no_protocol(corpus, tmp_path, line, message):
 
 def test_a_protocol_needs_a_file(tmp_path):
     (tmp_path / "empty.yaml").touch()
-    with pytest.raises(ValueError, match="the file is None; give keys"):
+    with pytest.raises(ValueError, match="the file is None; write keys"):
         read_protocol(tmp_path / "empty.yaml")
     with pytest.raises(ValueError, match="there is no file"):
         read_protocol(tmp_path / "none.yaml")
 
 
-def test_what_is_written_is_read(corpus, tmp_path):
+def test_protocols_round_trip(corpus, tmp_path):
     speakers = ("0811", "1e5", "no", "12:30", "ünal", "1_000", "367")  # that YAML's readers may take for something else
     made = knn_vc(corpus(speakers), "test", utterances=3, reference_seconds=(10, None, 3.5))
     made = dataclasses.replace(made, versions={"judge": "5.10"}, name="no", language="no", parallel=True)
@@ -162,7 +165,7 @@ def test_what_is_written_is_read(corpus, tmp_path):
     assert yaml.safe_load((tmp_path / "made.yaml").read_text(encoding="utf-8")) == dataclasses.asdict(made)
 
 
-def test_knn_vc_converts_everybody_in_turn(corpus):
+def test_knn_vc_targets_are_assigned_round_robin(corpus):
     clips = corpus(("anna", "bert", "carl", "dora"), clips=10)
     made = knn_vc(clips, "test", utterances=6)
     assert list(made.targets) == ["anna", "bert", "carl", "dora"]
@@ -175,7 +178,7 @@ def test_knn_vc_converts_everybody_in_turn(corpus):
     assert len(visits) == 12
     assert {*visits.values()} == {2}
     assert all(source != target for source, target in visits)
-    assert made.task().pairs[0].text.startswith("sentence")
+    assert made.test_set().pairs[0].text.startswith("sentence")
     few = knn_vc(clips, "test", utterances=1)  # fewer sources than targets
     assert Counter(target for _, target in few.pairs) == dict.fromkeys(few.targets, 1)
 
@@ -207,7 +210,7 @@ def test_knn_vc_takes_eight_minutes_of_reference_or_what_is_asked(corpus):
 
 
 def test_knn_vc_converts_only_sentences_with_text(corpus):
-    with pytest.raises(ValueError, match="has no texts, and of what is converted they are needed"):
+    with pytest.raises(ValueError, match="has no texts, which the sources need"):
         knn_vc(corpus(text=""), utterances=2)
     with pytest.raises(
         ValueError, match=r"no two speakers of .* have 2 utterances .*anna \(0 utterances, 16 s besides\)"
@@ -238,7 +241,7 @@ def test_knn_vc_refuses_what_cannot_be(corpus):
     with pytest.raises(ValueError, match="names no speakers"):
         knn_vc(nameless)
     for options in ({"utterances": 0}, {"targets_per_source": -1}):
-        with pytest.raises(ValueError, match="cannot be; give at least 1 utterance"):
+        with pytest.raises(ValueError, match="is impossible; use at least 1 utterance"):
             knn_vc(corpus(), **options)
 
 
@@ -274,16 +277,17 @@ def test_the_final_protocol_has_sentences_that_nothing_was_tuned_on():
 @pytest.mark.skipif(not MANIFEST.is_file(), reason="needs the speech in ../shared")
 def test_the_dev_protocol_finds_its_clips(monkeypatch):
     monkeypatch.chdir(ROOT)
-    task = read_protocol(DEV).task()
-    assert task.reference_seconds == (60.0,)
-    assert len({pair.text for pair in task.pairs}) == 100
-    assert all(pair.text for pair in task.pairs)
+    monkeypatch.setenv("SSL_VC_CLIPS", "../shared/data/manifest.tsv")
+    test_set = read_protocol(DEV).test_set()
+    assert test_set.reference_seconds == (60.0,)
+    assert len({pair.text for pair in test_set.pairs}) == 100
+    assert all(pair.text for pair in test_set.pairs)
     clips = {clip.path: clip for clip in read_manifest("../shared/data/manifest.tsv", "dev")}
-    assert all(3 <= clips[pair.source].seconds <= 12 for pair in task.pairs)
-    for target in task.targets.values():
+    assert all(3 <= clips[pair.source].seconds <= 12 for pair in test_set.pairs)
+    for target in test_set.targets.values():
         recordings = [clips[path] for path in (*target.references, *target.trials)]
         assert {clip.speaker for clip in recordings} == {target.name}
         assert len(recordings) == sum(clip.speaker == target.name for clip in clips.values())
         assert 12 <= sum(clips[path].seconds for path in target.trials) <= 25
-    wavs = reference_wavs(task.targets["vctk-p225"], 60)  # who has least
+    wavs = read_references(test_set.targets["vctk-p225"], 60)  # who has least
     assert sum(map(len, wavs)) >= 48 * 16_000

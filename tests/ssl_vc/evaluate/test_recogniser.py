@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import ssl_vc
-from pretrain.labels.pronounce import Phonemes
+from pretrain.labels.tokenizers import PhonemeTokenizer
 from ssl_vc.evaluate import recogniser as module
 from ssl_vc.evaluate.recogniser import load_recogniser
-from ssl_vc.evaluate.sphinx import Ear
-from ssl_vc.evaluate.words import word_errors
+from ssl_vc.evaluate.sphinx import SphinxDecoder
+from ssl_vc.evaluate.text_errors import word_errors
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 TEXTS = ["You ask me to stay away.", "It's five o’clock; the dogs of Zorgblatt ran!", "Wake up."]
@@ -26,48 +26,48 @@ def pocketsphinx():
 
 @cache
 def phonemes():
-    return Phonemes()
+    return PhonemeTokenizer()
 
 
 @pytest.fixture(autouse=True)
 def dictionary_read_once(monkeypatch):
-    monkeypatch.setattr(module, "Phonemes", phonemes)
+    monkeypatch.setattr(module, "PhonemeTokenizer", phonemes)
 
 
 @pytest.fixture
-def told(monkeypatch, pocketsphinx):
-    """A recogniser whose ear only says which sounds it got: their length in tenths of a second."""
+def counting(monkeypatch, pocketsphinx):
+    """A recogniser that returns the length of each clip in tenths of a second."""
 
-    class Told(Ear):
-        def _heard(self, sound):
-            return f"{len(sound) // 3200}"
+    class FakeDecoder(SphinxDecoder):
+        def _decode(self, clip):
+            return f"{len(clip) // 3200}"
 
-    monkeypatch.setattr(module, "Ear", Told)
+    monkeypatch.setattr(module, "SphinxDecoder", FakeDecoder)
     return load_recogniser("pocketsphinx", TEXTS, workers=1)
 
 
 def model_of(texts):
-    return load_recogniser("pocketsphinx", texts, workers=1)._ear.knowledge
+    return load_recogniser("pocketsphinx", texts, workers=1)._decoder.vocabulary
 
 
-def test_it_is_told_the_sentences_and_how_their_words_are_said(pocketsphinx, caplog):
-    knowledge = model_of(["Read the dog's Zorgblatt!", "the zorgblatt, 1907"])
-    assert knowledge.sentences == ("read the dog's", "the")
-    assert knowledge.dictionary.splitlines() == [
+def test_the_vocabulary_is_that_of_the_sentences(pocketsphinx, caplog):
+    vocabulary = model_of(["Read the dog's Zorgblatt!", "the zorgblatt, 1907"])
+    assert vocabulary.sentences == ("read the dog's", "the")
+    assert vocabulary.dictionary.splitlines() == [
         "dog's D AO G Z",
         "read R EH D",
         "read(2) R IY D",
         "the DH AH",
         "the(2) DH IY",
     ]
-    assert "2 words are not in pocketsphinx's dictionary, so it cannot hear them: " in caplog.text
+    assert "2 words are not in pocketsphinx's dictionary and cannot be recognised: " in caplog.text
     assert caplog.text.count("zorgblatt") == 1 and "1907" in caplog.text
 
 
 def test_a_genitive_of_a_word_in_the_dictionary_can_be_said(pocketsphinx, caplog):
-    knowledge = model_of(["Philly's bread", "the catfish's bread"])
-    assert "philly's F IH L IY Z" in knowledge.dictionary.splitlines() and not caplog.records
-    assert any(line.startswith("catfish's ") and line.endswith("SH AH Z") for line in knowledge.dictionary.split("\n"))
+    vocabulary = model_of(["Philly's bread", "the catfish's bread"])
+    assert "philly's F IH L IY Z" in vocabulary.dictionary.splitlines() and not caplog.records
+    assert any(line.startswith("catfish's ") and line.endswith("SH AH Z") for line in vocabulary.dictionary.split("\n"))
 
 
 def test_texts_in_any_order_and_number_are_the_same_judge(pocketsphinx):
@@ -76,14 +76,14 @@ def test_texts_in_any_order_and_number_are_the_same_judge(pocketsphinx):
         for texts in (["Wake up.", "Good morning"], ["good morning", "wake up", "Wake up!"], ["Wake up."])
     )
     assert first == again != other
-    assert "closed vocabulary: a bigram model of these 2 sentences (" in first
+    assert "closed vocabulary: a bigram model of the 2 test sentences (" in first
     assert "pocketsphinx 5" in first and "en-us" in first
     general = load_recogniser("pocketsphinx:general", [])
     assert "general model" in general.description and list(general.versions) == ["pocketsphinx"]
 
 
 @pytest.mark.parametrize("texts", [[], ["", "…"], ["ёлка größe 1907"]])
-def test_without_an_english_word_there_is_nothing_to_hear(pocketsphinx, texts):
+def test_texts_without_english_words_are_refused(pocketsphinx, texts):
     with pytest.raises(ValueError, match=f"none of {len(texts)} texts .* transformers model of their language"):
         load_recogniser("pocketsphinx", texts)
 
@@ -103,12 +103,12 @@ def test_without_pocketsphinx_its_extra_is_named(monkeypatch, name):
         load_recogniser(name, TEXTS)
 
 
-def test_in_silence_or_a_moment_nothing_is_heard(told):
+def test_silent_and_very_short_clips_are_empty(counting):
     quiet = [torch.zeros(16_000), torch.full((16_000,), 5e-5), torch.rand(1500), torch.zeros(0)]
-    assert list(told([*quiet, torch.rand(3200), *quiet])) == [""] * 4 + ["2"] + [""] * 4
+    assert list(counting([*quiet, torch.rand(3200), *quiet])) == [""] * 4 + ["2"] + [""] * 4
 
 
-def test_16_bits_are_heard_as_they_are():
+def test_16_bit_samples_stay_unchanged():
     samples = torch.arange(-32768, 32768, 7).to(torch.int16)
     assert torch.equal(torch.frombuffer(bytearray(module._pcm(samples / 32768)), dtype=torch.int16), samples)
 
@@ -120,36 +120,36 @@ def test_a_sound_is_lowered_rather_than_clipped():
         assert samples[:4].tolist() == expected and len(samples) == len(wav)
 
 
-def test_sounds_are_taken_only_as_they_are_needed(told):
+def test_clips_are_consumed_lazily(counting):
     taken = itertools.count()
-    heard = told(torch.rand(1600 * (1 + next(taken) % 5)) for _ in range(1000))
-    assert [next(heard) for _ in range(3)] == ["1", "2", "3"]
+    texts = counting(torch.rand(1600 * (1 + next(taken) % 5)) for _ in range(1000))
+    assert [next(texts) for _ in range(3)] == ["1", "2", "3"]
     assert next(taken) <= 2 * module.CHUNK
 
 
-def test_what_is_heard_depends_on_neither_order_nor_processes(pocketsphinx, speech, monkeypatch):
+def test_results_depend_on_neither_order_nor_processes(pocketsphinx, speech, monkeypatch):
     """With the real pocketsphinx, on what is no speech but has words in it for one who knows a few sentences only."""
     monkeypatch.setattr(module, "CHUNK", 2)
     wavs = [speech(1.5, text=text, pitch=pitch) for text, pitch in ((1, 100), (2, 180), (3, 120), (4, 220), (5, 90))]
     wavs.insert(2, torch.zeros(8000))
-    here = load_recogniser("pocketsphinx", TEXTS, workers=1)
-    forward = list(here(wavs))
+    local = load_recogniser("pocketsphinx", TEXTS, workers=1)
+    forward = list(local(wavs))
     assert forward[2] == "" and len(set(forward)) > 2
-    assert list(here(reversed(wavs))) == forward[::-1]
+    assert list(local(reversed(wavs))) == forward[::-1]
     assert list(load_recogniser("pocketsphinx", TEXTS, workers=2)(wavs)) == forward
     assert not multiprocessing.active_children()
 
 
 def test_processes_end_where_nobody_listens_any_more(pocketsphinx, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 1)
-    heard = load_recogniser("pocketsphinx", TEXTS, workers=2)(torch.zeros(1) for _ in itertools.count())
-    assert next(heard) == "" and multiprocessing.active_children()
-    heard.close()
+    texts = load_recogniser("pocketsphinx", TEXTS, workers=2)(torch.zeros(1) for _ in itertools.count())
+    assert next(texts) == "" and multiprocessing.active_children()
+    texts.close()
     assert not multiprocessing.active_children()
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
-def test_natural_speech_is_heard_and_speech_in_noise_is_not(pocketsphinx):
+def test_natural_speech_is_recognised_and_noisy_speech_is_not(pocketsphinx):
     pytest.importorskip("jiwer")
     from pretrain.data.manifest import read_manifest
 
@@ -161,8 +161,8 @@ def test_natural_speech_is_heard_and_speech_in_noise_is_not(pocketsphinx):
     listen = load_recogniser("pocketsphinx", [clip.text for clip in clips], workers=1)
     errors = []
     for sounds in (wavs, noisy):
-        each = [word_errors(clip.text, heard) for clip, heard in zip(clips, listen(sounds), strict=True)]
-        errors.append(100 * sum(error.wrong for error in each) / sum(error.of for error in each))
+        each = [word_errors(clip.text, texts) for clip, texts in zip(clips, listen(sounds), strict=True)]
+        errors.append(100 * sum(error.errors for error in each) / sum(error.length for error in each))
     assert errors[0] < 15 and errors[1] > 60, errors
 
 
@@ -192,7 +192,7 @@ def ctc(tmp_path_factory):
             pad_token_id=0,
         )
         model = Wav2Vec2ForCTC(config)
-        torch.nn.init.normal_(model.lm_head.weight)  # else it hears one letter only
+        torch.nn.init.normal_(model.lm_head.weight)  # else it outputs one letter only
         model.half().save_pretrained(folder)
     return folder
 
@@ -252,14 +252,14 @@ def whisper(tmp_path_factory):
 def test_a_model_of_transformers_is_a_judge_too(ctc, speech):
     listen = load_recogniser(str(ctc), [], device="cpu", offline=True)
     wavs = [speech(1.0, text=1), torch.zeros(8000), speech(1.5, text=2), torch.rand(200)]
-    heard = list(listen(wavs))
-    assert heard[1] == heard[3] == "" and heard[0] and heard[2] and heard[0] != heard[2]
-    assert list(listen(reversed(wavs))) == heard[::-1]
+    texts = list(listen(wavs))
+    assert texts[1] == texts[3] == "" and texts[0] and texts[2] and texts[0] != texts[2]
+    assert list(listen(reversed(wavs))) == texts[::-1]
     assert str(ctc) in listen.description and set(listen.versions) == {"transformers", str(ctc)}
-    assert listen._hear.model.dtype == torch.float32  # whatever the file has
+    assert listen._pipeline.model.dtype == torch.float32  # whatever the file has
 
 
-def test_a_whisper_hears_more_than_its_30_seconds(whisper):
+def test_whisper_transcribes_beyond_30_seconds(whisper):
     listen = load_recogniser(str(whisper), [], device="cpu", offline=True)
     noise = 0.1 * torch.randn(33 * 16_000, generator=torch.Generator().manual_seed(0))
     long, short, silent = list(listen([noise, noise[:16_000], torch.zeros(16_000)]))
@@ -287,7 +287,7 @@ def test_a_model_that_recognises_nothing_is_refused(ctc, tmp_path):
 
 def test_offline_a_model_of_the_hub_must_be_in_its_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ValueError, match=r"nobody/nothing is no folder here nor in the cache of the hub, .* downloads"):
+    with pytest.raises(ValueError, match=r"nobody/nothing is neither a folder nor in the cache of the hub"):
         load_recogniser("nobody/nothing", [], device="cpu", offline=True)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ssl_vc.evaluate.self_conversion import Spoken, commonest, self_conversion
+from ssl_vc.evaluate.self_conversion import LabelledClip, majority_phone, self_conversion
 
 PHONES, DIM = 8, 32
 
@@ -14,7 +14,9 @@ def clip(speaker, seed, shift=0.0, frames=60, noise=0.1):
     phones = torch.randint(PHONES, (frames,), generator=generator)
     centres = torch.randn(PHONES, DIM, generator=torch.Generator().manual_seed(99))
     mel = 10.0 * phones[:, None].expand(-1, 5)
-    return Spoken(speaker, centres[phones] + shift + noise * torch.randn(frames, DIM, generator=generator), phones, mel)
+    return LabelledClip(
+        speaker, centres[phones] + shift + noise * torch.randn(frames, DIM, generator=generator), phones, mel
+    )
 
 
 def test_the_same_sound_keeps_everything():
@@ -61,12 +63,12 @@ def test_silence_does_not_count():
 def test_the_mean_is_over_clips():
     """Three clips of one frame each: two say alike, one says something else."""
     one = torch.ones(1, 2)
-    clips = [Spoken("anna", one, torch.tensor([phone]), torch.zeros(1, 3)) for phone in (1, 1, 2)]
+    clips = [LabelledClip("anna", one, torch.tensor([phone]), torch.zeros(1, 3)) for phone in (1, 1, 2)]
     assert self_conversion(clips, k=1).kept is not None
     found = self_conversion([*clips[:2], clips[2]._replace(mel=torch.full((1, 3), 6.0))], k=2)
     assert found.distance == pytest.approx((3 + 3 + 6) / 3)
 
 
 def test_the_commonest_wins_and_of_equals_the_nearest():
-    found = commonest(torch.tensor([[5, 3, 3, 1], [4, 7, 7, 4], [7, 4, 4, 7], [9, 2, 8, 1]]))
+    found = majority_phone(torch.tensor([[5, 3, 3, 1], [4, 7, 7, 4], [7, 4, 4, 7], [9, 2, 8, 1]]))
     assert found.tolist() == [3, 4, 7, 9]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_curve
 
-from ssl_vc.evaluate.similarity import centre, conversion_eer, equal_error_rate, of_speakers
+from ssl_vc.evaluate.similarity import centroid, conversion_eer, equal_error_rate, natural_similarity
 
 
 def scores(*values):
@@ -101,22 +101,22 @@ def test_against_the_curve_of_scikit_learn():
 
 
 def test_an_error_rate_needs_pairs_of_both_kinds():
-    with pytest.raises(ValueError, match="there are 0 true and 2 false pairs; give at least one of each"):
+    with pytest.raises(ValueError, match="there are 0 true and 2 false pairs; at least one of each is needed"):
         equal_error_rate(torch.zeros(0), torch.zeros(2))
     with pytest.raises(ValueError, match="2 true and 0 false"):
         equal_error_rate(torch.zeros(2), torch.zeros(0))
 
 
 def test_the_centre_is_a_unit_vector_between_all():
-    assert torch.allclose(centre(torch.eye(4)[:2]), torch.tensor([0.5, 0.5, 0, 0]).sqrt())
+    assert torch.allclose(centroid(torch.eye(4)[:2]), torch.tensor([0.5, 0.5, 0, 0]).sqrt())
     vectors = around(torch.eye(8)[0], 20)
-    assert centre(vectors).norm() == pytest.approx(1)
-    assert torch.allclose(centre(vectors[:1]), vectors[0])
-    assert centre(vectors) @ torch.eye(8)[0] > 0.95
+    assert centroid(vectors).norm() == pytest.approx(1)
+    assert torch.allclose(centroid(vectors[:1]), vectors[0])
+    assert centroid(vectors) @ torch.eye(8)[0] > 0.95
 
 
 def test_speakers_who_are_far_apart_are_told_apart(people):
-    found = of_speakers(people)
+    found = natural_similarity(people)
     assert found.same > 0.95
     assert abs(found.other) < 0.2
     assert found.eer == 0
@@ -124,20 +124,20 @@ def test_speakers_who_are_far_apart_are_told_apart(people):
 
 def test_one_speaker_under_two_names_cannot_be_told_apart():
     clips = around(torch.eye(16)[0], 80, 0.3)
-    found = of_speakers({"a": clips[:40], "b": clips[40:]})
+    found = natural_similarity({"a": clips[:40], "b": clips[40:]})
     assert found.eer == pytest.approx(50, abs=3)
     assert found.same == pytest.approx(found.other, abs=0.02)
 
 
 def test_a_clip_does_not_count_for_its_own_centre():
     """At right angles to each other: with itself in the centre, each would seem to be near it."""
-    found = of_speakers({"a": torch.eye(6)[:3], "b": torch.eye(6)[3:]})
+    found = natural_similarity({"a": torch.eye(6)[:3], "b": torch.eye(6)[3:]})
     assert found == (0, 0, 50)
 
 
 def test_similarities_by_hand():
     c, s = math.cos(math.pi / 3), math.sin(math.pi / 3)
-    found = of_speakers({"a": torch.tensor([[1.0, 0], [c, s]]), "b": torch.tensor([[0.0, 1]])})
+    found = natural_similarity({"a": torch.tensor([[1.0, 0], [c, s]]), "b": torch.tensor([[0.0, 1]])})
     assert found.same == pytest.approx(c)  # of both clips of a to the other; b has none
     middle = math.cos(math.pi / 3)  # from b to the centre of a, which is at 30 degrees
     assert found.other == pytest.approx((0 + s + middle) / 3)
@@ -145,11 +145,11 @@ def test_similarities_by_hand():
 
 
 def test_what_clips_cannot_tell_is_none(people):
-    assert of_speakers({}) == (None, None, None)
-    one = of_speakers({"a": people["a"]})
+    assert natural_similarity({}) == (None, None, None)
+    one = natural_similarity({"a": people["a"]})
     assert one.same is not None
     assert one[1:] == (None, None)
-    single = of_speakers({"a": people["a"][:1], "b": people["b"][:1], "nobody": torch.zeros(0, 16)})
+    single = natural_similarity({"a": people["a"][:1], "b": people["b"][:1], "nobody": torch.zeros(0, 16)})
     assert single.other is not None
     assert (single.same, single.eer) == (None, None)
 

@@ -1,6 +1,6 @@
 """The strict judges: a verifier in ONNX, Whisper and DistillMOS.
 
-The ONNX file is tiny and made here, Whisper's package is a stand-in; the real ones are asked where they are installed.
+The ONNX file is tiny and written here, Whisper's package is a fake; the real ones run where they are installed.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from ssl_vc.evaluate import whisper as whisper_module
 from ssl_vc.evaluate.distill_mos import DistillMos
 from ssl_vc.evaluate.onnx_verifier import OnnxVerifier
 from ssl_vc.evaluate.recogniser import load_recogniser
+from ssl_vc.evaluate.text_errors import ErrorCount, word_errors
 from ssl_vc.evaluate.verifier import load_verifier
 from ssl_vc.evaluate.whisper import FILES, Whisper, text_normalizer
-from ssl_vc.evaluate.words import Errors, word_errors
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "demos" / "samples" / "source.flac"  # the north wind and the sun
@@ -93,7 +93,7 @@ def test_an_embedding_is_what_the_model_makes_of_the_banks_less_their_mean(verif
 
 
 @needs_onnx
-def test_it_is_a_unit_vector_whatever_was_heard_before(verifier, voices):
+def test_embeddings_have_unit_length_and_are_independent(verifier, voices):
     first, second, again = (verifier(wav) for wav in (*voices, voices[0]))
     assert torch.equal(first, again) and float(first @ second) < 0.99
     assert first.dtype == torch.float32 and float(first.norm()) == pytest.approx(1, abs=1e-6)
@@ -124,9 +124,9 @@ def test_it_says_which_file_judges(verifier, tmp_path):
 
 @needs_onnx
 def test_silence_is_nobody(verifier):
-    with refused("the sound is silent"):
+    with refused("the audio is silent"):
         verifier(torch.full((RATE,), 5e-5))
-    with refused(r"the sound lasts 0\.40 s"):
+    with refused(r"the audio lasts 0\.40 s"):
         verifier(torch.ones(6400))
 
 
@@ -157,7 +157,7 @@ def test_without_its_packages_the_extra_is_named(monkeypatch, package):
 
 
 class WhisperModel:
-    """Stands for faster-whisper's: is always told the same, and remembers what it was asked."""
+    """Replaces faster-whisper's: always returns the same, and records its arguments."""
 
     supported_languages = ("en", "de")
 
@@ -211,14 +211,14 @@ def test_whisper_is_not_asked_about_silence(package, folder):
 
 
 def test_what_is_no_whisper_is_refused(package, folder, monkeypatch):
-    with refused("whisper does not know the language 'tlh'; possible are de, en"):
+    with refused("whisper does not support the language 'tlh'; possible are de, en"):
         Whisper(str(folder), "tlh")
     for name in ("whisper", "whisper:"):  # of which the second would be the folder where one is
         with refused(f"there is no recogniser '{name}'; possible are whisper:FOLDER_OR_HUB_ID"):
             load_recogniser(name, [], offline=True)
     monkeypatch.chdir(folder.parent)
     for name in (str(folder / "none"), "none/none/none", "whisper/model.bin", "huge"):
-        with refused(f"there is no folder '{name}'; give one with"):
+        with refused(f"there is no folder '{name}'; use one with"):
             Whisper(name)
     (folder / "model.bin").write_bytes(b"cut")
     with refused(r"is no Whisper model of CTranslate2, or is damaged: File model\.bin is incomplete"):
@@ -234,7 +234,7 @@ def test_what_is_no_whisper_is_refused(package, folder, monkeypatch):
 
 @pytest.mark.parametrize("name", ["nobody/whisper", "base"])
 def test_a_whisper_of_the_hub_is_fetched_unless_offline(package, folder, monkeypatch, name):
-    with refused("is no folder here nor in the cache of the hub" if "/" in name else "there is no folder 'base'"):
+    with refused("is neither a folder nor in the cache of the hub" if "/" in name else "there is no folder 'base'"):
         Whisper(name, offline=True)
     monkeypatch.setattr(package, "download_model", {name: folder}.get)
     assert Whisper(name)._model.folder == str(folder)
@@ -246,16 +246,16 @@ def test_a_whisper_of_the_hub_is_fetched_unless_offline(package, folder, monkeyp
         raise OSError("404 Client Error.\n\nRepository Not Found")
 
     monkeypatch.setattr(package, "download_model", broken)
-    with refused(f"{name} is no folder here, and cannot be fetched: 404 Client Error"):
+    with refused(f"{name} is no local folder, and cannot be downloaded: 404 Client Error"):
         Whisper(name)
 
 
 @needs("whisper_normalizer", "jiwer")
 def test_texts_are_compared_in_one_form():
-    said, heard = "Mr. Smith won't pay $3", "mister smith will not pay 3 dollars"
-    assert word_errors(said, heard, text_normalizer("en")) == Errors(0, 6)
-    assert word_errors(said, heard).wrong > 3
-    assert word_errors("Größe, „JA“!", "größe ja", text_normalizer("de")) == Errors(0, 2)
+    reference, hypothesis = "Mr. Smith won't pay $3", "mister smith will not pay 3 dollars"
+    assert word_errors(reference, hypothesis, text_normalizer("en")) == ErrorCount(0, 6)
+    assert word_errors(reference, hypothesis).errors > 3
+    assert word_errors("Größe, „JA“!", "größe ja", text_normalizer("de")) == ErrorCount(0, 2)
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
@@ -275,7 +275,7 @@ def test_the_real_whisper_recognises_the_same_twice():
 
 
 @needs(*mos_module.PACKAGES)
-def test_distill_mos_hears_noise_and_leaves_no_placeholder(monkeypatch):
+def test_distill_mos_rates_noise_and_leaves_no_placeholder(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] in ("torchaudio", *mos_module.PACKAGES)]:
         monkeypatch.delitem(sys.modules, name)
     judge = DistillMos()

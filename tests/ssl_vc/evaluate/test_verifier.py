@@ -1,4 +1,4 @@
-"""Judges of who speaks. x-vector models are tiny, random and made here; resemblyzer is the real one, where it is."""
+"""Speaker verifiers. x-vector models are tiny and random; resemblyzer is the real one, where it is installed."""
 
 import json
 import socket
@@ -14,7 +14,7 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
 
 import ssl_vc
 from ssl_vc.evaluate import verifier as module
-from ssl_vc.evaluate.similarity import centre, of_speakers
+from ssl_vc.evaluate.similarity import centroid, natural_similarity
 from ssl_vc.evaluate.verifier import load_verifier
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -40,7 +40,7 @@ def same(one, other):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Write a random x-vector model; `rate` is what it hears, `change` may alter it before."""
+    """Write a random x-vector model of a sample rate, after applying `change`."""
 
     def make(rate=RATE, change=lambda model: None):
         torch.manual_seed(1)
@@ -65,7 +65,7 @@ def verifier(request, folder):
     return load_verifier(folder(), device="cpu")
 
 
-def test_a_wav_has_one_unit_vector_whatever_was_heard_before(verifier, speech):
+def test_embeddings_have_unit_length_and_are_independent(verifier, speech):
     first, second = speech(2.0, text=1), speech(3.1, pitch=220.0, size=1.2, text=2)
     before = first.clone()
     vector = verifier(first)
@@ -87,12 +87,12 @@ def test_it_says_who_judges(verifier):
 
 @pytest.mark.parametrize("wav", [torch.zeros(0), torch.zeros(RATE), torch.full((RATE,), 5e-5)])
 def test_silence_has_no_speaker(verifier, wav):
-    with pytest.raises(ValueError, match=r"^the sound .*; a speaker is told by 0\.5 s of speech or more\.$"):
+    with pytest.raises(ValueError, match=r"^the audio .*; speaker verification needs 0\.5 s of speech or more\.$"):
         verifier(wav)
 
 
 def test_half_a_second_is_needed(verifier, speech):
-    with pytest.raises(ValueError, match=r"the sound lasts 0\.4\d s"):
+    with pytest.raises(ValueError, match=r"the audio lasts 0\.4\d s"):
         verifier(speech(0.5)[:-200])
 
 
@@ -101,7 +101,7 @@ def test_sound_without_speech_has_no_speaker(resemblyzer, speech):
     hiss = 0.001 * torch.randn(3 * RATE, generator=torch.Generator().manual_seed(0))
     syllable = torch.cat([torch.zeros(RATE), speech(0.15), torch.zeros(2 * RATE - 2400)])
     for wav in (hiss, syllable):
-        with pytest.raises(ValueError, match=r"^of 3\.0 s, 0\.\d s are speech; a speaker is told by 0\.5 s or more\.$"):
+        with pytest.raises(ValueError, match=r"^only 0\.\d of 3\.0 s are speech; .* needs 0\.5 s or more\.$"):
             resemblyzer(wav)
 
 
@@ -112,7 +112,7 @@ def test_made_speakers_are_nearer_to_themselves(resemblyzer, speech):
         name: torch.stack([resemblyzer(speech(3.0, pitch=pitch, size=size, text=text)) for text in range(3)])
         for name, (pitch, size) in speakers.items()
     }
-    found = of_speakers(vectors)
+    found = natural_similarity(vectors)
     assert found.same > found.other + 0.1
 
 
@@ -139,7 +139,7 @@ def test_real_speakers_are_nearer_to_themselves_than_to_others(resemblyzer):
         files = [file for file in sorted((DATA / speaker).iterdir()) if len(ssl_vc.read(file)) > 3 * RATE][:3]
         assert len(files) == 3
         vectors[speaker] = torch.stack([resemblyzer(ssl_vc.read(file)) for file in files])
-    found = of_speakers(vectors)
+    found = natural_similarity(vectors)
     assert found.same > 0.85
     assert found.other < 0.75
     assert found.eer == 0
@@ -147,9 +147,9 @@ def test_real_speakers_are_nearer_to_themselves_than_to_others(resemblyzer):
 
 @needs_resemblyzer
 def test_what_its_package_warns_of_stays_inside(resemblyzer):
-    with warnings.catch_warnings(record=True, action="always") as heard:
+    with warnings.catch_warnings(record=True, action="always") as caught:
         load_verifier("resemblyzer", device="cpu")
-    assert not heard
+    assert not caught
 
 
 def test_without_resemblyzer_the_cure_is_said(monkeypatch):
@@ -160,9 +160,9 @@ def test_without_resemblyzer_the_cure_is_said(monkeypatch):
 
 def test_an_x_vector_is_what_transformers_gives(folder, speech):
     name, wav = folder(), speech(2.0)
-    heard = Wav2Vec2FeatureExtractor.from_pretrained(name)(wav.numpy(), sampling_rate=RATE, return_tensors="pt")
+    inputs = Wav2Vec2FeatureExtractor.from_pretrained(name)(wav.numpy(), sampling_rate=RATE, return_tensors="pt")
     with torch.no_grad():
-        expected = WavLMForXVector.from_pretrained(name).eval()(**heard).embeddings[0]
+        expected = WavLMForXVector.from_pretrained(name).eval()(**inputs).embeddings[0]
     vector = load_verifier(name, device="cpu")(wav)
     assert vector.shape == (24,)
     assert torch.allclose(vector, normalize(expected, dim=0), atol=1e-6)
@@ -175,12 +175,12 @@ def test_weights_of_16_bits_are_computed_in_32(folder, speech):
     assert halved @ exact > 0.999
 
 
-def test_a_long_sound_is_heard_in_even_pieces(folder, speech, monkeypatch):
+def test_long_audio_is_split_into_even_segments(folder, speech, monkeypatch):
     verifier, wav = load_verifier(folder(), device="cpu"), speech(2.4)
     whole = verifier(wav)
     monkeypatch.setattr(module, "LONGEST", RATE)
     thirds = wav.split(round(0.8 * RATE))
-    assert same(verifier(wav), centre(torch.stack([verifier(third) for third in thirds])))
+    assert same(verifier(wav), centroid(torch.stack([verifier(third) for third in thirds])))
     assert not same(verifier(wav), whole)
     assert verifier(wav) @ whole > 0.9
 
@@ -203,11 +203,11 @@ def test_weights_are_known_by_their_fingerprint(folder):
     assert fingerprint(change=alter("classifier.weight")) == first  # a vector does not come from it
 
 
-def test_an_encoder_that_never_learnt_speakers_is_refused(folder):
+def test_an_encoder_without_a_speaker_head_is_refused(folder):
     """transformers would fill what is missing with random numbers."""
     name = folder()
     WavLMForXVector.from_pretrained(name).wavlm.save_pretrained(name)
-    with pytest.raises(ValueError, match=r"holds no x-vector model, \d+ of its weights are missing \(such as "):
+    with pytest.raises(ValueError, match=r"is no x-vector model: \d+ of its weights are missing \(such as "):
         load_verifier(name, device="cpu")
 
 
@@ -223,7 +223,7 @@ def test_a_model_that_was_saved_without_its_training_is_good(folder, speech):
 
 
 def test_a_model_of_another_rate_is_refused(folder):
-    with pytest.raises(ValueError, match="hears 8000 Hz; give a model for 16000 Hz"):
+    with pytest.raises(ValueError, match="expects 8000 Hz; use a model for 16000 Hz"):
         load_verifier(folder(rate=8000), device="cpu")
 
 
@@ -241,7 +241,7 @@ def test_a_folder_that_is_no_model_is_named(folder, damage):
         config.write_text("{")
     else:
         config.write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match=r"x-vector is no x-vector model that transformers can load \(.+\); give a h"):
+    with pytest.raises(ValueError, match=r"x-vector is no x-vector model that transformers can load \(.+\); use a h"):
         load_verifier(name, device="cpu")
 
 
@@ -265,7 +265,7 @@ def test_offline_only_the_cache_of_the_hub_is_looked_at(folder, tmp_path, monkey
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(ValueError, match=r"^somebody/x is no folder here nor in the cache of the hub, .* downloads"):
+    with pytest.raises(ValueError, match=r"^somebody/x is neither a folder nor in the cache of the hub, and downloads"):
         load_verifier("somebody/x", device="cpu", offline=True)
     cache = tmp_path / "hub" / "models--somebody--x"
     (cache / "refs").mkdir(parents=True)

@@ -9,7 +9,7 @@ from torch.nn.functional import cosine_similarity, normalize, pad
 from pretrain import EncoderConfig, SpeechEncoder
 from pretrain.labels.mfcc import mfcc
 from ssl_vc.conversion.converter import VoiceConverter
-from ssl_vc.features.cepstra import DIM, cepstra, joined
+from ssl_vc.features.cepstra import DIM, cepstra, stream_with_cepstra
 from ssl_vc.features.extractor import CORE, Extractor, read_frames
 from vocoder.vocos import Vocos, VocosConfig
 
@@ -69,7 +69,7 @@ def test_only_the_matching_layer_has_them(encoder):
     assert Extractor(encoder).spec.cepstra == 0.5
     assert Extractor(encoder, 1).spec.cepstra == 0 and Extractor(encoder, 1).spec.dim == 32
     assert Extractor(encoder, 1, weight=2.0).spec.cepstra == 2
-    assert "cepstra" not in Extractor(encoder, 1).spec.facts
+    assert "cepstra" not in Extractor(encoder, 1).spec.feature_spec
     with pytest.raises(ValueError, match=r"cepstra 0.5 instead of 0"):
         Extractor(encoder, weight=0).spec.require(Extractor(encoder).spec, "anna.voice")
 
@@ -87,7 +87,7 @@ def test_of_a_long_clip_each_part_has_its_mean(monkeypatch):
     monkeypatch.setattr("ssl_vc.features.cepstra.HELD", 250)
     frames, wav = torch.randn(600, 4), torch.randn(600 * 320 + 80)
     pieces = [(7, piece) for piece in frames.split(100)]
-    indices, given = zip(*joined(pieces, {7: wav}, 0.5), strict=True)
+    indices, given = zip(*stream_with_cepstra(pieces, {7: wav}, 0.5), strict=True)
     assert set(indices) == {7}
     parts = [part - part.mean(0) for part in frames.split(300)]
     torch.testing.assert_close(torch.cat(given)[:, :4], normalize(torch.cat(parts), dim=1))
@@ -118,7 +118,7 @@ def test_files_say_so(encoder, speech, tmp_path):
 def test_live_is_what_convert_gives(encoder, speech):
     torch.manual_seed(0)
     extractor = Extractor(encoder)
-    shape = VocosConfig(dim=32 + DIM, width=32, ffn_dim=64, depth=2, reads=extractor.spec.facts)
+    shape = VocosConfig(dim=32 + DIM, width=32, ffn_dim=64, depth=2, reads=extractor.spec.feature_spec)
     vc = VoiceConverter(extractor, "knn", Vocos(shape).eval())
     anna = vc.enroll((speech(8, text=1, pitch=210, size=1.2), 16_000), "anna")
     source = speech(2, text=2)

@@ -1,4 +1,4 @@
-"""The page holds everything in itself, and nothing in it is taken for HTML."""
+"""The page is self-contained, and escapes every text."""
 
 import base64
 import io
@@ -10,14 +10,14 @@ import pytest
 import soundfile
 import torch
 
-from ssl_vc.html.page import HEARD, Absent, Column, Row, render
+from ssl_vc.html.page import MAX_SECONDS, Column, MissingItem, Row, render
 
 VOID = {"meta", "link", "img", "br", "input"}
 NASTY = "<script>alert(\"1\")</script> & 'é' {title}"
 
 
 class Outline(HTMLParser):
-    """Elements with their attributes, and text by the element that holds it; every tag must be closed in order."""
+    """Elements with their attributes, and text by its element; tags must be properly nested."""
 
     def __init__(self, page):
         super().__init__()
@@ -72,7 +72,7 @@ def test_a_page_has_players_pictures_and_a_table(wav):
     assert page.text("dd") == ["Lower is nearer."]
 
 
-def test_the_sound_is_in_it(wav):
+def test_audio_is_embedded(wav):
     _, page = page_of(Row("one", wav, 16_000), Row("loud", 3 * wav / 0.3, 24_000))
     for audio, expected, rate in zip(page.all("audio"), (wav, 0.999 * wav / 0.3), (16_000, 24_000), strict=True):
         kind, content = audio["src"].split(",")
@@ -82,8 +82,8 @@ def test_the_sound_is_in_it(wav):
         assert np.abs(samples - expected.numpy()).max() < 1e-3
 
 
-def test_it_asks_for_nothing_outside(wav):
-    text, page = page_of(Row("one", wav, 16_000), absent=[Absent("x", "y", "z")])
+def test_nothing_is_downloaded(wav):
+    text, page = page_of(Row("one", wav, 16_000), missing=[MissingItem("x", "y", "z")])
     links = [value for _, each in page.elements for name, value in each.items() if name in ("src", "href")]
     assert links
     assert all(link.startswith("data:") for link in links)
@@ -91,9 +91,9 @@ def test_it_asks_for_nothing_outside(wav):
     assert "default-src 'none'" in next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
 
 
-def test_nothing_given_is_taken_for_html(wav):
-    columns = [Column("x", NASTY, 1, NASTY)]
-    text = render(NASTY, NASTY, columns, [Row(NASTY, wav, 16_000, {"x": 1.0}, NASTY)], [Absent(NASTY, NASTY, NASTY)])
+def test_texts_are_escaped(wav):
+    columns, rows = [Column("x", NASTY, 1, NASTY)], [Row(NASTY, wav, 16_000, {"x": 1.0}, NASTY)]
+    text = render(NASTY, NASTY, columns, rows, [MissingItem(NASTY, NASTY, NASTY)])
     page = Outline(text)
     assert len(page.all("script")) == 1
     assert page.text("h1") == page.text("h3") == page.text("strong") == page.text("code") == [NASTY]
@@ -101,23 +101,23 @@ def test_nothing_given_is_taken_for_html(wav):
     assert page.all("audio")[0]["aria-label"] == NASTY
 
 
-def test_what_is_missing_says_why_and_what_helps(wav):
-    absent = [Absent("a × b", "it is not there", "fetch it"), Absent("c × d", "nothing helps")]
-    _, page = page_of(Row("one", wav, 16_000), absent=absent)
+def test_missing_items_have_a_reason_and_a_cure(wav):
+    missing = [MissingItem("a × b", "it is not there", "fetch it"), MissingItem("c × d", "nothing helps")]
+    _, page = page_of(Row("one", wav, 16_000), missing=missing)
     assert page.text("strong") == ["a × b", "c × d"]
     assert page.text("li") == [": it is not there", ": nothing helps"]
     assert page.text("code") == ["fetch it"]
     assert "Missing" not in page_of(Row("one", wav, 16_000))[0]
 
 
-def test_of_a_long_sound_the_beginning_is_heard():
-    text, page = page_of(Row("long", torch.full(((HEARD + 5) * 1000,), 0.1), 1000, note="slow"))
+def test_long_audio_is_cut():
+    text, page = page_of(Row("long", torch.full(((MAX_SECONDS + 5) * 1000,), 0.1), 1000, note="slow"))
     (audio,) = page.all("audio")
-    assert soundfile.info(io.BytesIO(base64.b64decode(audio["src"].split(",")[1]))).frames == HEARD * 1000
-    assert f"slow; the first {HEARD} s" in text
+    assert soundfile.info(io.BytesIO(base64.b64decode(audio["src"].split(",")[1]))).frames == MAX_SECONDS * 1000
+    assert f"slow; the first {MAX_SECONDS} s" in text
 
 
-def test_silent_and_empty_sounds_have_a_place():
+def test_silent_and_empty_audio():
     _, page = page_of(Row("silent", torch.zeros(100), 16_000), Row("empty", torch.zeros(0), 16_000))
     assert len(page.all("audio")) == 2
     assert Outline(render("nothing", "", [], [])).text("h1") == ["nothing"]

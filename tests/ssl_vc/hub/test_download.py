@@ -3,7 +3,6 @@
 import hashlib
 import http.server
 import io
-import json
 import logging
 import os
 import random
@@ -20,7 +19,7 @@ from urllib.request import Request
 import pytest
 
 from ssl_vc.hub import download, transfer
-from ssl_vc.hub.download import Asset, cache_folder, fetch, is_offline, state
+from ssl_vc.hub.download import Asset, cache_folder, fetch, state
 
 CONTENT = random.Random(0).randbytes(400_000)
 OTHER = random.Random(1).randbytes(400_000)
@@ -41,7 +40,7 @@ class Site(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/file.bin"
         self.content, self.etag, self.modified = CONTENT, '"one"', None
         self.faults, self.requests, self.given = [], [], 0
-        self.release = threading.Event()
+        self.release, self.released = threading.Event(), []
 
     def handle_error(self, request, client_address):
         """The client left; that is its right."""
@@ -73,7 +72,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
             if fault == "is slow":
                 time.sleep(0.01)
         if fault == "hangs":
-            site.release.wait(20)
+            site.released.append(site.release.wait(20))
         if fault == "resets":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return None
@@ -131,9 +130,6 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
-# ---- what must be true whatever happens
-
-
 def test_a_file_is_fetched_once_and_kept(site, asset, tmp_path):
     folder = tmp_path / "new" / "cache"
     assert get(asset, folder) == get(asset, folder) == CONTENT
@@ -174,9 +170,6 @@ def test_progress_is_told(site, asset, tmp_path):
     assert heard[-1] == (len(CONTENT), len(CONTENT))
 
 
-# ---- breaking off
-
-
 @pytest.mark.parametrize("fault", ["breaks off", "resets"])
 def test_what_broke_off_is_continued(site, asset, tmp_path, fault):
     site.faults = [fault]
@@ -196,7 +189,7 @@ def test_it_goes_on_as_long_as_something_comes(site, asset, tmp_path):
 
 def test_it_gives_up_where_nothing_comes_and_goes_on_the_next_time(site, asset, tmp_path):
     site.faults = ["breaks off"] + ["gives nothing"] * TRIES
-    with pytest.raises(OSError, match=r"cannot be fetched: it broke off at 200000 of 400000 bytes; check the"):
+    with pytest.raises(OSError, match=r"cannot be downloaded: interrupted at 200000 of 400000 bytes; check the"):
         fetch(asset, tmp_path)
     assert len(site.requests) == TRIES
     assert state(asset, tmp_path) == (tmp_path / "file.bin", None, 200_000, None)
@@ -204,28 +197,12 @@ def test_it_gives_up_where_nothing_comes_and_goes_on_the_next_time(site, asset, 
     assert site.requests[-1] == ("bytes=200000-", '"one"')
 
 
-def test_pauses_grow_and_begin_anew(site, asset, tmp_path, monkeypatch):
-    pauses = []
-    monkeypatch.setattr(transfer, "PAUSES", (1.0, 3.0, 9.0, 27.0))
-    monkeypatch.setattr(transfer.time, "sleep", pauses.append)
-    site.faults = ["500", "500", "503", "breaks off", "gives nothing", "429"]
-    assert get(asset, tmp_path) == CONTENT
-    assert pauses == [1.0, 3.0, 9.0, 1.0, 3.0, 9.0]
-
-
 def test_a_silent_server_is_given_up_in_time(site, asset, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "TIMEOUT", 0.2)
     site.faults = ["hangs"]
-    start = time.perf_counter()
     assert get(asset, tmp_path) == CONTENT
-    assert time.perf_counter() - start < 5
+    assert not site.released  # the first request still hangs
     assert len(site.requests) == 2
-
-
-def test_a_slow_server_is_heard_out(site, asset, tmp_path):
-    site.faults = ["is slow"]
-    assert get(asset, tmp_path) == CONTENT
-    assert len(site.requests) == 1
 
 
 FETCH = "import sys; from pathlib import Path; from ssl_vc.hub.download import Asset, fetch; fetch(Asset('file.bin', "
@@ -252,16 +229,6 @@ def test_a_killed_process_is_continued(site, asset, tmp_path):
     assert site.given == len(CONTENT) - had
 
 
-def test_a_process_killed_after_its_last_byte_asks_for_nothing(site, asset, tmp_path):
-    site.faults = ["gives nothing"] * TRIES
-    with pytest.raises(OSError, match="cannot be fetched"):
-        fetch(asset, tmp_path)
-    (tmp_path / "file.bin.part").write_bytes(CONTENT)
-    asked = len(site.requests)
-    assert get(asset, tmp_path) == CONTENT
-    assert len(site.requests) == asked
-
-
 def test_of_several_at_once_one_fetches_and_the_others_wait(site, asset, tmp_path, caplog):
     site.faults = ["is slow"]
     results = []
@@ -273,52 +240,29 @@ def test_of_several_at_once_one_fetches_and_the_others_wait(site, asset, tmp_pat
             thread.join()
     assert results == [CONTENT] * 4
     assert len(site.requests) == 1
-    assert "another process is fetching file.bin; waiting for it" in caplog.text
-
-
-# ---- lies
-
-
-def test_a_length_that_is_too_long_is_never_reached(site, asset, tmp_path):
-    site.faults = ["announces too much"] + ["416", "announces too much"] * TRIES
-    with pytest.raises(OSError, match=r"broke off at 400000 of 400100 bytes|answers 416"):
-        fetch(asset, tmp_path)
-    assert not (tmp_path / "file.bin").exists()
+    assert "another process is downloading file.bin; waiting for it" in caplog.text
 
 
 @pytest.mark.parametrize("fault", ["announces too much", "announces too little"])
 def test_a_length_that_is_not_the_published_one_is_refused_at_once(site, tmp_path, fault):
     site.faults = [fault]
-    with pytest.raises(OSError, match=r"announces \d+ bytes where 400000 are right; open the address in a browser"):
+    with pytest.raises(OSError, match=r"announces \d+ bytes instead of 400000; open the address in a browser"):
         fetch(Asset("file.bin", site.url, len(CONTENT)), tmp_path)
     assert len(site.requests) == 1
     assert names(tmp_path) == {"file.bin.lock"}
 
 
-def test_a_length_that_is_too_short_is_seen_by_the_checksum(site, tmp_path):
-    site.faults = ["announces too little"]
-    with pytest.raises(ValueError, match=r"is thrown away: .* has the sha256"):
-        fetch(Asset("file.bin", site.url, None, SHA256), tmp_path)
-    assert names(tmp_path) == {"file.bin.lock"}
-
-
 def test_no_length_is_fine_only_if_it_is_known(site, asset, tmp_path):
     site.faults = ["announces nothing"] * 2
-    with pytest.raises(OSError, match="does not say how long the file is"):
+    with pytest.raises(OSError, match="does not announce the length"):
         fetch(asset, tmp_path)
     assert get(Asset("file.bin", site.url, len(CONTENT)), tmp_path) == CONTENT
-
-
-def test_a_server_without_ranges_begins_anew(site, asset, tmp_path):
-    site.faults = ["breaks off", "ignores Range"]
-    assert get(asset, tmp_path) == CONTENT
-    assert site.given == 1.5 * len(CONTENT)
 
 
 def test_a_wrong_file_is_thrown_away(site, tmp_path):
     asset = Asset("file.bin", site.url, len(CONTENT), SHA256)
     site.content = OTHER
-    with pytest.raises(ValueError, match=rf"file\.bin is thrown away: .* and the published file {SHA256}\.$"):
+    with pytest.raises(ValueError, match=rf"file\.bin is discarded: .* and the published file {SHA256}\.$"):
         fetch(asset, tmp_path)
     assert names(tmp_path) == {"file.bin.lock"}
     site.content = CONTENT
@@ -329,34 +273,12 @@ def test_a_wrong_file_is_thrown_away(site, tmp_path):
 @pytest.mark.parametrize("fault", ["", "ignores If-Range", "goes on elsewhere"])
 def test_two_versions_are_not_glued(site, asset, tmp_path, fault):
     site.faults = ["breaks off"] + ["gives nothing"] * TRIES
-    with pytest.raises(OSError, match="broke off"):
+    with pytest.raises(OSError, match="interrupted"):
         fetch(asset, tmp_path)
     site.content, site.faults = OTHER, [fault]
     if fault != "goes on elsewhere":
         site.etag = '"two"'
     assert get(asset, tmp_path) == OTHER
-
-
-@pytest.mark.parametrize(
-    ("etag", "modified", "validator"),
-    [
-        ('W/"weak"', "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT"),
-        ('W/"weak"', None, None),
-        (None, None, None),
-    ],
-)
-def test_what_a_server_cannot_tell_from_another_version_begins_anew(site, asset, tmp_path, etag, modified, validator):
-    site.etag, site.modified, site.faults = etag, modified, ["breaks off"]
-    assert get(asset, tmp_path) == CONTENT
-    assert site.requests[1] == (("bytes=200000-", validator) if validator else (None, None))
-
-
-def test_a_part_beyond_the_end_begins_anew(site, asset, tmp_path):
-    site.faults = ["breaks off"] + ["gives nothing"] * TRIES
-    with pytest.raises(OSError, match="broke off"):
-        fetch(asset, tmp_path)
-    site.content = OTHER[:1000]  # by the same name: a server's fault
-    assert get(asset, tmp_path) == site.content
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"url": 3}', '{"url": "x", "validator": "y", "total": 400000}'])
@@ -367,21 +289,10 @@ def test_a_part_of_unknown_make_begins_anew(site, asset, tmp_path, record):
     assert site.requests == [(None, None)]
 
 
-@pytest.mark.parametrize("total", [300_000, 500_000])
-def test_a_part_of_another_length_begins_anew(site, tmp_path, total):
-    (tmp_path / "file.bin.part").write_bytes(OTHER[:1000])
-    (tmp_path / "file.bin.part.json").write_text(json.dumps({"url": site.url, "validator": '"one"', "total": total}))
-    assert get(Asset("file.bin", site.url, len(CONTENT)), tmp_path) == CONTENT
-    assert site.requests == [(None, None)]
-
-
-# ---- answers
-
-
 @pytest.mark.parametrize("status", ["403", "404", "410"])
 def test_what_is_not_there_is_said_at_once(site, asset, tmp_path, status):
     site.faults = [status]
-    with pytest.raises(OSError, match=rf"file\.bin cannot be fetched: the server answers {status} \(.+\); open"):
+    with pytest.raises(OSError, match=rf"file\.bin cannot be downloaded: the server answers {status} \(.+\); open"):
         fetch(asset, tmp_path)
     assert len(site.requests) == 1
 
@@ -399,7 +310,7 @@ def test_nobody_there(tmp_path, site):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}/file.bin"
-    with pytest.raises(OSError, match=r"cannot be fetched: .*refused; check the network"):
+    with pytest.raises(OSError, match=r"cannot be downloaded: .*refused; check the network"):
         fetch(Asset("file.bin", url), tmp_path)
 
 
@@ -412,12 +323,12 @@ def test_redirections_are_followed_with_the_range(site, asset, tmp_path):
 @pytest.mark.parametrize("target", ["file:///etc/hostname", "http://example.com/x", "ftp://example.com/x", "data:,x"])
 def test_redirections_into_the_unsafe_are_refused(site, asset, tmp_path, target):
     site.faults = [f"to {target}"]
-    with pytest.raises(OSError, match=r"not fetched: only https addresses are|answers 302"):
+    with pytest.raises(OSError, match=r"refused: only https addresses are|answers 302"):
         fetch(asset, tmp_path)
     assert len(site.requests) == 1
 
 
-@pytest.mark.parametrize("url", ["http://example.com/x", "file:///etc/hostname", "ftp://example.com/x", "x"])
+@pytest.mark.parametrize("url", ["http://example.com/x", "file:///etc/hostname", "x"])
 def test_unsafe_addresses_are_refused(tmp_path, url):
     with pytest.raises(OSError, match="only https addresses are"):
         fetch(Asset("file.bin", url), tmp_path)
@@ -428,21 +339,18 @@ def test_https_is_never_left():
     answer, asked = io.BytesIO(), Request("https://example.com/x")
     handler = transfer._Redirects()
     assert handler.redirect_request(asked, answer, 302, "", {}, "https://example.org/x").full_url.endswith(".org/x")
-    with pytest.raises(OSError, match="http://localhost/x is not fetched"):
+    with pytest.raises(OSError, match="http://localhost/x is refused"):
         handler.redirect_request(asked, answer, 302, "", {}, "http://localhost/x")
     assert answer.closed
-
-
-# ---- checksums
 
 
 def test_a_checksum_that_nobody_publishes_is_pinned(site, asset, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "ssl_vc.hub.download"):
         fetch(asset, tmp_path)
-    assert f"file.bin: the publisher gives no checksum; from now on it is {SHA256}" in caplog.text
+    assert f"file.bin: no checksum is published; pinned {SHA256}" in caplog.text
     note, line = (tmp_path / "file.bin.sha256").read_text().splitlines()
     today = time.strftime("%Y-%m-%d")
-    assert note == f"# pinned on {today}, at the first fetch; the publisher gives none"
+    assert note == f"# pinned on {today}, at the first download; none is published"
     assert line == f"{SHA256}  file.bin"  # as sha256sum writes it
     assert state(asset, tmp_path) == (tmp_path / "file.bin", len(CONTENT), 0, (SHA256, today))
 
@@ -457,17 +365,6 @@ def test_the_pin_outlives_the_file(site, asset, tmp_path):
     assert get(asset, tmp_path) == OTHER
 
 
-def test_a_file_fetched_anew_replaces_only_if_right(site, asset, tmp_path):
-    fetch(asset, tmp_path)
-    site.content, site.etag = OTHER, '"two"'
-    with pytest.raises(ValueError, match="thrown away"):
-        fetch(asset, tmp_path, force=True)
-    assert get(asset, tmp_path) == CONTENT
-    (tmp_path / "file.bin").write_bytes(b"damaged")
-    site.content = CONTENT
-    assert get(asset, tmp_path, force=True) == CONTENT
-
-
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(
     "damage", [lambda old: old[:-1], lambda old: old[:9] + b"?" + old[10:]], ids=["cut", "flipped"]
@@ -477,7 +374,9 @@ def test_a_damaged_file_is_refused_with_the_cure(site, tmp_path, known, damage):
     path = fetch(asset, tmp_path)
     path.write_bytes(damage(CONTENT))
     os.utime(path, ns=(0, 0))
-    with pytest.raises(ValueError, match=r"file\.bin has .*; `ssl-vc models fetch a-model --force` fetches it anew\.$"):
+    with pytest.raises(
+        ValueError, match=r"file\.bin has .*; `ssl-vc models fetch a-model --force` downloads it again\.$"
+    ):
         fetch(asset, tmp_path)
     assert get(asset, tmp_path, force=True) == CONTENT
 
@@ -504,51 +403,14 @@ def test_a_file_put_there_by_hand_is_pinned_too(site, asset, tmp_path):
     assert site.requests == []
 
 
-def test_a_file_of_another_length_put_there_by_hand_is_refused(site, tmp_path):
-    (tmp_path / "file.bin").write_bytes(CONTENT[:-1])
-    with pytest.raises(ValueError, match=r"file\.bin has 399999 bytes, and the published file 400000; `ssl-vc models"):
-        fetch(Asset("file.bin", site.url, len(CONTENT)), tmp_path)
-    assert names(tmp_path) == {"file.bin"}
-
-
-def test_what_is_published_counts_more_than_what_was_pinned(site, asset, tmp_path):
-    site.content = OTHER
-    fetch(asset, tmp_path)
-    site.content, published = CONTENT, Asset("file.bin", site.url, None, SHA256)
-    assert state(published, tmp_path).pin is None
-    with pytest.raises(ValueError, match=f"and the published file {SHA256}"):
-        fetch(published, tmp_path)
-    assert get(published, tmp_path, force=True) == CONTENT
-
-
-def test_a_checksum_made_elsewhere_is_taken(site, asset, tmp_path):
-    (tmp_path / "file.bin.sha256").write_text(f"{SHA256}  file.bin\n")
-    assert get(asset, tmp_path) == CONTENT
-    assert state(asset, tmp_path).pin == (SHA256, "an unknown day")
-    (tmp_path / "file.bin.sha256").write_text("nonsense")
-    with pytest.raises(ValueError, match="holds no checksum; delete it"):
-        fetch(asset, tmp_path)
-
-
-# ---- offline, and the disk
-
-
 @pytest.mark.parametrize("variable", ["SSL_VC_OFFLINE", "HF_HUB_OFFLINE", None])
 def test_offline_touches_no_network(site, asset, tmp_path, monkeypatch, variable):
     if variable:
         monkeypatch.setenv(variable, "1")
-    with pytest.raises(OSError, match=r"run `ssl-vc models fetch a-model` where it may be, or put http.* by hand\.$"):
+    with pytest.raises(OSError, match=r"run `ssl-vc models fetch a-model` online, or put http.* by hand\.$"):
         fetch(asset, tmp_path / "cache", offline=not variable)
     assert site.requests == []
     assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.parametrize(("value", "offline"), [("1", True), ("TRUE", True), ("0", False), ("", False)])
-def test_offline_by_environment(monkeypatch, value, offline):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setenv("SSL_VC_OFFLINE", value)
-    assert is_offline() is offline
-    assert is_offline(True)
 
 
 def test_cache_folder(monkeypatch, tmp_path):
@@ -569,7 +431,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_part(site, asset, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"the cache folder .* cannot be used: File too large; make room, or name"):
+        with pytest.raises(OSError, match=r"the cache folder .* cannot be used: File too large; free space, or set"):
             fetch(asset, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -580,7 +442,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_part(site, asset, tmp_path):
 
 def test_a_folder_that_cannot_be_is_one_sentence(site, asset, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"cannot be used: Not a directory; .* SSL_VC_CACHE\.$"):
+    with pytest.raises(OSError, match=r"cannot be used: Not a directory; .* SSL_VC_CACHE .*\.$"):
         fetch(asset, tmp_path / "file" / "cache")
 
 
@@ -593,11 +455,3 @@ def test_a_cache_that_may_only_be_read_serves(site, asset, tmp_path, monkeypatch
     monkeypatch.setattr(download, "replacing", refuse)  # root may write everywhere, so chmod would show nothing
     assert get(asset, tmp_path) == CONTENT
     assert names(tmp_path) == {"file.bin"}
-
-
-def test_the_record_of_a_part_is_what_it_says(site, asset, tmp_path):
-    site.faults = ["breaks off"] + ["gives nothing"] * TRIES
-    with pytest.raises(OSError, match="broke off"):
-        fetch(asset, tmp_path)
-    record = json.loads((tmp_path / "file.bin.part.json").read_text())
-    assert record == {"url": site.url, "validator": '"one"', "total": 400_000}

@@ -119,9 +119,9 @@ def test_knn_vc_from_its_published_files(published, golden, cache):
 
 
 def test_once_fetched_no_network_is_needed(published, cache):
-    with pytest.raises(OSError, match="run `ssl-vc models fetch knn-vc` where it may be"):
+    with pytest.raises(OSError, match="run `ssl-vc models fetch knn-vc` online"):
         load_encoder("knn-vc", offline=True)
-    with pytest.raises(OSError, match="run `ssl-vc models fetch knn-vc-plain` where it may be"):
+    with pytest.raises(OSError, match="run `ssl-vc models fetch knn-vc-plain` online"):
         load_vocoder("knn-vc-plain", offline=True)
     fetched = load_encoder("knn-vc"), load_vocoder("knn-vc-plain")
     for file in published.iterdir():
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_not_loaded(published, cache):
     path = cache / "prematch_g_02500000.pt"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     os.utime(path, ns=(0, 0))
-    with pytest.raises(ValueError, match="`ssl-vc models fetch knn-vc --force` fetches it anew"):
+    with pytest.raises(ValueError, match="`ssl-vc models fetch knn-vc --force` downloads it again"):
         load_vocoder("knn-vc")
 
 
@@ -167,7 +167,7 @@ def test_a_bundled_model_that_is_not_there(tmp_path, monkeypatch):
     away = replace(TINY, encoder=tmp_path / "encoder", vocoder=tmp_path / "vocoder")
     monkeypatch.setitem(MODELS, "tiny", away)
     for load in (load_encoder, load_vocoder):
-        with pytest.raises(ValueError, match="where the model 'tiny' should be, is missing; install ssl-vc again"):
+        with pytest.raises(ValueError, match="the folder of the model 'tiny', is missing; reinstall ssl-vc"):
             load("tiny")
 
 
@@ -220,7 +220,7 @@ def test_the_hubs_cache_serves_offline(tmp_path, pair):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     found = [pair[0].fingerprint(1), "None", "hifigan"]
     assert done.stdout.split() == [*found, "False", *found, "True"], done.stderr
-    assert "ValueError: nobody/nothing is no folder here nor in the cache of the hub" in done.stderr
+    assert "ValueError: nobody/nothing is neither a folder nor in the cache of the hub" in done.stderr
 
 
 # ---- the command
@@ -235,7 +235,7 @@ def test_list(run, cache, monkeypatch, tmp_path):
     assert lines[1].endswith("not in this version")
     assert lines[2].endswith("bundled") and lines[3].endswith("bundled")
     assert lines[4].split()[-4:] == ["1.33", "GB", "to", "fetch"]
-    assert lines[5].endswith("not known  to fetch")
+    assert lines[5].endswith("unknown  to fetch")
     assert "16000 Hz" in lines[4]
     assert "MIT" in lines[4]
 
@@ -256,9 +256,9 @@ def test_fetch_verifies_and_says_what_is_pinned(run, published, cache):
     for line, path in zip(out.splitlines(), paths, strict=True):
         assert line == (
             f"{path}: {path.stat().st_size:,} bytes, verified; sha256 {sha256(path)} "
-            f"(pinned at the first fetch on {TODAY}; the publisher gives none)"
+            f"(pinned at the first download on {TODAY}; none is published)"
         )
-    assert "info: WavLM-Large.pt: the publisher gives no checksum; from now on it is " in err
+    assert "info: WavLM-Large.pt: no checksum is published; pinned " in err
     status, out, err = run("models", "fetch", "knn-vc", "--offline", "--json")
     assert (status, err) == (0, "")
     facts = [json.loads(line) for line in out.splitlines()]
@@ -278,7 +278,7 @@ def test_fetch_reads_every_byte(run, published, cache):
     status, _, err = run("models", "fetch", "knn-vc")
     assert status == 1
     assert err.startswith("error: ")
-    assert "`ssl-vc models fetch knn-vc --force` fetches it anew" in err
+    assert "`ssl-vc models fetch knn-vc --force` downloads it again" in err
     assert err.count("\n") == 1
     assert run("models", "fetch", "knn-vc", "--force")[0] == 0
     assert path.read_bytes() == content
@@ -286,16 +286,16 @@ def test_fetch_reads_every_byte(run, published, cache):
 
 def test_info(run, published, cache):
     _, out, _ = run("models", "info", "knn-vc")
-    for line in ("layer     6", "waveform  as it is", "rate      16000 Hz", "state     to fetch"):
+    for line in ("layer     6", "waveform  raw", "rate      16000 Hz", "state     to fetch"):
         assert line in out.splitlines()
-    assert out.count("the publisher gives none; it will be pinned at the first fetch") == 2
+    assert out.count("none is published; it will be pinned at the first download") == 2
     cache.mkdir()
     (cache / "WavLM-Large.pt.part").write_bytes(b"123")
-    assert "part      3 bytes are here already" in run("models", "info", "knn-vc")[1].splitlines()
+    assert "part      3 bytes are downloaded" in run("models", "info", "knn-vc")[1].splitlines()
     (cache / "WavLM-Large.pt.part").unlink()
     run("models", "fetch", "knn-vc")
     _, out, _ = run("models", "info", "knn-vc")
-    assert out.count(f"(pinned at the first fetch on {TODAY}; the publisher gives none)") == 2
+    assert out.count(f"(pinned at the first download on {TODAY}; none is published)") == 2
     assert "state     fetched" in out.splitlines()
     facts = json.loads(run("models", "info", "knn-vc", "--json")[1])
     assert facts["files"][0]["sha256"] == sha256(cache / "WavLM-Large.pt")
@@ -317,7 +317,7 @@ def test_a_published_checksum_is_called_so(run, published, monkeypatch):
     [
         (["info", "nobody"], 1, "there is no model 'nobody'; possible are tiny"),
         (["fetch", "nobody"], 1, "there is no model 'nobody'; possible are tiny"),
-        (["fetch", "knn-vc", "--offline"], 1, "run `ssl-vc models fetch knn-vc` where it may be"),
+        (["fetch", "knn-vc", "--offline"], 1, "run `ssl-vc models fetch knn-vc` online"),
         (["fetch", "knn-vc", "--offline", "--force"], 2, "give one of them"),
         (["fetch"], 2, "NAME"),
         ([], 2, "Missing command"),
@@ -333,11 +333,11 @@ def test_what_cannot_be_is_one_line(run, cache, arguments, status, words):
 
 def test_what_needs_no_fetching(run, cache, tmp_path, monkeypatch):
     status, _, err = run("models", "fetch", "untrained")
-    assert (status, err) == (0, "done: untrained comes with this version; there is nothing to fetch.\n")
+    assert (status, err) == (0, "done: untrained is bundled; there is nothing to download.\n")
     monkeypatch.setitem(MODELS, "tiny", replace(TINY, encoder=tmp_path / "no"))
     status, _, err = run("models", "fetch", "tiny")
     assert status == 1
-    assert "'tiny' is not in this version, and is published nowhere yet" in err
+    assert "'tiny' is not in this version, and not published yet" in err
 
 
 def test_looking_does_not_load_torch():

@@ -36,10 +36,10 @@ def test_is_the_same_every_time():
 
 def test_says_the_recall_that_it_reached(monkeypatch):
     """With one cell looked at, and no more asked for, what it says is what was measured."""
-    monkeypatch.setattr(ivf, "WANTED", 0.0)
+    monkeypatch.setattr(ivf, "RECALL", 0.0)
     pool = frames(20_000, 0)
     search = ApproximateSearch(pool)
-    asked = ivf.between(pool)
+    asked = ivf.interpolated_queries(pool)
     found, wanted = search(asked, ivf.K).index, Search(pool)(asked, ivf.K).index
     assert search._index.nprobe == 1
     assert search.recall == pytest.approx(float((found[:, :, None] == wanted[:, None]).any(2).float().mean()))

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from ssl_vc.features.time_stretch import stretch
 from ssl_vc.match import linear, replay, smooth
-from ssl_vc.match.choice import MATCHERS, Both, choose
+from ssl_vc.match.choice import MATCHERS, MixedMatcher, choose
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.linear import Linear
 from ssl_vc.match.protocol import Jump, Pool, blend, jump
-from ssl_vc.match.replay import PIECE, Kept
-from ssl_vc.match.smooth import CONTEXT, CORE, Smooth, concatenation, through
+from ssl_vc.match.replay import CHUNK, FrameBuffer
+from ssl_vc.match.smooth import CONTEXT, CORE, Smooth, join_costs, path_costs
 from ssl_vc.match.transport import Transport, gaussian_map
 
-MIXED = Both(Transport(), KNN(), 0.4)
+MIXED = MixedMatcher(Transport(), KNN(), 0.4)
 EVERY = {**MATCHERS, "transport+knn": MIXED, "rank 5": Linear(rank=5), "weighted": KNN(weighted=True)}
 every = pytest.mark.parametrize("matcher", EVERY.values(), ids=EVERY.keys())
 same = partial(torch.testing.assert_close, atol=0, rtol=0, equal_nan=True)
@@ -140,8 +140,8 @@ def test_who_is_the_target_already_stays_so(matcher):
 
 def test_a_pool_knows_where_its_clips_end():
     frames = noise(6, 4)
-    assert Pool(frames, clips=[0, 2, 0, 3, 1, 0]).goes_on.tolist() == [True, False, True, True, False, False]
-    assert Pool(frames).goes_on.tolist() == [True] * 5 + [False]
+    assert Pool(frames, clips=[0, 2, 0, 3, 1, 0]).has_successor.tolist() == [True, False, True, True, False, False]
+    assert Pool(frames).has_successor.tolist() == [True] * 5 + [False]
     assert Pool(frames).seconds == 0.12
     assert Pool(frames).same_space
     assert not Pool(frames, frames.clone()).same_space
@@ -272,7 +272,7 @@ def test_of_a_long_clip_some_frames_are_fitted(talk, monkeypatch):
 @pytest.mark.parametrize(
     ("matcher", "sentence"),
     [
-        (Linear(rank=-1), "rank is -1; give 1 or more, or 0 for all directions"),
+        (Linear(rank=-1), "rank is -1; give 1 or more, or 0 for full rank"),
         (Linear(ridge=-1), "ridge is -1; give 0"),
         (Linear(rank=3, orthogonal=True), "give one of the two"),
         (Transport(block=0), "block is 0; give at least 1"),
@@ -287,7 +287,7 @@ def test_what_cannot_be_is_refused_before_anything_is_heard(matcher, sentence, t
 
 @pytest.mark.parametrize("matcher", [Linear(orthogonal=True), Transport()])
 def test_who_moves_frames_needs_a_vocoder_that_reads_them(matcher):
-    with pytest.raises(ValueError, match="this voice's vocoder reads others; choose linear or knn"):
+    with pytest.raises(ValueError, match=r"this voice's vocoder reads (others|another); choose linear or knn"):
         matcher([noise(5, 4)], Pool(noise(5, 4), noise(5, 4)))
 
 
@@ -358,13 +358,13 @@ def test_the_cheapest_path_through_each_candidate_is_found(frames, many, seed):
     for path, cost in paths(target, steps):
         for t, i in enumerate(path):
             cheapest[t, i] = min(cheapest[t, i], cost)
-    torch.testing.assert_close(through(target, steps).float(), cheapest, atol=1e-4, rtol=0)
+    torch.testing.assert_close(path_costs(target, steps).float(), cheapest, atol=1e-4, rtol=0)
 
 
 def test_the_best_alone_are_the_cheapest_path(talk):
     source, _, pool = (talk[0][:6], None, talk[2])
     distance, index = pool.nearest(source, 4)
-    path, _ = min(paths(distance, 0.3 * concatenation(index, pool)), key=lambda pair: pair[1])
+    path, _ = min(paths(distance, 0.3 * join_costs(index, pool)), key=lambda pair: pair[1])
     assert path != (0,) * 6  # else it would be kNN's
     same(whole(Smooth(1, 4), source, pool), pool.frames[index[torch.arange(6), list(path)]])
 
@@ -372,7 +372,7 @@ def test_the_best_alone_are_the_cheapest_path(talk):
 def test_what_follows_costs_nothing_within_a_clip():
     pool = Pool(noise(6, 8), clips=[3, 3])
     every = torch.arange(6).expand(2, -1)
-    cost = concatenation(every, pool)[0]
+    cost = join_costs(every, pool)[0]
     follower = [1, 2, 2, 4, 5, 5]
     expected = 1 - torch.cosine_similarity(pool.frames[follower][:, None], pool.frames[None], dim=-1)
     torch.testing.assert_close(cost, expected, atol=1e-6, rtol=0)
@@ -434,7 +434,7 @@ def test_kept_frames_come_back_bit_for_bit(monkeypatch):
             for one, other in zip(kept, kept, strict=True):  # two at a time do not disturb each other
                 same(one, other)
             pieces = list(kept)
-            assert [len(piece) for piece in pieces] == [PIECE, PIECE, 1234 - 2 * PIECE]
+            assert [len(piece) for piece in pieces] == [CHUNK, CHUNK, 1234 - 2 * CHUNK]
             assert (torch.cat(pieces).view(torch.int32) == bits).all()
             assert kept.file._rolled == (limit == 100)  # a file, above the limit
             with replay.replay(kept) as again:
@@ -447,8 +447,8 @@ def test_no_room_for_the_source_is_said(monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match=r"cannot be kept: No space left on device; make room .* TMPDIR"):
-        Kept(Full(), [noise(3, 4)])
+    with pytest.raises(OSError, match=r"cannot be buffered: No space left on device; free space .* TMPDIR"):
+        FrameBuffer(Full(), [noise(3, 4)])
 
 
 # choice
@@ -457,7 +457,7 @@ def test_no_room_for_the_source_is_said(monkeypatch):
 @pytest.mark.parametrize("name", MATCHERS)
 def test_a_matcher_is_chosen_by_name(name, talk):
     choice = choose(name, talk[2])
-    assert (choice.name, choice.matcher, choice.why) == (name, MATCHERS[name], f"{name} was asked for.")
+    assert (choice.name, choice.matcher, choice.reason) == (name, MATCHERS[name], f"{name} was requested.")
 
 
 def test_k_goes_to_who_averages(talk):
@@ -480,7 +480,7 @@ def test_an_unknown_matcher_is_refused(talk):
 
 def test_a_ready_made_matcher_is_taken(talk):
     choice = choose(Linear(rank=3), talk[2])
-    assert choice == ("linear", Linear(rank=3), "linear was asked for.")
+    assert choice == ("linear", Linear(rank=3), "linear was requested.")
 
 
 def of(seconds, other=False):
@@ -493,22 +493,22 @@ def test_auto_minds_how_much_there_is():
         assert choose("auto", of(seconds))[:2] == ("knn", KNN(k))
         assert choose("auto", of(seconds), 5)[:2] == ("knn", KNN(5))
     little = choose("auto", of(12))
-    assert little[:2] == ("transport+knn", Both(Transport(), KNN(), 0.4))
-    assert little.why.startswith("12 s of reference are little for knn alone, so it gives 40% of each frame")
-    assert choose("auto", of(12), 2).matcher == Both(Transport(), KNN(2), 0.4)
-    assert choose("auto", of(12, other=True))[:2] == ("linear+knn", Both(Linear(), KNN(), 0.4))
+    assert little[:2] == ("transport+knn", MixedMatcher(Transport(), KNN(), 0.4))
+    assert little.reason.startswith("12 s of reference is little for knn alone, so knn has a weight of 40%")
+    assert choose("auto", of(12), 2).matcher == MixedMatcher(Transport(), KNN(2), 0.4)
+    assert choose("auto", of(12, other=True))[:2] == ("linear+knn", MixedMatcher(Linear(), KNN(), 0.4))
     assert choose("auto", of(29.98)).matcher.share == pytest.approx(1, abs=1e-3)
-    assert "10 min of reference are plenty" in choose("auto", of(600)).why
+    assert "10 min of reference is plenty" in choose("auto", of(600)).reason
 
 
 def test_both_are_mixed(talk):
     source, _, pool = talk
     one, other = (whole(matcher, source, pool) for matcher in (Transport(), KNN()))
-    same(whole(Both(Transport(), KNN(), 0), source, pool), one)
-    torch.testing.assert_close(whole(Both(Transport(), KNN(), 1), source, pool), other, atol=1e-5, rtol=0)
+    same(whole(MixedMatcher(Transport(), KNN(), 0), source, pool), one)
+    torch.testing.assert_close(whole(MixedMatcher(Transport(), KNN(), 1), source, pool), other, atol=1e-5, rtol=0)
     torch.testing.assert_close(whole(MIXED, source, pool), 0.6 * one + 0.4 * other, atol=1e-5, rtol=0)
     far = distances(KNN(), source, pool)
-    for mixed in (MIXED, Both(KNN(), Transport(), 0.4), Both(Smooth(), KNN(), 0.4)):
+    for mixed in (MIXED, MixedMatcher(KNN(), Transport(), 0.4), MixedMatcher(Smooth(), KNN(), 0.4)):
         torch.testing.assert_close(distances(mixed, source, pool), far, atol=1e-6, rtol=0)
 
 

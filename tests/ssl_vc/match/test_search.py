@@ -131,7 +131,7 @@ def test_what_cannot_be_searched_is_refused():
 
 def test_a_pool_knows_where_its_clips_end():
     pool = Pool(speech(10), None, [4, 0, 6])
-    assert pool.goes_on.tolist() == [True, True, True, False, True, True, True, True, True, False]
+    assert pool.has_successor.tolist() == [True, True, True, False, True, True, True, True, True, False]
     assert pool.same_space
     assert pool.seconds == 0.2
     with pytest.raises(ValueError, match="a pool of 10 frames has 9 for synthesis, and its clips 10"):

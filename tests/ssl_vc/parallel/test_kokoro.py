@@ -20,7 +20,7 @@ VOICES = {"af_ada": (0.1, 0.2), "am_bob": (0.3, 0.5), "bf_cat": (-0.2, -0.4)}  #
 
 
 def network(path, inputs=("tokens", "style", "speed"), first="INT64"):
-    """Write a network that repeats what it hears: the phones / 1000, the style, and the speed / 10, as a waveform."""
+    """Write a network that repeats its inputs: the phones / 1000, the style, and the speed / 10, as a waveform."""
     from onnx import TensorProto, helper, save
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def kokoro(tmp_path):
 
 
 def heard(sound):
-    """What the network was given: phones, timbre, prosody, speed."""
+    """Recover the inputs of the network: phones, timbre, prosody, speed."""
     phones, timbre, prosody, speed = sound.split([len(sound) - 257, 128, 128, 1])
     return (phones * 1000).round().int().tolist(), timbre, prosody, round(float(speed) * 10, 4)
 
@@ -93,8 +93,11 @@ def test_phones(kokoro):
     model = Kokoro(kokoro)
     assert heard(model.synthesize("a日b\u200b", {"af_ada": 1}, {"af_ada": 1}))[0] == [0, 43, 44, 0]
     assert float(heard(model.synthesize("a" * 50, {"af_ada": 1}, {"af_ada": 1}))[1][0]) == pytest.approx(0.105)
-    for phones, told in (("日", "'日' is 0 phones; Kokoro speaks 1 to 509"), ("a" * 510, r"a\.\.\.' is 510 phones")):
-        with pytest.raises(ValueError, match=told):
+    for phones, message in (
+        ("日", "'日' is 0 phones; Kokoro synthesises 1 to 509"),
+        ("a" * 510, r"a\.\.\.' is 510 phones"),
+    ):
+        with pytest.raises(ValueError, match=message):
             model.synthesize(phones, {"af_ada": 1}, {"af_ada": 1})
     with pytest.raises(ValueError, match="there is no voice 'eve'; possible are af_ada, am_bob, bf_cat"):
         model.synthesize("a", {"eve": 1}, {"af_ada": 1})
@@ -118,19 +121,19 @@ def spoil(folder, what):
 
 @needs_onnx
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "message"),
     [
-        ("model", "has no model.onnx; give a Kokoro folder, such as the hub's onnx-community/Kokoro"),
-        ("voices", r"has no voices/\*.bin; give a Kokoro folder"),
+        ("model", "has no model.onnx; use a Kokoro folder, such as the hub's onnx-community/Kokoro"),
+        ("voices", r"has no voices/\*.bin; use a Kokoro folder"),
         ("short", r"am_bob.bin is no Kokoro voice: its size is no multiple of 256 float32"),
         ("nan", r"am_bob.bin is no Kokoro voice: it holds numbers that are NaN"),
         ("damaged", "model.onnx is no ONNX model, or is damaged; fetch it again"),
-        ("other", r"no Kokoro network: its inputs are tokens\(double\), style\(float\), speed\(float\), not phones"),
+        ("other", r"no Kokoro model: its inputs are tokens\(double\), style\(float\), speed\(float\), not phones"),
     ],
 )
-def test_a_wrong_folder_is_refused(kokoro, what, told):
+def test_a_wrong_folder_is_refused(kokoro, what, message):
     spoil(kokoro, what)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         Kokoro(kokoro)
 
 
@@ -143,9 +146,9 @@ def test_without_the_package_the_cure_is_said(kokoro, monkeypatch):
 
 def test_the_folder_is_found_or_its_hub_id_refused(tmp_path):
     assert find_kokoro(str(tmp_path)) == tmp_path
-    with pytest.raises(ValueError, match=r"nobody/nothing is no folder here .* downloads are off"):
+    with pytest.raises(ValueError, match=r"nobody/nothing is neither a folder nor in the cache"):
         find_kokoro("nobody/nothing", offline=True)
-    with pytest.raises(ValueError, match="there is no folder 'nothing'; give a Kokoro folder or a hub id"):
+    with pytest.raises(ValueError, match="there is no folder 'nothing'; use a Kokoro folder or a hub id"):
         find_kokoro("nothing")
 
 
@@ -178,12 +181,12 @@ def test_a_reader_that_is_missing_is_refused(installed):
     installed("hibari")
     cure = "pip install --no-deps hibari-tts, pip install 'misaki.en.', or install espeak-ng"
     for name in ("misaki", "espeak"):
-        with pytest.raises(ValueError, match=f"the reader of text '{name}' is not installed; {cure}"):
+        with pytest.raises(ValueError, match=f"the g2p '{name}' is not installed; {cure}"):
             load_g2p(name)
-    with pytest.raises(ValueError, match="there is no reader of text 'eve'; possible are hibari, misaki, espeak"):
+    with pytest.raises(ValueError, match="there is no g2p 'eve'; possible are hibari, misaki, espeak"):
         load_g2p("eve")
     installed()
-    with pytest.raises(ValueError, match=f"no reader of text is installed; {cure}"):
+    with pytest.raises(ValueError, match=f"no g2p is installed; {cure}"):
         load_g2p()
 
 

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from pretrain.data.manifest import read_manifest
-from ssl_vc.parallel.corpus import CorpusConfig, draw_lines, draw_speakers, make_corpus
+from ssl_vc.parallel.corpus import CorpusConfig, draw_clips, draw_speakers, synthesize_corpus
 from ssl_vc.parallel.g2p import G2P
 from ssl_vc.parallel.kokoro import mixture_name
 
@@ -38,9 +38,9 @@ def test_speakers_are_the_voices_and_then_mixtures_without_those_held_out():
         ({"only": ("eve",)}, "there is no voice 'eve'; possible are af_ada, am_bob, bf_cat"),
         ({"without": ("eve",)}, "there is no voice 'eve'; possible are"),
         ({"without": tuple(VOICES)}, "no voice is left to draw from"),
-        ({"only": ("af_ada",)}, "af_ada alone is no 3 voices"),
-        ({"voices": 3, "speakers": 2}, "3 voices of 2 speakers cannot be"),
-        ({"speeds": (1.2, 0.9)}, "speeds go from 1.2 to 0.9; give two of .5 to 2, in order"),
+        ({"only": ("af_ada",)}, "af_ada alone cannot make 3 voices"),
+        ({"voices": 3, "speakers": 2}, "3 voices of 2 speakers is impossible"),
+        ({"speeds": (1.2, 0.9)}, "speeds are 1.2 to 0.9; use two from 0.5 to 2, ascending"),
     ],
 )
 def test_a_draw_that_cannot_be_is_refused(options, told):
@@ -49,7 +49,7 @@ def test_a_draw_that_cannot_be_is_refused(options, told):
 
 
 def lines_of(count, skip=0, config=CONFIG, texts=TEXTS):
-    return draw_lines(texts, draw_speakers(VOICES, config), config, skip, count)
+    return draw_clips(texts, draw_speakers(VOICES, config), config, skip, count)
 
 
 def test_what_is_drawn_of_a_sentence_does_not_depend_on_how_many_there_are():
@@ -77,7 +77,7 @@ class Synthesizer:
 
 def make(folder, lines, *, model=None, config=CONFIG, reader=READER, workers=1):
     model = model or Synthesizer()
-    assert sorted(make_corpus(lines, folder, model, reader, config, workers)) == sorted(lines)
+    assert sorted(synthesize_corpus(lines, folder, model, reader, config, workers)) == sorted(lines)
     return model.calls
 
 
@@ -122,9 +122,9 @@ def test_a_corpus_is_continued_and_extended(corpus, tmp_path):
 def test_what_was_made_otherwise_is_refused(corpus):
     before = contents(corpus)
     for other in ({"config": CorpusConfig(speakers=8, seed=1)}, {"reader": G2P("letters 2", READER.phonemize)}):
-        with pytest.raises(ValueError, match=r"corpus is not empty, and what it holds was made otherwise"):
+        with pytest.raises(ValueError, match=r"corpus is not empty, and its contents were made with other settings"):
             make(corpus, lines_of(2), **other)
-    with pytest.raises(ValueError, match=r"00000_0.flac has another text or voice; take the same texts, or another"):
+    with pytest.raises(ValueError, match=r"00000_0.flac has another text or voice; use the same texts, or another"):
         make(corpus, lines_of(2, texts=[text.upper() for text in TEXTS]))
     assert contents(corpus) == before
 
@@ -144,7 +144,7 @@ def test_an_error_leaves_what_is_done(tmp_path, workers):
 
 
 def test_a_text_in_which_nothing_is_read_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"letters reads nothing in 'One\.'; reword that line"):
+    with pytest.raises(ValueError, match=r"letters finds no phones in 'One\.'; reword that sentence"):
         make(tmp_path, lines_of(1, texts=["One."]), reader=G2P("letters", lambda text: [" "]))
 
 
@@ -163,12 +163,12 @@ def command(run, tmp_path, monkeypatch):
 
 def test_the_command(command, corpus, tmp_path):
     status, out, _ = command("--sentences", 2)
-    assert status == 0 and out == f"{corpus}: 6 clips, 0.00 h, 8 speakers, read by letters 1\n"
+    assert status == 0 and out == f"{corpus}: 6 clips, 0.00 h, 8 speakers, g2p by letters 1\n"
     assert command(out=tmp_path / "all")[0] == 0
     make(corpus, lines_of(5))
     assert contents(tmp_path / "all") == contents(corpus)
     status, _, error = command("--voices", 2)
-    assert status == 1 and "what it holds was made otherwise" in error
+    assert status == 1 and "its contents were made with other settings" in error
 
 
 def test_the_command_in_figures(command, tmp_path):
@@ -185,10 +185,10 @@ def test_what_the_command_refuses(command, tmp_path):
     (tmp_path / "latin.txt").write_bytes("Caf\xe9.".encode("latin-1"))
     latin, none = tmp_path / "latin.txt", tmp_path / "none.txt"
     for status, told, options, places in [
-        (2, "texts.txt is a file; -o wants a folder", (), {"out": tmp_path / "texts.txt"}),
+        (2, "texts.txt is a file; -o expects a folder", (), {"out": tmp_path / "texts.txt"}),
         (2, "there is no file", (), {"texts": none}),
-        (1, "latin.txt is no text in UTF-8; give a file with one sentence a line", (), {"texts": latin}),
-        (1, "has 5 sentences, and 5 are left out: none is left to speak", ("--skip", 5), {}),
+        (1, "latin.txt is not a text file in UTF-8; use one sentence per line", (), {"texts": latin}),
+        (1, "has 5 sentences, of which 5 are skipped: none is left", ("--skip", 5), {}),
         (1, "there is no voice 'eve'; possible are af_ada", ("--without", "eve"), {}),
     ]:
         found, out, error = command(*options, **places)

@@ -1,18 +1,18 @@
-"""Words by eSpeak NG: IPA becomes phones, and where the program is, it agrees with the dictionary on plain words."""
+"""G2P by eSpeak NG: IPA becomes phones, and where it is installed, it agrees with the dictionary on plain words."""
 
 import os
 import shutil
 
 import pytest
 
-from pretrain.labels.pronounce import PHONES as KNOWN
+from pretrain.labels.tokenizers import PHONES as KNOWN
 from ssl_vc.tts.espeak import PHONES, Espeak, phones_of
 
 needs_espeak = pytest.mark.skipif(not (shutil.which("espeak-ng") or shutil.which("espeak")), reason="no eSpeak NG here")
 
 
-def test_every_sign_becomes_phones_of_the_dictionary():
-    assert {phone for said in PHONES.values() for phone in said} == set(KNOWN)
+def test_every_ipa_symbol_becomes_phones_of_the_dictionary():
+    assert {phone for phones in PHONES.values() for phone in phones} == set(KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_each_phrase_gets_a_line(program):
     program("tr -d .")
     assert Espeak().ipa(["hello world", "so"]) == ["hello world", "so"]
     program("cat; echo so >&2")
-    assert Espeak().read(["a", "k"]) == [["AH"], ["K"]]
+    assert Espeak().phonemize(["a", "k"]) == [["AH"], ["K"]]
     program("tr a '\\n'; echo strange >&2")
-    with pytest.raises(ValueError, match=r"eSpeak NG gave 2 lines for 1 phrases \(strange\)"):
+    with pytest.raises(ValueError, match=r"eSpeak NG wrote 2 lines for 1 phrases \(strange\)"):
         Espeak().ipa(["bat"])
     program("cat; exit 3")
-    with pytest.raises(ValueError, match=r"eSpeak NG gave 1 lines for 1 phrases \(ok\)"):
+    with pytest.raises(ValueError, match=r"eSpeak NG wrote 1 lines for 1 phrases \(ok\)"):
         Espeak().ipa(["bat"])
 
 
@@ -64,15 +64,15 @@ def test_phrases():
 @needs_espeak
 def test_words():
     words = ["voice", "don't", "a", "the", "judge", "x", "north", "antidisestablishmentarianism"]
-    said = dict(zip(words, Espeak().read(words), strict=True))
-    assert said["voice"] == ["V", "OY", "S"] and said["judge"] == ["JH", "AH", "JH"]
-    assert said["don't"] == ["D", "OW", "N", "T"] and said["north"] == ["N", "AO", "R", "TH"]
-    assert said["a"] == ["AH"] and said["the"] == ["DH", "AH"] and said["x"] == ["EH", "K", "S"]
-    assert len(said["antidisestablishmentarianism"]) > 20
-    assert Espeak().read([]) == []
+    phones = dict(zip(words, Espeak().phonemize(words), strict=True))
+    assert phones["voice"] == ["V", "OY", "S"] and phones["judge"] == ["JH", "AH", "JH"]
+    assert phones["don't"] == ["D", "OW", "N", "T"] and phones["north"] == ["N", "AO", "R", "TH"]
+    assert phones["a"] == ["AH"] and phones["the"] == ["DH", "AH"] and phones["x"] == ["EH", "K", "S"]
+    assert len(phones["antidisestablishmentarianism"]) > 20
+    assert Espeak().phonemize([]) == []
 
 
-def test_without_it_the_cure_is_said(monkeypatch):
+def test_the_error_without_it_names_the_cure(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="eSpeak NG is not installed; apt, brew or winget install espeak-ng"):
         Espeak()

@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import ssl_vc
 from ssl_vc.features.extractor import FrameSpec
-from ssl_vc.voice.voice import FORMAT, Findings, Origin, PitchRange, Voice, stored
+from ssl_vc.voice.voice import FORMAT, Findings, Origin, PitchRange, Voice, to_half
 
+GOLDEN = Path(__file__).parents[2] / "golden"
 DIM = 6
 SPEC = FrameSpec("0123456789abcdef", 4, False, DIM)
 WORLD = {"kind": "world", "hop_length": 320}
@@ -19,7 +21,7 @@ WORLD = {"kind": "world", "hop_length": 320}
 
 def voice(frames=40, seed=0, name="anna", **other):
     generator = torch.Generator().manual_seed(seed)
-    made = stored(torch.randn(frames, DIM, generator=generator) + 1)
+    made = to_half(torch.randn(frames, DIM, generator=generator) + 1)
     origins = (Origin("a.wav", "00", 0.5, frames - 10), Origin("b.wav", "11", 0.2, 10))
     pitch = PitchRange(200.0, 150.0, 300.0, 0.6)
     return Voice(
@@ -30,7 +32,7 @@ def voice(frames=40, seed=0, name="anna", **other):
 def with_synthesis(frames=40, seed=0, name="anna", dim=3):
     generator = torch.Generator().manual_seed(seed + 100)
     return voice(
-        frames, seed, name, synthesis=stored(torch.randn(frames, dim, generator=generator)), made_by=dict(WORLD)
+        frames, seed, name, synthesis=to_half(torch.randn(frames, dim, generator=generator)), synthesis_spec=dict(WORLD)
     )
 
 
@@ -52,22 +54,40 @@ def test_comes_back_as_it_was(make, findings, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["anna.voice"]
 
 
+def test_a_file_of_version_0_1_opens():
+    """Golden: `ssl-vc voice build` of two seconds of demos/samples/emma.opus, `--model untrained`, by 0.1.0."""
+    emma = Voice.load(GOLDEN / "emma_0.1.voice")
+    assert (emma.name, emma.spec.encoder, emma.spec.layer) == ("emma", "74a7078548e3388a", 4)
+    assert (len(emma.frames), emma.synthesis.shape, emma.feature_spec["kind"]) == (87, (87, 80), "mel")
+    assert emma.findings == Findings(0.0, pytest.approx(21.689, abs=1e-3), (), pytest.approx(0.565, abs=1e-3))
+    assert emma.pitch.median == 191.31
+    neighbours = emma.pool().nearest(emma.frames[::10].float(), 1)
+    assert neighbours.index[:, 0].tolist() == list(range(0, 87, 10))
+
+
+def test_former_names_of_findings_are_read(tmp_path):
+    path = replace(voice(), findings=Findings(0.01, 40.0, ("b.wav",), 0.2)).save(tmp_path / "anna.voice")
+    former = {"clipped": 0.01, "noise": 40.0, "strangers": ["b.wav"], "reach": 0.2}
+    rewritten(path, lambda meta, inside, tensors: inside.update(findings=former))
+    assert Voice.load(path).findings == Findings(0.01, 40.0, ("b.wav",), 0.2)
+
+
 def test_what_is_too_large_for_16_bits_is_kept_as_bfloat16(tmp_path):
-    frames = stored(torch.full((3, DIM), 1e6))
+    frames = to_half(torch.full((3, DIM), 1e6))
     assert frames.dtype == torch.bfloat16
     loaded = Voice.load(Voice(frames, SPEC).save(tmp_path / "loud.voice"))
     assert torch.allclose(loaded.frames.float(), torch.tensor(1e6), rtol=4e-3)
 
 
 def test_says_what_its_vocoder_reads():
-    assert voice().reads == SPEC.facts
-    assert with_synthesis().reads == WORLD
+    assert voice().feature_spec == SPEC.feature_spec
+    assert with_synthesis().feature_spec == WORLD
     assert voice(50).seconds == 1.0
 
 
 def test_pool_holds_its_clips():
     pool = with_synthesis().pool()
-    assert (~pool.goes_on).nonzero()[:, 0].tolist() == [29, 39]
+    assert (~pool.has_successor).nonzero()[:, 0].tolist() == [29, 39]
     assert pool.synthesis.shape == (40, 3)
     assert voice().pool().same_space
 
@@ -110,19 +130,19 @@ def test_other_makes_do_not_mix():
 
 @pytest.mark.parametrize("weights", [[1], [], [1, 0], [1, -1], [1, float("nan")]])
 def test_weights_that_mean_nothing_are_refused(weights):
-    with pytest.raises(ValueError, match="mixing takes two or more voices, each with a positive one"):
+    with pytest.raises(ValueError, match="mixing needs two or more voices with positive weights"):
         Voice.mix([(voice(), weight) for weight in weights])
 
 
 @pytest.mark.parametrize(
     ("other", "problem"),
     [
-        ({"frames": torch.zeros(0, DIM)}, r"frames of the shape \(0, 6\); it should be \(frames, 6\)"),
-        ({"frames": torch.zeros(40, 5)}, r"frames of the shape \(40, 5\)"),
+        ({"frames": torch.zeros(0, DIM)}, r"frames of shape \(0, 6\) instead of \(frames, 6\)"),
+        ({"frames": torch.zeros(40, 5)}, r"frames of shape \(40, 5\)"),
         ({"frames": torch.full((40, DIM), torch.nan)}, "frames that are NaN or infinite"),
-        ({"synthesis": torch.zeros(40, 3)}, "frames for synthesis without what made them"),
-        ({"made_by": {}}, "frames for synthesis without what made them"),
-        ({"synthesis": torch.zeros(39, 3), "made_by": {}}, r"\(39, 3\) numbers for synthesis beside 40 frames"),
+        ({"synthesis": torch.zeros(40, 3)}, "frames for synthesis without their spec"),
+        ({"synthesis_spec": {}}, "frames for synthesis without their spec"),
+        ({"synthesis": torch.zeros(39, 3), "synthesis_spec": {}}, r"synthesis frames of shape \(39, 3\) for 40 frames"),
         ({"origins": (Origin("a", "", 1.0, 39),)}, "40 frames, and its clips 39"),
     ],
 )
@@ -178,7 +198,7 @@ HOSTILE = {
 def test_hostile_files_are_refused(what, tmp_path):
     path = voice().save(tmp_path / "anna.voice")
     rewritten(path, HOSTILE[what])
-    with pytest.raises(ValueError, match=r"anna\.voice is no voice that this version reads: .+\.$"):
+    with pytest.raises(ValueError, match=r"anna\.voice is not a voice that this version reads: .+\.$"):
         Voice.load(path)
 
 
@@ -186,16 +206,16 @@ def test_hostile_files_are_refused(what, tmp_path):
 def test_truncated_files_are_refused(size, tmp_path):
     path = voice().save(tmp_path / "anna.voice")
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ValueError, match="is no voice that this version reads"):
+    with pytest.raises(ValueError, match="is not a voice that this version reads"):
         Voice.load(path)
 
 
 def test_pickles_and_missing_files_are_refused(tmp_path):
     path = tmp_path / "evil.voice"
     path.write_bytes(pickle.dumps({"frames": [1, 2]}))
-    with pytest.raises(ValueError, match="is no voice that this version reads"):
+    with pytest.raises(ValueError, match="is not a voice that this version reads"):
         Voice.load(path)
-    with pytest.raises(ValueError, match=r"there is no voice '.*none\.voice'; `ssl-vc voice build` makes one"):
+    with pytest.raises(ValueError, match=r"there is no voice '.*none\.voice'; `ssl-vc voice build` creates one"):
         Voice.load(tmp_path / "none.voice")
 
 

@@ -1,4 +1,4 @@
-"""Packs and segments: frames stand beside their samples, and a number names a segment for ever."""
+"""Packs and segments: frames are aligned with their samples, and an index always gives the same segment."""
 
 import logging
 
@@ -8,33 +8,33 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from vocoder.training.data import Clip, Pack, Segments, batches, find_clips, make_pack
+from vocoder.training.data import Clip, Pack, SegmentDataset, batch_indices, find_clips, pack_clips
 
 HOP = 100
 SHAPE = {"sample_rate": 16_000, "hop_length": HOP}
 
 
-def counting(frames, start=0):
-    """A clip whose samples tell which frame they belong to."""
+def index_wav(frames, start=0):
+    """A clip whose samples encode their frame's index."""
     return np.repeat((start + np.arange(frames)) / 1000, HOP).astype(np.float32)
 
 
-def telling(wav, sample_rate):
-    """Frames that tell the same."""
+def encode_index(wav, sample_rate):
+    """Frames that encode the same."""
     return wav[::HOP, None].repeat(1, 3)
 
 
 @pytest.fixture
 def folder(tmp_path):
     for index, frames in enumerate((30, 50, 20)):
-        soundfile.write(tmp_path / f"{index}.wav", counting(frames, 100 * index), 16_000, subtype="FLOAT")
+        soundfile.write(tmp_path / f"{index}.wav", index_wav(frames, 100 * index), 16_000, subtype="FLOAT")
     return tmp_path
 
 
-def test_frames_stand_beside_their_samples(folder):
-    pack = make_pack(find_clips(folder), folder / "pack", **SHAPE, featurize=telling, reads={"kind": "ssl"})
+def test_frames_are_aligned_with_their_samples(folder):
+    pack = pack_clips(find_clips(folder), folder / "pack", **SHAPE, featurize=encode_index, reads={"kind": "ssl"})
     assert (pack.lengths, pack.dim) == ([30, 50, 20], 3)
-    segments = Segments(pack, 12, seed=3)
+    segments = SegmentDataset(pack, 12, seed=3)
     seen = set()
     for number in range(900):
         frames, wav = segments[number]
@@ -48,52 +48,52 @@ def test_frames_stand_beside_their_samples(folder):
     assert len(seen) == 19 + 39 + 9
 
 
-def test_a_pack_is_made_again_for_other_clips(folder):
+def test_other_clips_are_packed_again(folder):
     clips = find_clips(folder)
-    make_pack(clips, folder / "pack", **SHAPE)
+    pack_clips(clips, folder / "pack", **SHAPE)
     index = folder / "pack" / "index.json"
     before = index.stat().st_mtime_ns
-    assert make_pack(clips, folder / "pack", **SHAPE).lengths == [30, 50, 20]
+    assert pack_clips(clips, folder / "pack", **SHAPE).lengths == [30, 50, 20]
     assert index.stat().st_mtime_ns == before
-    assert make_pack(clips[:2], folder / "pack", **SHAPE).lengths == [30, 50]
-    assert make_pack(clips[:2], folder / "pack", **SHAPE, featurize=telling, reads={"kind": "ssl"}).dim == 3
+    assert pack_clips(clips[:2], folder / "pack", **SHAPE).lengths == [30, 50]
+    assert pack_clips(clips[:2], folder / "pack", **SHAPE, featurize=encode_index, reads={"kind": "ssl"}).dim == 3
 
 
-def test_a_number_names_a_segment(folder):
-    pack = make_pack(find_clips(folder), folder / "pack", **SHAPE)
-    again = Segments(Pack.open(folder / "pack"), 12, seed=3)
-    assert all(torch.equal(Segments(pack, 12, seed=3)[n].wav, again[n].wav) for n in (0, 7, 10**9))
-    assert any(not torch.equal(Segments(pack, 12, seed=4)[n].wav, again[n].wav) for n in range(3))
+def test_segments_are_reproducible(folder):
+    pack = pack_clips(find_clips(folder), folder / "pack", **SHAPE)
+    again = SegmentDataset(Pack.open(folder / "pack"), 12, seed=3)
+    assert all(torch.equal(SegmentDataset(pack, 12, seed=3)[n].wav, again[n].wav) for n in (0, 7, 10**9))
+    assert any(not torch.equal(SegmentDataset(pack, 12, seed=4)[n].wav, again[n].wav) for n in range(3))
     assert again[0].frames.shape == (12, 0)
 
 
-def test_processes_share_a_batch():
-    whole = list(batches(5, 9, 6))
-    parts = [list(batches(5, 9, 6, rank, 3)) for rank in range(3)]
+def test_processes_split_a_batch():
+    whole = list(batch_indices(5, 9, 6))
+    parts = [list(batch_indices(5, 9, 6, rank, 3)) for rank in range(3)]
     assert [[number for part in step for number in part] for step in zip(*parts, strict=True)] == whole
     assert whole[0] == [30, 31, 32, 33, 34, 35]
 
 
-def test_what_cannot_be_used_is_named(folder, caplog):
+def test_unusable_clips_are_named(folder, caplog):
     (folder / "noise.wav").write_bytes(b"nothing")
-    soundfile.write(folder / "short.wav", counting(2), 16_000)
+    soundfile.write(folder / "short.wav", index_wav(2), 16_000)
     soundfile.write(folder / "nan.wav", np.full(9000, np.nan, np.float32), 16_000, subtype="FLOAT")
     with caplog.at_level(logging.WARNING, "vocoder"):
-        pack = make_pack(find_clips(folder), folder / "pack", **SHAPE, shortest=4)
+        pack = pack_clips(find_clips(folder), folder / "pack", **SHAPE, shortest=4)
     assert pack.names == ["0.wav", "1.wav", "2.wav"]
-    assert "3 clips left out" in caplog.text
+    assert "skipped 3 unusable clips" in caplog.text
     assert all(
         name in caplog.text for name in ("noise.wav", "short.wav (too short: 2 frames of 4)", "nan.wav (not finite)")
     )
-    with pytest.raises(ValueError, match="no clip can be used; the first: noise"):
-        make_pack([Clip(folder / "noise.wav")], folder / "other", **SHAPE)
+    with pytest.raises(ValueError, match="no clip is usable; the first: noise"):
+        pack_clips([Clip(folder / "noise.wav")], folder / "other", **SHAPE)
     assert not (folder / "other").exists()
 
 
 def test_stereo_and_other_rates(folder):
     left = np.sin(np.arange(48_000) / 20).astype(np.float32)
     soundfile.write(folder / "stereo.flac", np.stack([left, np.zeros_like(left)], 1), 48_000)
-    pack = make_pack([Clip(folder / "stereo.flac")], folder / "pack", **SHAPE)
+    pack = pack_clips([Clip(folder / "stereo.flac")], folder / "pack", **SHAPE)
     assert pack.lengths == [160]
     assert abs(float(pack.clip(0).wav.abs().max()) - 0.5) < 0.01
 
@@ -105,14 +105,14 @@ def test_tables(folder):
     assert find_clips(folder / "clips.tsv") == [Clip(folder / "0.wav"), Clip(folder / "1.wav", frames)]
     (clip,) = find_clips(folder / "clips.tsv", "dev")
     reads = {"kind": "ssl", "dim": 3, "encoder": "ab", "layer": 6}
-    assert make_pack([clip], folder / "pack", **SHAPE, reads=reads).dim == 3
-    with pytest.raises(ValueError, match="made otherwise than the first"):
-        make_pack([clip], folder / "pack2", **SHAPE, reads=reads | {"layer": 5})
+    assert pack_clips([clip], folder / "pack", **SHAPE, reads=reads).dim == 3
+    with pytest.raises(ValueError, match="features differ from the first"):
+        pack_clips([clip], folder / "pack2", **SHAPE, reads=reads | {"layer": 5})
 
 
 @pytest.mark.parametrize(
     ("text", "split", "sentence"),
-    [("name\nx.wav\n", None, "one called 'path'"), ("path\tsplit\nx.wav\tdev\n", "train", "no clips of the split")],
+    [("name\nx.wav\n", None, "one of them 'path'"), ("path\tsplit\nx.wav\tdev\n", "train", "no clips of the split")],
 )
 def test_wrong_tables_are_refused(tmp_path, text, split, sentence):
     (tmp_path / "clips.tsv").write_text(text)
@@ -123,6 +123,6 @@ def test_wrong_tables_are_refused(tmp_path, text, split, sentence):
 
 
 def test_segments_longer_than_every_clip_are_refused(folder):
-    pack = make_pack(find_clips(folder), folder / "pack", **SHAPE)
-    with pytest.raises(ValueError, match="no clip has 60 frames"):
-        Segments(pack, 60, seed=0)
+    pack = pack_clips(find_clips(folder), folder / "pack", **SHAPE)
+    with pytest.raises(ValueError, match="no clip has the 60 frames"):
+        SegmentDataset(pack, 60, seed=0)

@@ -1,4 +1,4 @@
-"""The discriminators against those of HiFi-GAN (kNN-VC) and Vocos, and what they must be."""
+"""The discriminators against those of HiFi-GAN (kNN-VC) and Vocos, and their properties."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from vocoder.training.discriminators import (
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
     MultiScaleDiscriminator,
-    judge_both,
+    discriminate,
     load_published,
 )
 from vocoder.training.losses import ADVERSARIAL, feature_matching
@@ -69,7 +69,7 @@ def hash_fill(shapes, seed, stored):
 
 
 def filled(discriminator, case, kind):
-    """Give a discriminator the weights of a golden case, stored ones where there are any."""
+    """Load the weights of a golden case, stored or generated."""
     shapes = {key: tuple(value.shape) for key, value in published_names(discriminator)}
     prefixes = (f"{kind}.", f"{kind}_sn.")
     stored = {
@@ -89,16 +89,16 @@ def assert_close(ours, golden, tolerance, what):
     assert excess.max() <= tolerance["atol"], what
 
 
-def assert_parity(case, tolerance, kind, judged, game, matching_weight):
+def assert_parity(case, tolerance, kind, outputs, game, matching_weight):
     """Compare scores, maps and losses of (real, fake) with the golden ones."""
-    for side, judgements in zip(("real", "fake"), judged, strict=True):
+    for side, side_outputs in zip(("real", "fake"), outputs, strict=True):
         golden = {
             key.removeprefix(f"{kind}.{side}."): value
             for key, value in case.output.items()
             if key.startswith(f"{kind}.{side}.")
         }
-        assert len(judgements) == sum(key.startswith("score") for key in golden)
-        for n, (score, maps) in enumerate(judgements):
+        assert len(side_outputs) == sum(key.startswith("score") for key in golden)
+        for n, (score, maps) in enumerate(side_outputs):
             what = f"{kind} {n} {side}"
             assert_close(score, golden[f"score{n}"].flatten(1), tolerance, what)
             shapes = [(*layer.shape, 1)[:4] for layer in maps]
@@ -108,7 +108,7 @@ def assert_parity(case, tolerance, kind, judged, game, matching_weight):
             places = [np.floor(np.linspace(0, layer.numel() - 1, 32)).astype(int) for layer in maps]
             samples = torch.stack([layer.flatten()[place] for layer, place in zip(maps, places, strict=True)])
             assert_close(samples, golden[f"fmap_samples{n}"], tolerance, what)
-    real, fake = judged
+    real, fake = outputs
     losses = {
         "feature": matching_weight * feature_matching(real, fake),
         "discriminator": ADVERSARIAL[game].discriminator(real, fake),
@@ -135,7 +135,7 @@ def test_equals_published(golden, name, shapes, kind, game, matching_weight):
     discriminator = filled(shapes[kind](), case, kind)
     real, fake = (case.input[side].flatten(1) for side in ("y", "y_hat"))
     with torch.inference_mode():
-        assert_parity(case, tolerance, kind, judge_both(discriminator, real, fake), game, matching_weight)
+        assert_parity(case, tolerance, kind, discriminate(discriminator, real, fake), game, matching_weight)
 
 
 @pytest.mark.parametrize("kind", ["mpd", "msd"])
@@ -152,7 +152,7 @@ def test_names_of_vocos():
 
 @pytest.mark.parametrize("kind", SLIM)
 def test_published_weights_come_back(kind):
-    """What is saved under the old names is loaded whole; Vocos' window, a constant, is left aside."""
+    """What is saved under the old names is loaded completely; the window, a buffer of Vocos, is ignored."""
     one, other = SLIM[kind]().eval(), SLIM[kind]().eval()
     wav = torch.randn(2, 3000)
     before = other(wav)
@@ -163,7 +163,7 @@ def test_published_weights_come_back(kind):
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "size"])
-def test_misfitting_weights_are_refused(change):
+def test_mismatched_weights_are_refused(change):
     discriminator = SLIM["mpd"]()
     weights = dict(published_names(discriminator))
     if change == "missing":
@@ -194,10 +194,10 @@ def test_one_batch_is_two_calls(kind):
     real, fake = torch.randn(2, 3001), 3 * torch.randn(1, 3001) + 1
     with torch.inference_mode():
         apart = discriminator(real), discriminator(fake)
-        for together, alone in zip(judge_both(discriminator, real, fake), apart, strict=True):
+        for together, alone in zip(discriminate(discriminator, real, fake), apart, strict=True):
             for ours, theirs in zip(together, alone, strict=True):
                 assert torch.allclose(ours.score, theirs.score, atol=1e-5)
-                for one, other in zip(ours.maps, theirs.maps, strict=True):
+                for one, other in zip(ours.feature_maps, theirs.feature_maps, strict=True):
                     assert one.shape == other.shape
                     assert torch.allclose(one, other, atol=1e-5)
 
@@ -209,7 +209,7 @@ def test_bfloat16(kind):
     whole = discriminator.eval()(wav)
     discriminator.train()
     with torch.autocast("cpu", torch.bfloat16):
-        real, fake = judge_both(discriminator, wav, wav)
+        real, fake = discriminate(discriminator, wav, wav)
         loss = feature_matching(real, fake) + ADVERSARIAL["hinge"].discriminator(real, fake)
     assert real[0].score.dtype == torch.bfloat16
     assert loss.dtype == torch.float32
@@ -228,8 +228,8 @@ def test_first_map(kind):
         "mrd": (lambda first: MultiResolutionDiscriminator(2, (256, 128), first), 5),
     }[kind]
     for shown, hidden in zip(make(True)(wav), make(False)(wav), strict=True):
-        assert len(shown.maps) == len(hidden.maps) + more
-        assert shown.maps[-1].numel() == shown.score.numel() == hidden.score.numel()
+        assert len(shown.feature_maps) == len(hidden.feature_maps) + more
+        assert shown.feature_maps[-1].numel() == shown.score.numel() == hidden.score.numel()
 
 
 @pytest.mark.parametrize("kind", SLIM)
@@ -238,7 +238,7 @@ def test_slim_is_smaller(kind):
     assert 8 * slim < whole
 
 
-def test_loudness_does_not_matter_to_spectrograms():
+def test_spectrograms_ignore_loudness():
     discriminator = SLIM["mrd"]().eval()
     wav = torch.randn(1, 3000)
     for one, other in zip(discriminator(wav), discriminator(0.1 * wav + 0.3), strict=True):
@@ -247,7 +247,7 @@ def test_loudness_does_not_matter_to_spectrograms():
 
 
 @pytest.mark.parametrize("samples", [11, 12, 100])
-def test_short_sounds_are_judged(samples):
+def test_short_waveforms_are_scored(samples):
     for make in SLIM.values():
         assert all(score.shape[0] == 2 for score, _ in make()(torch.randn(2, samples)))
 
@@ -261,4 +261,4 @@ def test_wrong_shapes_are_refused(kind, shape):
 
 def test_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match="of the same length"):
-        judge_both(SLIM["mpd"](), torch.zeros(1, 3000), torch.zeros(1, 3001))
+        discriminate(SLIM["mpd"](), torch.zeros(1, 3000), torch.zeros(1, 3001))

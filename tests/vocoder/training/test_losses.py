@@ -1,4 +1,4 @@
-"""The losses against those of HiFi-GAN, BigVGAN and Vocos, by hand, and what they must be."""
+"""The losses against those of HiFi-GAN, BigVGAN and Vocos, by hand, and their properties."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vocoder.mel import MelConfig
-from vocoder.training.discriminators import Judgement, MultiPeriodDiscriminator, judge_both
+from vocoder.training.discriminators import DiscriminatorOutput, MultiPeriodDiscriminator, discriminate
 from vocoder.training.losses import (
     ADVERSARIAL,
     MelLoss,
@@ -43,19 +43,21 @@ def assert_equal(golden):
 
 
 def scored(*values):
-    return [Judgement(torch.tensor([value]), []) for value in values]
+    return [DiscriminatorOutput(torch.tensor([value]), []) for value in values]
 
 
 def test_hifigan_losses(golden, assert_equal):
     case = golden("hifigan_losses")
 
-    def judged(scores, maps):
+    def outputs(scores, maps):
         return [
-            Judgement(case.input[f"{scores}_d{n}"], [case.input[f"{maps}_{n}_{m}"] for m in range(len(shapes))])
+            DiscriminatorOutput(
+                case.input[f"{scores}_d{n}"], [case.input[f"{maps}_{n}_{m}"] for m in range(len(shapes))]
+            )
             for n, shapes in enumerate(case.config["shapes"])
         ]
 
-    real, fake, game = judged("real", "fr"), judged("fake", "fg"), ADVERSARIAL["least_squares"]
+    real, fake, game = outputs("real", "fr"), outputs("fake", "fg"), ADVERSARIAL["least_squares"]
     assert_equal("hifigan_losses", "feature_loss", 2 * feature_matching(real, fake))
     assert_equal("hifigan_losses", "discriminator_loss", game.discriminator(real, fake))
     assert_equal("hifigan_losses", "generator_loss", game.generator(fake))
@@ -98,31 +100,33 @@ def test_games_average_places_and_sum_discriminators(name):
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_players_want_opposite_things(name):
+def test_gradients_oppose(name):
     score = torch.zeros(1, 3, requires_grad=True)
-    fake = [Judgement(score, [])]
+    fake = [DiscriminatorOutput(score, [])]
     (theirs,) = torch.autograd.grad(ADVERSARIAL[name].generator(fake), score)
-    (ours,) = torch.autograd.grad(ADVERSARIAL[name].discriminator(scored([0.0]), [Judgement(score + 0.1, [])]), score)
+    (ours,) = torch.autograd.grad(
+        ADVERSARIAL[name].discriminator(scored([0.0]), [DiscriminatorOutput(score + 0.1, [])]), score
+    )
     assert (theirs < 0).all()
     assert (ours > 0).all()
 
 
 def test_feature_matching_by_hand():
-    real = [Judgement(torch.zeros(1, 1), [torch.tensor([[1.0, 2.0]]), torch.tensor([[[0.0]]])])]
-    fake = [Judgement(torch.zeros(1, 1), [torch.tensor([[0.0, 4.0]]), torch.tensor([[[0.5]]])])]
+    real = [DiscriminatorOutput(torch.zeros(1, 1), [torch.tensor([[1.0, 2.0]]), torch.tensor([[[0.0]]])])]
+    fake = [DiscriminatorOutput(torch.zeros(1, 1), [torch.tensor([[0.0, 4.0]]), torch.tensor([[[0.5]]])])]
     assert feature_matching(real, fake) == 1.5 + 0.5
     assert feature_matching(real, real) == 0
 
 
-def test_feature_matching_teaches_the_fake_only():
+def test_feature_matching_trains_the_fake_only():
     real, fake = (torch.randn(1, 1500, requires_grad=True) for _ in range(2))
-    feature_matching(*judge_both(MultiPeriodDiscriminator((2, 4), (2, 3)), real, fake)).backward()
+    feature_matching(*discriminate(MultiPeriodDiscriminator((2, 4), (2, 3)), real, fake)).backward()
     assert (fake.grad != 0).any()
     assert (real.grad == 0).all()
 
 
 @pytest.mark.parametrize("kind", SPECTRAL)
-def test_equal_sounds_cost_nothing(kind):
+def test_equal_waveforms_have_zero_loss(kind):
     wav = torch.randn(2, 8000)
     loss = SPECTRAL[kind]()
     assert loss(wav, wav) == 0
@@ -139,7 +143,7 @@ def test_silence_has_gradients(kind):
 
 
 @pytest.mark.parametrize("kind", SPECTRAL)
-def test_gradient_leads_downhill(kind):
+def test_gradient_descends(kind):
     real, loss = torch.randn(1, 4000), SPECTRAL[kind]()
     fake = torch.randn(1, 4000, requires_grad=True)
     before = loss(real, fake)
@@ -157,11 +161,11 @@ def test_float32_under_autocast(kind):
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_judgements_in_bfloat16_cost_float32(name):
+def test_bfloat16_scores_give_float32_losses(name):
     half = torch.full((2, 3), 1.01).bfloat16()
     exact, game = half.float(), ADVERSARIAL[name]
-    ours, theirs = [Judgement(half, [half])], [Judgement(exact, [exact])]
-    other, theirs_other = [Judgement(-half, [half / 3])], [Judgement(-exact, [(half / 3).float()])]
+    ours, theirs = [DiscriminatorOutput(half, [half])], [DiscriminatorOutput(exact, [exact])]
+    other, theirs_other = [DiscriminatorOutput(-half, [half / 3])], [DiscriminatorOutput(-exact, [(half / 3).float()])]
     assert game.generator(other).dtype == torch.float32
     assert game.generator(other) == game.generator(theirs_other)
     assert game.discriminator(ours, other) == game.discriminator(theirs, theirs_other)
@@ -169,7 +173,7 @@ def test_judgements_in_bfloat16_cost_float32(name):
     assert feature_matching(ours, other) == feature_matching(theirs, theirs_other)
 
 
-def test_losses_carry_no_weights():
+def test_losses_have_no_weights():
     """Their constants follow the device but stay out of checkpoints."""
     for make in SPECTRAL.values():
         assert not make().state_dict()

@@ -1,4 +1,4 @@
-"""Training: it learns, goes on bit for bit after kill -9, and two processes do what one does."""
+"""Training: the loss decreases, resumes bit for bit after kill -9, and two processes match one."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from ssl_vc.cli import main
 from vocoder.hifigan import HiFiGANConfig
 from vocoder.kinds import load
 from vocoder.training.data import Segment
-from vocoder.training.ema import average
+from vocoder.training.loop import update_ema
 from vocoder.training.recipe import TrainConfig
 from vocoder.training.trainer import Trainer
 
@@ -85,31 +85,31 @@ def test_smoke(clips, tmp_path, vocoder):
     assert model.reads == trainer.features.reads
     segment = trainer.segments[0]
     with torch.no_grad():
-        expected = trainer.model()(trainer.features(segment.wav[None]))
+        expected = trainer.averaged_model()(trainer.features(segment.wav[None]))
         assert torch.allclose(model(trainer.features(segment.wav[None])), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [24_000, 44_100, 48_000])
 @pytest.mark.parametrize("vocoder", ["vocos", "hifigan"])
 def test_higher_rates_train(clips, tmp_path, monkeypatch, vocoder, rate):
-    """Frames of 20 ms at 16 kHz, sound at a higher rate."""
+    """Frames of 20 ms at 16 kHz, output at a higher rate."""
     small_discriminators(monkeypatch)
     hop = rate // 50
     shape = {"n_fft": 4 * hop, "hop": hop, "sample_rate": rate, **SMALL_VOCOS}
     if vocoder == "hifigan":
         high = HiFiGANConfig().at_rate(rate)
         shape = SMALL_HIFIGAN | {"channels": 16, "rates": high.rates, "kernels": high.kernels, "sample_rate": rate}
-    heard = []
+    rates = []
 
     def featurize(wav, sample_rate):
-        heard.append(sample_rate)
+        rates.append(sample_rate)
         return torch.randn(len(wav) // (sample_rate // 50), 24)
 
     settings = {"features": "ssl", "vocoder": vocoder, "shape": shape, "steps": 2, "segment": 8, "mel_loss": "multi"}
     reads = {"kind": "ssl", "layer": 3, "dim": 24}
     trainer = Trainer(config(clips, **settings, stft_weight=1.0), tmp_path, featurize, reads)
     trainer.run()
-    assert set(heard) == {rate}
+    assert set(rates) == {rate}
     model = load(tmp_path / "model")
     assert (model.sample_rate, model.hop_length, model.dim, model.reads) == (rate, hop, 24, reads)
 
@@ -136,37 +136,57 @@ def test_the_others_train(clips, tmp_path, monkeypatch, vocoder):
     assert load(tmp_path / "out" / "model").reads["kind"] == ("units" if vocoder == "unit-hifigan" else "mel")
 
 
-def test_going_on_from_a_model(clips, tmp_path):
+def test_fine_tuning(clips, tmp_path):
     Trainer(config(clips, steps=2), tmp_path / "first").run()
     further = Trainer(config(clips, start_from=str(tmp_path / "first" / "model"), shape={}), tmp_path / "second")
-    first, second = load(tmp_path / "first" / "model").state_dict(), further.model().state_dict()
+    first, second = load(tmp_path / "first" / "model").state_dict(), further.averaged_model().state_dict()
     assert all(torch.allclose(first[key], second[key]) for key in first)
-    with pytest.raises(ValueError, match="start_from holds a vocos; vocoder is 'hifigan'"):
+    with pytest.raises(ValueError, match="start_from is a vocos; vocoder is 'hifigan'"):
         Trainer(replace(further.config, vocoder="hifigan"), tmp_path / "third")
 
 
-def test_not_a_number_stops_and_spoils_nothing(clips, tmp_path):
+def test_nan_stops_before_the_checkpoint(clips, tmp_path):
     trainer = Trainer(config(clips, steps=9, save_every=1), tmp_path)
-    trainer.learn(Segment(*(part[None].repeat(4, 1, *[1] * (part.ndim - 1)) for part in trainer.segments[0])))
+    trainer.train_step(Segment(*(part[None].repeat(4, 1, *[1] * (part.ndim - 1)) for part in trainer.segments[0])))
     trainer.save()
     before = (tmp_path / "state.pt").read_bytes()
     with torch.no_grad():
-        trainer._bare().out.bias.fill_(float("nan"))
-    with pytest.raises(ValueError, match=r"loss is nan at step 0; go on from the last save in .* lower learning_rate"):
+        trainer.generator.out.bias.fill_(float("nan"))
+    with pytest.raises(
+        ValueError,
+        match=r"the loss of the \w+ at step 0 is nan; restart.* lower learning_rate",
+    ):
         trainer.run()
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
-def test_goes_on_only_with_the_same_settings(clips, tmp_path):
+def test_resumes_only_with_the_same_settings(clips, tmp_path):
     first = config(clips, steps=1)
     Trainer(first, tmp_path).run()
-    with pytest.raises(ValueError, match="was begun with batch=4; it goes on only with the same"):
+    with pytest.raises(ValueError, match="was started with batch=4; it can only be resumed with the same"):
         Trainer(replace(first, batch=2), tmp_path).resume()
     more = Trainer(replace(first, steps=3), tmp_path)
     more.resume()
     assert more.step == 1
     more.run()
     assert more.step == 3
+
+
+def test_older_checkpoints_resume(clips, tmp_path):
+    """They call the discriminators `jury`, and the fingerprint of a pack `made_of`."""
+    recipe = config(clips, steps=1)
+    Trainer(recipe, tmp_path).run()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    for part in (state, state["optimizers"]):
+        part["jury"] = part.pop("discriminators")
+    torch.save(state, tmp_path / "state.pt")
+    index = json.loads((tmp_path / "pack" / "index.json").read_text())
+    index["made_of"] = index.pop("fingerprint")
+    (tmp_path / "pack" / "index.json").write_text(json.dumps(index))
+    trainer = Trainer(recipe, tmp_path)
+    trainer.resume()
+    assert trainer.step == 1
+    assert all(torch.equal(value, state["jury"][key]) for key, value in trainer.discriminators.state_dict().items())
 
 
 def test_bfloat16(clips, tmp_path):
@@ -176,26 +196,26 @@ def test_bfloat16(clips, tmp_path):
         AcceleratorState._reset_state()  # a process has one precision
         trainer = Trainer(config(clips, steps=4, precision=precision, learning_rate=1e-3), tmp_path / precision)
         trainer.run(lambda step, parts: losses.append(parts["generator"]))
-        assert all(value.dtype == torch.float32 for value in trainer.model().state_dict().values())
+        assert all(value.dtype == torch.float32 for value in trainer.averaged_model().state_dict().values())
     AcceleratorState._reset_state()
     assert losses[:4] != losses[4:]
     assert losses[:4] == pytest.approx(losses[4:], rel=0.02)
 
 
-def test_time_is_kept(clips, tmp_path):
+def test_time_limit(clips, tmp_path):
     steps = []
     Trainer(config(clips, steps=10_000, minutes=1e-4), tmp_path).run(lambda step, losses: steps.append(step))
     assert len(steps) < 50
     assert (tmp_path / "state.pt").exists()
 
 
-def test_the_board_shows_numbers_sound_and_pictures(clips, tmp_path):
+def test_tensorboard_log(clips, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     Trainer(config(clips, steps=2, log_every=1, valid_every=2, valid_clips=str(clips)), tmp_path).run()
     board = EventAccumulator(str(tmp_path / "board")).Reload()
     assert {"train/mel", "train/discriminator", "valid/mel"} <= set(board.Tags()["scalars"])
-    assert {"real/0 0.wav", "made/0 0.wav"} <= set(board.Tags()["audio"])
+    assert {"real/0 0.wav", "generated/0 0.wav"} <= set(board.Tags()["audio"])
     assert "mel/0 0.wav" in board.Tags()["images"]
 
 
@@ -235,14 +255,14 @@ def test_killed_and_resumed_bit_for_bit(clips, tmp_path):
     assert models[0].read_bytes() == models[1].read_bytes()
     cut, whole = (torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("cut", "whole"))
     assert cut["step"] == whole["step"] == 14
-    for side in ("generator", "jury", "averaged"):
+    for side in ("generator", "discriminators", "averaged"):
         assert all(torch.equal(cut[side][key], whole[side][key]) for key in whole[side])
     for side, optimizer in whole["optimizers"].items():
         for index, moments in optimizer["state"].items():
             assert all(torch.equal(moments[key], cut["optimizers"][side]["state"][index][key]) for key in moments)
 
 
-def test_two_processes_do_what_one_does(clips, tmp_path):
+def test_two_processes_match_one(clips, tmp_path):
     settings = ("steps=6", "learning_rate=0.001", "stft_weight=1")
     one = finish(command(clips, tmp_path / "one", *settings))
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
@@ -266,12 +286,12 @@ def test_command_refuses(clips, tmp_path, capsys):
     words = command(clips, tmp_path / "run", "steps=1")[3:]
     assert "error: there is nothing to train on" in error(*words, "clips=''", status=1)
     assert "Key 'stepps' not in 'TrainConfig'" in error(*words, "stepps=3", status=2)
-    assert "vocoder is 'wavenet'; possible are hifigan, vocos" in error(*words, "vocoder=wavenet", status=2)
+    assert "vocoder is 'wavenet'; it must be one of hifigan, vocos" in error(*words, "vocoder=wavenet", status=2)
     assert "done: step 1" in error(*words, status=0)
-    assert "holds a training; --resume goes on with it" in error(*words, status=1)
+    assert "holds a training; resume it with --resume" in error(*words, status=1)
 
 
-# ---- what the steps are made of
+# ---- parts of a step
 
 
 def test_learning_rates():
@@ -290,18 +310,18 @@ def test_the_average_forgets_the_start_first():
     expected = 0.0
     for step, value in enumerate((1.0, 2.0, 4.0)):
         network.weight.data.fill_(value)
-        average(averaged, network, 0.15, step)
+        update_ema(averaged, network, 0.15, step)
         keep = min(0.15, (1 + step) / (10 + step))  # .1, .15, .15
         expected = keep * expected + (1 - keep) * value
         assert averaged["weight"].item() == pytest.approx(expected)
-    average(averaged, network, 0.0, 9)
+    update_ema(averaged, network, 0.0, 9)
     assert averaged["weight"].item() == 4.0
 
 
-def test_losses_are_weighed_and_summed(clips, tmp_path, monkeypatch):
+def test_losses_are_weighted_and_summed(clips, tmp_path, monkeypatch):
     small_discriminators(monkeypatch)
     weights = {"mel_weight": 3.0, "stft_weight": 5.0, "adversarial_weight": 7.0, "feature_weight": 11.0}
-    parts = Trainer(config(clips, **weights), tmp_path).learn(batch_of(clips, tmp_path))
+    parts = Trainer(config(clips, **weights), tmp_path).train_step(batch_of(clips, tmp_path))
     expected = 3 * parts["mel"] + 5 * parts["stft"] + 7 * parts["adversarial"] + 11 * parts["matching"]
     assert parts["generator"] == pytest.approx(expected, rel=1e-4)
     assert all(value > 0 for value in parts.values())
@@ -315,13 +335,13 @@ def batch_of(clips, folder):
 def test_the_model_is_the_average(clips, tmp_path):
     trainer = Trainer(config(clips, average=0.9, adversarial_from=9, learning_rate=1e-2), tmp_path)
     batch = batch_of(clips, tmp_path)
-    kept = {name: value.clone() for name, value in trainer._bare().state_dict().items()}
+    kept = {name: value.clone() for name, value in trainer.generator.state_dict().items()}
     for step in range(3):
-        trainer.learn(batch)
+        trainer.train_step(batch)
         trainer.step += 1
-        now = trainer._bare().state_dict()
+        now = trainer.generator.state_dict()
         kept = {name: torch.lerp(now[name], value, (1 + step) / (10 + step)) for name, value in kept.items()}
-    model = trainer.model().state_dict()
+    model = trainer.averaged_model().state_dict()
     assert all(torch.allclose(model[name], kept[name], atol=1e-6) for name in model)
     assert any(not torch.allclose(model[name], now[name], atol=1e-4) for name in model)
 
@@ -330,42 +350,42 @@ def test_settings_reach_the_optimizer(clips, tmp_path):
     settings = {"betas": (0.5, 0.6), "weight_decay": 0.3, "max_norm": 1e-3, "schedule": "cosine", "steps": 10}
     trainer = Trainer(config(clips, **settings, adversarial_from=9), tmp_path)
     trainer.step = 5
-    trainer.learn(batch_of(clips, tmp_path / "other"))
+    trainer.train_step(batch_of(clips, tmp_path / "other"))
     (group,) = trainer.optimizers["generator"].param_groups
     assert (group["betas"], group["weight_decay"], group["lr"]) == ((0.5, 0.6), 0.3, pytest.approx(1e-4))
-    squares = sum(float(p.grad.square().sum()) for p in trainer._bare().parameters())
+    squares = sum(float(p.grad.square().sum()) for p in trainer.generator.parameters())
     assert squares**0.5 == pytest.approx(1e-3, rel=0.01)
 
 
 def test_mel_frames_follow_the_rate(clips, tmp_path):
-    """24 kHz sound from mel frames of 24 kHz sound needs the shape alone."""
+    """24 kHz output from mel frames at 24 kHz needs no setting but the shape."""
     shape = SMALL_VOCOS | {"n_fft": 1920, "hop": 480, "sample_rate": 24_000}
     trainer = Trainer(config(clips, shape=shape, steps=1), tmp_path)
     trainer.run()
     assert load(tmp_path / "model").reads["sample_rate"] == 24_000
 
 
-# ---- what does not go together
+# ---- refusals
 
 
-def test_frames_that_last_otherwise_are_refused(clips, tmp_path):
+def test_frames_of_another_duration_are_refused(clips, tmp_path):
     reads = {"kind": "ssl", "dim": 24, "sample_rate": 16_000, "hop_length": 320}
     shape = SMALL_VOCOS | {"sample_rate": 24_000}
     with pytest.raises(
-        ValueError, match="a frame of 320 samples at 16000 Hz does not last as long as 320 samples at 24000"
+        ValueError, match="a frame of 320 samples at 16000 Hz is not as long as the 320 samples at 24000"
     ):
         Trainer(config(clips, features="ssl", shape=shape), tmp_path, lambda wav, rate: wav[:, None], reads)
     assert not (tmp_path / "pack").exists()
 
 
-def test_weights_of_other_features_are_not_gone_on_with(clips, tmp_path):
+def test_fine_tuning_on_other_features_is_refused(clips, tmp_path):
     Trainer(config(clips, steps=1), tmp_path / "first").run()
     further = config(clips, start_from=str(tmp_path / "first" / "model"), shape={}, mel={"scale": "htk"})
     with pytest.raises(ValueError, match="scale is 'htk' where 'slaney' is wanted"):
         Trainer(further, tmp_path / "second")
 
 
-def test_other_clips_are_not_gone_on_with(clips, tmp_path):
+def test_resuming_on_other_clips_is_refused(clips, tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(clips, mine)
     recipe = config(mine, steps=1)
@@ -374,7 +394,7 @@ def test_other_clips_are_not_gone_on_with(clips, tmp_path):
     shutil.copy(mine / "0.wav", mine / "new.wav")
     with pytest.raises(ValueError, match="the clips are not those that the training in"):
         Trainer(replace(recipe, steps=2), tmp_path / "run")
-    with pytest.raises(ValueError, match="was begun with clips="):
+    with pytest.raises(ValueError, match="was started with clips="):
         Trainer(replace(recipe, clips=str(clips)), tmp_path / "run")
     assert (tmp_path / "run" / "pack" / "index.json").read_bytes() == before
 
@@ -382,18 +402,18 @@ def test_other_clips_are_not_gone_on_with(clips, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"shape": {"foo": 1}}, "shape or mel has a setting that does not exist"),
+        ({"shape": {"foo": 1}}, "shape or mel has an unknown setting"),
         ({"mel": {"bands": "many"}}, "bands is 'many'"),
-        ({"mel": {"bandes": 3}}, "does not exist"),
-        ({"shape": {"kind": "hifigan"}}, "`vocoder` says which"),
+        ({"mel": {"bandes": 3}}, "unknown setting"),
+        ({"shape": {"kind": "hifigan"}}, "set `vocoder` instead"),
         ({"discriminators": ()}, "discriminators is empty"),
-        ({"discriminators": ("mpd", "mmd")}, "possible are mpd"),
-        ({"betas": (0.9, 2.0)}, "from 0 to below 1"),
+        ({"discriminators": ("mpd", "mmd")}, "they must be of mpd"),
+        ({"betas": (0.9, 2.0)}, "at least 0 and below 1"),
         ({"learning_rate": -1.0}, "must not be negative"),
-        ({"average": 1.0}, "from 0 to below 1"),
+        ({"average": 1.0}, "at least 0 and below 1"),
         ({"batch": 0}, "at least 1"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         TrainConfig(**settings)

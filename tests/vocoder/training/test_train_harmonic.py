@@ -1,4 +1,4 @@
-"""Training on frames with a pitch: pulses and noise are filtered, columns are hidden, nothing is left to chance."""
+"""Training on frames with F0: harmonic vocoders, masked columns, exact resume."""
 
 from dataclasses import replace
 
@@ -46,14 +46,14 @@ def config(table, vocoder="vocos", **settings):
 
 
 @pytest.mark.parametrize("vocoder", SMALL)
-def test_it_learns(table, tmp_path, vocoder):
+def test_the_loss_decreases(table, tmp_path, vocoder):
     losses = []
     settings = {"learning_rate": 4e-3, "steps": 40, "hide": (1, 41), "hidden": 0.25}
     Trainer(config(table, vocoder, **settings), tmp_path).run(lambda step, parts: losses.append(parts["mel"]))
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
-def test_it_goes_on_as_if_it_had_not_stopped(table, tmp_path):
+def test_exact_resume(table, tmp_path):
     settings = config(table, hide=(1, 41), hidden=0.5, save_every=2, adversarial_from=2)
     Trainer(replace(settings, steps=4), tmp_path / "whole").run()
     Trainer(replace(settings, steps=2), tmp_path / "cut").run()
@@ -65,22 +65,22 @@ def test_it_goes_on_as_if_it_had_not_stopped(table, tmp_path):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_columns_are_hidden_from_some_segments(table, tmp_path, monkeypatch):
+def test_columns_are_masked_in_some_segments(table, tmp_path, monkeypatch):
     trainer = Trainer(config(table, hide=(1, 41), hidden=0.5, batch=64), tmp_path)
-    generator, seen = trainer.sides["generator"], []
+    generator, inputs = trainer.networks["generator"], []
     monkeypatch.setattr(
-        generator, "forward", lambda frames: seen.append(frames) or generator.generate(generator.mark(frames)[0])
+        generator, "forward", lambda frames: inputs.append(frames) or generator.generate(generator.add_phase(frames)[0])
     )
     batch = next(iter(torch.utils.data.DataLoader(trainer.segments, batch_sampler=[list(range(64))])))
     whole = batch.frames.clone()
-    trainer.learn(batch)
-    hidden = (seen[0][:, :, 1:41] == 0).all(dim=(1, 2))
+    trainer.train_step(batch)
+    hidden = (inputs[0][:, :, 1:41] == 0).all(dim=(1, 2))
     assert 16 < int(hidden.sum()) < 48
-    assert torch.equal(seen[0][~hidden], whole[~hidden])
-    assert torch.equal(seen[0][hidden][:, :, [0, 60]], whole[hidden][:, :, [0, 60]])
+    assert torch.equal(inputs[0][~hidden], whole[~hidden])
+    assert torch.equal(inputs[0][hidden][:, :, [0, 60]], whole[hidden][:, :, [0, 60]])
 
 
-def test_half_the_file(table, tmp_path):
+def test_half_precision_halves_the_file(table, tmp_path):
     for half in (False, True):
         Trainer(config(table, steps=1, half=half), tmp_path / str(half)).run()
     full, halved = (tmp_path / str(half) / "model" / "model.safetensors" for half in (False, True))
@@ -91,7 +91,7 @@ def test_half_the_file(table, tmp_path):
     assert float((one - other).norm() / one.norm()) < 0.01
 
 
-def test_the_long_loss_does_not_ask_when_a_pulse_comes(table):
+def test_the_long_loss_tolerates_pulse_shifts(table):
     wav = torch.zeros(1, RATE)
     wav[0, ::160] = 1.0
     late = wav.roll(53, 1)
@@ -106,7 +106,7 @@ def test_the_long_loss_does_not_ask_when_a_pulse_comes(table):
     ("settings", "message"),
     [
         ({"hide": (5, 3)}, "hide is"),
-        ({"hidden": 1.5}, "hidden is 1.5; it is a share"),
+        ({"hidden": 1.5}, "hidden is 1.5; it is a fraction"),
         ({"mel_loss": "short"}, "mel_loss is"),
     ],
 )
