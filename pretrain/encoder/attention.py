@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -70,10 +71,10 @@ class SelfAttention(nn.Module):
         query, key, value = (self._split(part(x)) for part in (self.query, self.key, self.value))
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return self.out(attended.transpose(1, 2).flatten(2))
+        return self.out(rearrange(attended, "batch heads frames dim -> batch frames (heads dim)"))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return rearrange(x, "batch frames (heads dim) -> batch heads frames dim", heads=self.heads)
 
     def _gate(self, x: Tensor) -> Tensor:
         """Return the weight of the bias for each query (batch, heads, frames, 1)."""

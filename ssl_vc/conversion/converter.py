@@ -171,7 +171,6 @@ class VoiceConverter:
         matches = stats.record_matches(choice.matcher(stats.record_query(query), pool)) if matched else None
         blended = stats.record_output(blend_matches(matches, own, prosody, weight))
         wav = self._synthesize(blended, samples)
-
         wav = wav if loudness is None else normalize_loudness(wav, loudness, self.sample_rate)
         return self._result(wav, voice, choice if matched else None, stats)
 
@@ -253,8 +252,7 @@ class VoiceConverter:
     def _check_options(self, pitch: str | float, speed: float, loudness: float | None) -> None:
         check_pitch(pitch, self.layout is not None)
         check_range("speed", speed, 0.25, 4)
-        if loudness is not None:
-            check_range("loudness", loudness, -70, 0)
+        check_range("loudness", 0 if loudness is None else loudness, -70, 0)
 
     def _encoded(self, source: Source | EncodedSource) -> EncodedSource:
         encoded = source if isinstance(source, EncodedSource) else self.encode(source)

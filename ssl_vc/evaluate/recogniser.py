@@ -28,7 +28,7 @@ from ssl_vc.device import choose_device
 from ssl_vc.evaluate.audible import is_audible
 from ssl_vc.evaluate.sphinx import SphinxDecoder, SphinxVocabulary, decode
 from ssl_vc.evaluate.text_errors import normalize_text
-from ssl_vc.evaluate.weights import fingerprint, local_path
+from ssl_vc.evaluate.weights import fingerprint, import_transformers, local_path
 from ssl_vc.evaluate.whisper import Whisper
 from ssl_vc.hub.download import is_offline
 
@@ -176,7 +176,7 @@ class _Transformers:
     normalize = staticmethod(normalize_text)
 
     def __init__(self, name: str, device: torch.device, offline: bool) -> None:
-        transformers: Any = import_module("transformers")
+        transformers: Any = import_transformers(name)
         where = {"local_files_only": offline, "trust_remote_code": False}
         place = local_path(name, offline)
         try:

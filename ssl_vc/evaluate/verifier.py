@@ -21,7 +21,7 @@ from ssl_vc.device import choose_device
 from ssl_vc.evaluate.audible import MIN_SPEAKER, refuse_silence
 from ssl_vc.evaluate.onnx_verifier import OnnxVerifier
 from ssl_vc.evaluate.similarity import centroid
-from ssl_vc.evaluate.weights import fingerprint, local_path
+from ssl_vc.evaluate.weights import fingerprint, import_transformers, local_path
 from ssl_vc.hub.download import is_offline
 
 LONGEST = 30 * SAMPLE_RATE  # per pass of an x-vector model, whose attention is quadratic
@@ -99,7 +99,7 @@ class _Resemblyzer:
 
 class _XVector:
     def __init__(self, name: str, device: torch.device, offline: bool) -> None:
-        transformers: Any = import_module("transformers")
+        transformers: Any = import_transformers(name)
         kind, where = transformers.AutoModelForAudioXVector, {"local_files_only": offline, "trust_remote_code": False}
         place = local_path(name, offline)
         try:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
@@ -136,7 +137,8 @@ class PeriodDiscriminator(nn.Module):
     def forward(self, wav: Tensor) -> DiscriminatorOutput:
         """Score (batch, samples)."""
         wav = F.pad(wav[:, None], (0, -wav.shape[1] % self.period), mode="reflect")
-        maps = _feature_maps(self.convs, wav.unflatten(2, (-1, self.period)))
+        columns = rearrange(wav, "batch one (rows period) -> batch one rows period", period=self.period)
+        maps = _feature_maps(self.convs, columns)
         return _output(self.conv_post(maps[-1]), maps if self.first_map else maps[1:])
 
 
