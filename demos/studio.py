@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 from weakref import WeakSet
 
@@ -12,6 +13,7 @@ import soundfile
 
 import ssl_vc
 from demos.uploads import MAX_REFERENCE_MINUTES, Upload, sounds, uploaded
+from ssl_vc.files import CheckedFile, replacing
 from ssl_vc.tts.speak import load_text_model
 
 COMMENT = "Synthetic speech, made with ssl-vc"  # in every file that the demo writes
@@ -138,6 +140,8 @@ def write(path: Path, wav: Any, rate: int) -> str:
 
 
 def label_synthetic(path: Path) -> None:
-    """Note in a sound file that it is synthetic."""
-    with soundfile.SoundFile(path, "r+") as file:
-        file.comment = COMMENT
+    """Note in a sound file that it is synthetic; it stays as it was if that fails."""
+    with replacing(path) as temporary:
+        copyfile(path, temporary)
+        with CheckedFile(temporary, "r+") as file, soundfile.SoundFile(file, "r+") as sound:
+            sound.comment = COMMENT

@@ -9,6 +9,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import count, takewhile
 from pathlib import Path
@@ -23,7 +24,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from ssl_vc.files import replacing
+from ssl_vc.files import CheckedFile, replacing
 
 SAMPLE_RATE = 16_000
 MAX_HOURS = 6
@@ -127,14 +128,25 @@ def write(path: str | os.PathLike[str], wav: Tensor | Array, sample_rate: int) -
             lowered = f"lowered by {20 * math.log10(peak / 0.999):.1f} dB"
             warnings.warn(f"{name} would clip: its peak is {peak:.3g}; {lowered}.", UserWarning, stacklevel=2)
         with replacing(path) as temporary:
-            temporary.touch()  # Python says why a file cannot be made; libsndfile says "System error"
-            subtype = "OPUS" if suffix == ".opus" else None
-            with soundfile.SoundFile(
-                _native(temporary), "w", sample_rate, 1, subtype, format=CONTAINERS[suffix]
-            ) as file:
-                for start in range(0, len(frames), BLOCK):  # minutes of Vorbis in one call crash libsndfile
-                    file.write(frames[start : start + BLOCK])
+            _encode(temporary, frames, sample_rate, suffix)
     return path
+
+
+def _encode(path: Path, frames: Array, sample_rate: int, suffix: str) -> None:
+    """Write (samples, 1) through a file of ours, since libsndfile reports no failure of the writes at its close.
+
+    It calls that file from a thread, where Ctrl-C is not raised: an exception in its callbacks would be lost.
+    """
+    subtype = "OPUS" if suffix == ".opus" else None
+    settings: tuple[Any, ...] = "w", sample_rate, 1, subtype, None, CONTAINERS[suffix]
+    with CheckedFile(path) as file, ThreadPoolExecutor(1) as encoder:
+        sound = encoder.submit(soundfile.SoundFile, file, *settings).result()
+        try:
+            for start in range(0, len(frames), BLOCK):  # minutes of Vorbis in one call crash libsndfile
+                encoder.submit(sound.write, frames[start : start + BLOCK]).result()
+                file.check()
+        finally:
+            encoder.submit(sound.close).result()
 
 
 @contextmanager

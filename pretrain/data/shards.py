@@ -24,6 +24,7 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pretrain.data.manifest import AUDIO_SUFFIXES, READ_ERRORS, Clip, Samples, decode, fit_length, log_skipped
+from pretrain.data.places import Place, Source, find_shards, open_shard
 from pretrain.encoder.framing import SAMPLE_RATE
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ class Shards(IterableDataset[tuple[Clip, Samples]]):
     `skip` before iterating; a DataLoader's workers use their values at that time.
 
     Args:
-        source: a folder of `write_shards` (or of any tars), a URL with braces ("http://.../shard-{000000..000099}.tar"),
-            or a list of paths and URLs; what webdataset opens, `pipe:` with its shell commands included.
+        source: a folder of `write_shards` (or of any tars), a URL with braces ("https://.../shard-{000000..000099}.tar"),
+            or a list of paths and URLs. URLs are https, or http on this machine. A list, which only a program can give,
+            may hold webdataset's `pipe:` too, whose shell commands are run; from anywhere else that is refused.
         seed: of the shuffling.
         rank: of this process.
         world_size: number of processes that share the clips.
@@ -62,7 +64,7 @@ class Shards(IterableDataset[tuple[Clip, Samples]]):
 
     def __init__(
         self,
-        source: str | Path | Sequence[str | Path],
+        source: Source,
         *,
         seed: int = 0,
         rank: int = 0,
@@ -73,7 +75,7 @@ class Shards(IterableDataset[tuple[Clip, Samples]]):
             raise ValueError(
                 f"rank {rank} of {world_size}, buffer {buffer}; rank must be below world_size, buffer at least 1."
             )
-        self.urls, self.index = _expand(source)
+        self.urls, self.index = find_shards(source), _read_index(source)
         self.seed, self.rank, self.world_size, self.buffer = seed, rank, world_size, buffer
         self.epoch = self.skip = 0
 
@@ -202,28 +204,15 @@ def _decoded(data: bytes) -> Samples:
     return decode(BytesIO(data))
 
 
-def _expand(source: str | Path | Sequence[str | Path]) -> tuple[list[str], dict[str, Any]]:
-    """Return the shards' URLs and their index, if there is one."""
-    from webdataset.shardlists import expand_urls
-
-    if isinstance(source, str | Path) and Path(source).is_dir():
-        folder = Path(source)
-        index: dict[str, Any] = {}
-        if (folder / "index.json").is_file():
-            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        urls = [str(path) for path in sorted(folder.glob("*.tar"))]
-        return _require(urls, source), index
-    sources = [source] if isinstance(source, str | Path) else source
-    return _require([url for each in sources for url in expand_urls(str(each))], source), {}
+def _read_index(source: Source) -> dict[str, Any]:
+    """Return the index of a folder of shards; empty if there is none."""
+    if not isinstance(source, str | Path) or not (Path(source) / "index.json").is_file():
+        return {}
+    index: dict[str, Any] = json.loads((Path(source) / "index.json").read_text(encoding="utf-8"))
+    return index
 
 
-def _require(urls: list[str], source: object) -> list[str]:
-    if not urls:
-        raise ValueError(f"there are no shards at {source}; give a folder of .tar files, or their URLs.")
-    return urls
-
-
-def _clips(urls: Iterable[str]) -> Iterator[StoredClip]:
+def _clips(urls: Iterable[Place]) -> Iterator[StoredClip]:
     """Read shards in order, skipping what is broken."""
     for url in urls:
         for sample in _samples(url):
@@ -235,18 +224,17 @@ def _clips(urls: Iterable[str]) -> Iterator[StoredClip]:
                 yield stored
 
 
-def _samples(url: str) -> Iterator[dict[str, Any]]:
+def _samples(url: Place) -> Iterator[dict[str, Any]]:
     """Read a shard's members, grouped by key."""
-    from webdataset.gopen import gopen
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     def handler(error: Exception) -> bool:
         error.args = error.args[:1]  # webdataset appends its own state
-        _log_skip(error, url)
+        _log_skip(error, str(url))
         return True
 
     try:
-        stream = gopen(url)
+        stream = open_shard(url)
     except (OSError, ValueError) as error:
         handler(error)
         return

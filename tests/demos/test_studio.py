@@ -1,5 +1,7 @@
 """Shared parts of the demo's tabs: a session's voices, uploads, messages, and stopping."""
 
+import errno
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import soundfile
 
 gr = pytest.importorskip("gradio")
 from demos import uploads  # noqa: E402
-from demos.studio import Session, Studio, file_name  # noqa: E402
+from demos.studio import COMMENT, Session, Studio, file_name, label_synthetic, write  # noqa: E402
 from demos.uploads import SAMPLES, sounds, uploaded  # noqa: E402
 from demos.widgets import StopSignal, report_errors, without_folders  # noqa: E402
 
@@ -47,6 +49,23 @@ def test_idle_voices_are_dropped(studio):
     assert len(session.voices) == 1
     studio.drop_idle(minutes=0)
     assert session.voices == {}
+
+
+def test_sounds_are_labelled_or_stay_as_they_were(tmp_path, monkeypatch):
+    path, sound = tmp_path / "a.wav", np.sin(np.arange(9_000) / 9) / 2
+    assert write(path, sound, 16_000) == str(path)
+    read, before = soundfile.SoundFile(path), path.read_bytes()
+    assert (read.comment, len(read.read())) == (COMMENT, 9_000)
+    assert list(tmp_path.iterdir()) == [path]
+
+    class Full(FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ssl_vc.files.FileIO", Full)
+    with pytest.raises(OSError, match="No space left"):
+        label_synthetic(path)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
 
 
 def test_only_uploads_are_taken(tmp_path, monkeypatch):

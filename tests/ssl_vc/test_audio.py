@@ -1,5 +1,6 @@
 """Truths first: a tone stays the tone it was, its sine measures what the standard says; then the refusals."""
 
+import errno
 import math
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -666,3 +668,96 @@ def test_write_into_a_locked_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(AudioError, match="Permission denied"):
         write(tmp_path / "a.wav", noise(100), 16_000)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from ssl_vc.audio import AudioError, write
+
+path, wav = Path(sys.argv[1]), np.random.default_rng(0).uniform(-0.5, 0.5, 48_000)
+size = write(path, wav, 24_000).stat().st_size
+path.unlink()
+for room in (size - 1, size - 1_000, size // 2, 0):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    try:
+        write(path, wav, 24_000)
+    except AudioError as error:
+        sys.stderr.write(f"{error} {len(list(path.parent.iterdir()))} files\\n")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits")
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3"])
+def test_a_file_that_does_not_fit_is_an_error_and_no_file(tmp_path: Path, suffix: str) -> None:
+    """Whatever is missing, what libsndfile writes at its close too."""
+    path = tmp_path / f"a{suffix}"
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, timeout=120)
+    said = f"{str(path)!r} cannot be accessed: File too large; check its permissions and its disk. 0 files\n"
+    assert done.stderr == said * 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def failing_at(monkeypatch: pytest.MonkeyPatch, fails: int) -> list[int]:
+    """Make the n-th write of a file of ours fail; returns the list that the sizes of all come to."""
+    sizes: list[int] = []
+
+    class Failing(FileIO):
+        def write(self, data: memoryview) -> int:
+            sizes.append(len(data))
+            if len(sizes) == fails:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr("ssl_vc.files.FileIO", Failing)
+    return sizes
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3"])
+def test_no_failing_write_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    path, wav = tmp_path / f"a{suffix}", noise(20_000) / 10
+    writes = len((failing_at(monkeypatch, 0), write(path, wav, 16_000))[0])
+    before = path.read_bytes()
+    for fails in {1, 2, writes // 2, writes - 1, writes} - {0}:
+        sizes = failing_at(monkeypatch, fails)
+        with pytest.raises(AudioError, match="cannot be accessed: No space left on device;"):
+            write(path, wav, 16_000)
+        assert len(sizes) == fails  # and nothing is written after it
+        assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
+
+
+def test_a_long_sound_stops_at_the_first_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks: list[int] = []
+    original = soundfile.SoundFile.write
+    monkeypatch.setattr(
+        soundfile.SoundFile, "write", lambda file, data: (blocks.append(len(data)), original(file, data))
+    )
+    sound = np.zeros(audio.BLOCK * 4 + 9, np.float32)
+    write(tmp_path / "a.wav", sound, 16_000)
+    assert blocks == [audio.BLOCK] * 4 + [9]
+    blocks.clear()
+    failing_at(monkeypatch, 5)
+    with pytest.raises(AudioError, match="No space left"):
+        write(tmp_path / "a.wav", sound, 16_000)
+    assert len(blocks) == 1
+
+
+def test_ctrl_c_while_encoding_is_ctrl_c(tmp_path: Path) -> None:
+    """In libsndfile's callbacks it would be lost, and printed."""
+    code = (
+        "import sys, numpy, soundfile, threading, os, signal\n"
+        "from ssl_vc.audio import write\n"
+        "for _ in range(20):\n"
+        "    timer = threading.Timer(0.02, lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "    try:\n"
+        "        timer.start()\n"
+        "        write(sys.argv[1], numpy.random.default_rng(0).uniform(-0.5, 0.5, 2_000_000), 24_000)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('stopped')\n"
+        "    timer.join()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.ogg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("stopped\n" * 20, "")
+    assert list(tmp_path.iterdir()) == []
