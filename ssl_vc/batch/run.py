@@ -10,16 +10,17 @@ import csv
 import io
 import json
 import os
-import sys
+import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from ssl_vc.audio import Source
+from ssl_vc.audio import CONTAINERS, Source
 from ssl_vc.batch.jobs import PARTS, Job, PlannedJob, Result, input_paths, plan_jobs
 from ssl_vc.batch.worker import Converter, Worker
+from ssl_vc.files import locked
 from ssl_vc.options import check_options, parse_options
 
 __all__ = ["Engine", "Job", "LocalEngine", "Result", "convert_batch", "run_batch"]
@@ -29,6 +30,11 @@ Results: TypeAlias = Generator[Result, None, None]
 
 ROWS, TABLE = "report.jsonl", "report.csv"
 LOCK = "lock"
+SUFFIXES = "|".join(map(re.escape, CONTAINERS))
+OWN = re.compile(  # files in the subfolder: reports, outputs (see `Worker`), voices, and what `replacing` makes of them
+    rf"report\.(?:jsonl|csv)|[0-9a-f]{{16}}(?:{SUFFIXES})|[0-9a-f]{{64}}\.voice|\.[0-9a-f]{{16}}\.part(?:{SUFFIXES}|\.voice)",
+    re.IGNORECASE,  # of a job's suffix
+)
 TABLE_EVERY = 10  # seconds
 
 
@@ -204,59 +210,27 @@ def _read(path: Path) -> Iterator[Result]:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Lock a folder for one run, with an empty subfolder for unfinished files."""
+    """Lock a folder for one run, with a subfolder for unfinished files."""
     parts, new = folder / PARTS, not folder.exists()
+    if parts.is_symlink():
+        raise ValueError(f"{parts} is a link, and unfinished files need a folder; remove it, or use another folder.")
     try:
-        lock = _lock(parts)
-        _clear(parts)  # leftovers of a killed run
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{folder} cannot hold outputs: {reason}; check the folder, its permissions and disk.") from error
-    with lock:
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows does not remove open files; another run may have started
-                _clear(parts)
-                (parts / LOCK).unlink()
-                parts.rmdir()
-                if new:
-                    folder.rmdir()  # fails unless it is empty
+        with locked(parts / LOCK, folder, "another batch is running"):
+            try:
+                _clear(parts)  # leftovers of a killed run
+                yield
+            finally:
+                with suppress(OSError):  # somebody removed the folder
+                    _clear(parts)
+    finally:
+        for empty in (parts, *([folder] if new else [])):
+            with suppress(OSError):  # it is gone or not empty; another run may have started
+                empty.rmdir()
 
 
 def _clear(parts: Path) -> None:
+    """Remove unfinished files; whatever else there is may be somebody's."""
     for path in parts.iterdir():
-        if path.name != LOCK:
-            path.unlink(missing_ok=True)
-
-
-def _lock(parts: Path) -> IO[bytes]:
-    """Lock a file in the folder; the system unlocks it when the process ends, however it does."""
-    while True:
-        with suppress(FileExistsError):
-            parts.mkdir(parents=True)
-        with suppress(FileNotFoundError):  # a run that is ending may be removing the file or the folder
-            file = (parts / LOCK).open("ab")
-            if not _locked(file):
-                file.close()
-                raise ValueError(f"another batch is running in {parts.parent}; wait for it, or use another folder.")
-            with ExitStack() as stack:
-                stack.enter_context(file)
-                if os.path.samestat(os.fstat(file.fileno()), (parts / LOCK).stat()):
-                    stack.pop_all()
-                    return file
-
-
-def _locked(file: IO[bytes]) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
+        if OWN.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with suppress(OSError):  # Windows does not remove open files
+                path.unlink()

@@ -9,6 +9,7 @@ import typer
 from tqdm import tqdm
 
 from ssl_vc.cli.messages import log_to_stderr
+from ssl_vc.cli.settings import working_in
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from pretrain.data.manifest import Clip, Samples
@@ -56,7 +57,7 @@ def label(
     further = read_manifest(clips, also_split) if also_split else []
     further += read_manifest(also) if also else []
     start = time.perf_counter()
-    with tqdm(unit="clip", disable=None) as bar:
+    with working_in(output, beside=True), tqdm(unit="clip", disable=None) as bar:
 
         def read(clip: "Clip") -> "Samples":
             bar.update()

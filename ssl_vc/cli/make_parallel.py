@@ -8,6 +8,7 @@ import typer
 from tqdm import tqdm
 
 from ssl_vc.cli.messages import log_to_stderr
+from ssl_vc.cli.settings import working_in
 
 
 def make_parallel(
@@ -47,14 +48,15 @@ def make_parallel(
         raise ValueError(f"{texts} is not a text file in UTF-8; use one sentence per line.") from None
     config = CorpusConfig(voices, speakers, tuple(only or ()), tuple(without or ()), speeds, seed)
     phonemizer = load_g2p(g2p)
-    synthesizer = Kokoro(find_kokoro(model, offline=offline))
-    cast = draw_speakers(synthesizer.voices, config)
-    clips = draw_clips(listed, cast, config, skip, len(listed) if sentences is None else sentences)
-    if not clips:
-        raise ValueError(f"{texts} has {len(listed)} sentences, of which {skip} are skipped: none is left.")
-    done = synthesize_corpus(clips, output, synthesizer, phonemizer, config, workers)
-    for _ in tqdm(done, total=len(clips), unit="clip", disable=None):
-        pass
+    with working_in(output):
+        synthesizer = Kokoro(find_kokoro(model, offline=offline))
+        cast = draw_speakers(synthesizer.voices, config)
+        clips = draw_clips(listed, cast, config, skip, len(listed) if sentences is None else sentences)
+        if not clips:
+            raise ValueError(f"{texts} has {len(listed)} sentences, of which {skip} are skipped: none is left.")
+        done = synthesize_corpus(clips, output, synthesizer, phonemizer, config, workers)
+        for _ in tqdm(done, total=len(clips), unit="clip", disable=None):
+            pass
     import soundfile
 
     seconds = sum(soundfile.info(str(output / clip.path)).frames for clip in clips) / SAMPLE_RATE

@@ -12,6 +12,7 @@ from tqdm import tqdm
 import ssl_vc
 from ssl_vc.cli import arguments
 from ssl_vc.cli.messages import log_to_stderr
+from ssl_vc.cli.settings import working_in
 
 
 class Features(StrEnum):
@@ -60,15 +61,16 @@ def prematch(
     log_to_stderr("pretrain")
     config = PrematchConfig(k, blend, mixed, own, reference, seed)
     chosen = [clip for clip in read_manifest(clips, split) if not clip.key.startswith(tuple(leave_out or ()))]
-    extractor = ssl_vc.Extractor.from_pretrained(model, layer, device=device)
-    analysis, layout = ssl_analysis(extractor, model), None
-    if features == Features.spoken:
-        analysis = disentangled_analysis(extractor)
-        layout = disentangled_layout(analysis.feature_spec)
-    start, seconds, count = time.perf_counter(), 0.0, 0
-    finished = prematch_clips(chosen, output, extractor, analysis, layout, config)
-    for clip in tqdm(finished, total=len(chosen), unit="clip", disable=None):
-        seconds, count = seconds + clip.seconds, count + 1
+    with working_in(output):
+        extractor = ssl_vc.Extractor.from_pretrained(model, layer, device=device)
+        analysis, layout = ssl_analysis(extractor, model), None
+        if features == Features.spoken:
+            analysis = disentangled_analysis(extractor)
+            layout = disentangled_layout(analysis.feature_spec)
+        start, seconds, count = time.perf_counter(), 0.0, 0
+        finished = prematch_clips(chosen, output, extractor, analysis, layout, config)
+        for clip in tqdm(finished, total=len(chosen), unit="clip", disable=None):
+            seconds, count = seconds + clip.seconds, count + 1
     elapsed, table, dim = time.perf_counter() - start, output / "clips.tsv", analysis.feature_spec["dim"]
     report = {"output": str(table), "clips": count, "hours": round(seconds / 3600, 3), "seconds": round(elapsed, 1)}
     line = f"{table}: {count} clips, {seconds / 3600:.2f} h of frames with {dim} dimensions; {elapsed:.0f} s"

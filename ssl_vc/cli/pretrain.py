@@ -10,10 +10,11 @@ import typer
 from tqdm import tqdm
 
 from ssl_vc.cli.messages import log_to_stderr, notify
-from ssl_vc.cli.settings import read_config
+from ssl_vc.cli.settings import read_config, working_in
 from ssl_vc.files import replacing
 
-if TYPE_CHECKING:  # loads torch, which `ssl-vc --help` need not wait for
+if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
+    from pretrain.recipe import PretrainConfig
     from pretrain.training.trainer import Trainer
 
 
@@ -36,6 +37,11 @@ def pretrain(
 
     recipe = read_config(config, settings or [], PretrainConfig)
     folder = output or Path("runs") / config.stem
+    with working_in(folder):
+        _run(recipe, folder, resume, as_json)
+
+
+def _run(recipe: "PretrainConfig", folder: Path, resume: bool, as_json: bool) -> None:
     logger = log_to_stderr("pretrain")
     try:
         pipeline = import_module("pretrain.pipeline")

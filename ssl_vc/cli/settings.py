@@ -1,12 +1,18 @@
 """Configurations: a YAML file, changed on the command line and checked by a dataclass."""
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
+from ssl_vc.files import LOCK, locked
+
 Kind = TypeVar("Kind")
+RANKS = "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"  # as accelerate finds its processes
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder.", show_default=False)]
 Settings = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as clips=my/speech.")
@@ -51,9 +57,33 @@ def _explain(error: Exception) -> str:
     return f"{key}: {problem}" if key else problem
 
 
-def refuse_training(output: Path, state: Path, resume: bool) -> None:
-    """Refuse an output that is a file, or that holds a training which is not to be resumed."""
+@contextmanager
+def working_in(output: Path, *, beside: bool = False) -> Iterator[None]:
+    """Lock an output folder while a command works in it, and refuse one that is a file or in use by another process.
+
+    Of the processes of one training (torchrun), the main one holds the lock for all.
+
+    Args:
+        output: the folder.
+        beside: lock a file beside the folder, because the folder itself is replaced.
+    """
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; -o wants a folder")
-    if state.exists() and not resume:
-        raise ValueError(f"{output} holds a training; resume it with --resume, or choose another folder.")
+    place = output.resolve()  # one lock for all ways to a folder
+    parent = place.parent
+    read_only = beside and parent.exists() and not os.access(parent, os.W_OK)  # so nobody can replace the folder
+    rank = next((value for name in RANKS if (value := os.environ.get(name))), "0")
+    if read_only or rank != "0":
+        yield
+        return
+    with locked(parent / f".{place.name}{LOCK}" if beside else place / LOCK, output):
+        yield
+
+
+@contextmanager
+def training_in(output: Path, state: Path, resume: bool) -> Iterator[None]:
+    """Lock the folder of a training, see `working_in`; refuse one that holds a training which is not to be resumed."""
+    with working_in(output):
+        if state.exists() and not resume:
+            raise ValueError(f"{output} holds a training; resume it with --resume, or choose another folder.")
+        yield

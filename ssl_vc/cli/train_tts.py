@@ -9,7 +9,7 @@ import typer
 from tqdm import tqdm
 
 from ssl_vc.cli.messages import log_to_stderr, notify, progress
-from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
+from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, training_in
 
 EVERY = 100  # steps between reports
 
@@ -28,21 +28,21 @@ def train_tts(
     recipe = read_config(config, settings or [], TTSConfig)
     if not recipe.clips:
         raise typer.BadParameter("there is no training data; set clips=MANIFEST, a table of clips with transcripts")
-    refuse_training(output, output / "state.pt", resume)
-    for package in ("pretrain", "ssl_vc.tts"):
-        log_to_stderr(package)
-    for _ in tqdm(train_g2p(recipe, output), total=recipe.g2p_steps, unit="step", disable=None):
-        pass
-    for _ in tqdm(extract_rows(recipe, output), unit="clip", disable=None):
-        pass
-    trainer = import_module("ssl_vc.tts.training").Trainer(recipe, output)
-    if resume:
-        trainer.resume()
-    started, first = time.perf_counter(), trainer.step
-    with tqdm(total=recipe.steps, initial=first, unit="step", disable=None) as bar:
-        for losses in trainer.run():
-            bar.update()
-            if trainer.step % EVERY == 0 or trainer.step == recipe.steps:
-                rate = (trainer.step - first) / (time.perf_counter() - started)
-                tqdm.write(progress(trainer.step, losses, rate, as_json))
-    notify("done", f"step {trainer.step}; the model is in {output / 'model'}")
+    with training_in(output, output / "state.pt", resume):
+        for package in ("pretrain", "ssl_vc.tts"):
+            log_to_stderr(package)
+        for _ in tqdm(train_g2p(recipe, output), total=recipe.g2p_steps, unit="step", disable=None):
+            pass
+        for _ in tqdm(extract_rows(recipe, output), unit="clip", disable=None):
+            pass
+        trainer = import_module("ssl_vc.tts.training").Trainer(recipe, output)
+        if resume:
+            trainer.resume()
+        started, first = time.perf_counter(), trainer.step
+        with tqdm(total=recipe.steps, initial=first, unit="step", disable=None) as bar:
+            for losses in trainer.run():
+                bar.update()
+                if trainer.step % EVERY == 0 or trainer.step == recipe.steps:
+                    rate = (trainer.step - first) / (time.perf_counter() - started)
+                    tqdm.write(progress(trainer.step, losses, rate, as_json))
+        notify("done", f"step {trainer.step}; the model is in {output / 'model'}")

@@ -8,7 +8,7 @@ import typer
 from tqdm import tqdm
 
 from ssl_vc.cli.messages import log_to_stderr, notify
-from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
+from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, training_in
 from ssl_vc.cli.train_vocoder import train_with_progress
 
 
@@ -20,23 +20,31 @@ def train_units(
     as_json: Json = False,
 ) -> None:
     """Train a unit codec and its vocoder by CONFIG; `ssl-vc units --codec` takes OUTPUT/codec."""
-    from ssl_vc.units.training import UnitsConfig, export_codec, extract_frames, train_prosody, vocoder_recipe
+    from ssl_vc.units.training import (
+        UnitsConfig,
+        check_codec,
+        export_codec,
+        extract_frames,
+        train_prosody,
+        vocoder_recipe,
+    )
 
     recipe = read_config(config, settings or [], UnitsConfig)
     if not recipe.clips:
         raise typer.BadParameter("there is no training data; set clips=FOLDER, or a manifest of clips")
-    refuse_training(output, output / "vocoder" / "state.pt", resume)
-    vocoder = vocoder_recipe(recipe, output)
-    for package in ("vocoder", "pretrain"):
-        log_to_stderr(package)
-    for _ in tqdm(extract_frames(recipe, output), unit="clip", disable=None):
-        pass
-    if not (output / "vocoder" / "state.pt").exists():
-        with tqdm(train_prosody(recipe, output), total=recipe.prosody_steps, unit="step", disable=None) as bar:
-            losses = list(bar)
-        notify("prosody", f"loss {losses[0]:.2f} at the first step, {losses[-1]:.2f} at the last")
-    trainer = import_module("vocoder.training.trainer").Trainer(vocoder, output / "vocoder")
-    if resume:
-        trainer.resume()
-    train_with_progress(trainer, as_json)
-    notify("done", f"step {trainer.step}; the codec is in {export_codec(output)}")
+    with training_in(output, output / "vocoder" / "state.pt", resume):
+        check_codec(output)  # before the training that it would be the end of
+        vocoder = vocoder_recipe(recipe, output)
+        for package in ("vocoder", "pretrain"):
+            log_to_stderr(package)
+        for _ in tqdm(extract_frames(recipe, output), unit="clip", disable=None):
+            pass
+        if not (output / "vocoder" / "state.pt").exists():
+            with tqdm(train_prosody(recipe, output), total=recipe.prosody_steps, unit="step", disable=None) as bar:
+                losses = list(bar)
+            notify("prosody", f"loss {losses[0]:.2f} at the first step, {losses[-1]:.2f} at the last")
+        trainer = import_module("vocoder.training.trainer").Trainer(vocoder, output / "vocoder")
+        if resume:
+            trainer.resume()
+        train_with_progress(trainer, as_json)
+        notify("done", f"step {trainer.step}; the codec is in {export_codec(output)}")

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 import ssl_vc
 from ssl_vc.cli.messages import log_to_stderr, notify, progress
-from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, refuse_training
+from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, training_in
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from torch import Tensor
@@ -30,14 +30,14 @@ def train_vocoder(
     from vocoder.training.recipe import TrainConfig
 
     recipe = read_config(config, settings or [], TrainConfig)
-    refuse_training(output, output / "state.pt", resume)
-    log_to_stderr("vocoder")
-    trainer = _trainer(recipe, output)
-    if resume:
-        trainer.resume()
-    train_with_progress(trainer, as_json)
-    if trainer.is_main:
-        notify("done", f"step {trainer.step}; the model is in {output / 'model'}")
+    with training_in(output, output / "state.pt", resume):
+        log_to_stderr("vocoder")
+        trainer = _trainer(recipe, output)
+        if resume:
+            trainer.resume()
+        train_with_progress(trainer, as_json)
+        if trainer.is_main:
+            notify("done", f"step {trainer.step}; the model is in {output / 'model'}")
 
 
 def train_with_progress(trainer: "Trainer", as_json: bool) -> None:

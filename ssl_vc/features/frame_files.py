@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pretrain.data.manifest import Clip
 from ssl_vc.features.layout import FeatureSpec
-from ssl_vc.files import replacing
+from ssl_vc.files import LOCK, replacing
 
 
 def open_folder(folder: Path, settings: Any) -> bool:
@@ -22,7 +22,7 @@ def open_folder(folder: Path, settings: Any) -> bool:
     record = folder / "made_of.json"
     if record.is_file() and record.read_text(encoding="utf-8") == wanted:
         return True
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         raise ValueError(
             f"{folder} is not empty, and its contents were made with other settings; remove it, or choose another."
         )

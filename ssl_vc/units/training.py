@@ -33,11 +33,14 @@ from ssl_vc.units.codebook import FILE, Codebook, run_length_encode
 from ssl_vc.units.f0_codes import f0_blocks, run_means
 from ssl_vc.units.prosody import ProsodyPredictor
 from vocoder.pitch import voiced_median
+from vocoder.training.folders import check_replaceable, remove_written
 from vocoder.training.recipe import TrainConfig
 
 log = logging.getLogger(__name__)
 
 UNIT_HIFIGAN_SHAPE = {"pitch": "hertz", "speaker_vector": MEL.bands}  # for frames of the form `numbers`
+VOCODER_FILES = "config.json", "model.safetensors"
+CODEC_FILES = FILE, *(f"vocoder/{name}" for name in VOCODER_FILES)
 SEGMENT, BATCH = 100, 32  # runs and clips per training step of the prosody predictor
 FRAMES_PER_HOUR = 180_000
 
@@ -213,11 +216,18 @@ def vocoder_recipe(config: UnitsConfig, folder: Path) -> TrainConfig:
         raise ValueError(f"vocoder has an unknown setting ({error}).") from None
 
 
+def check_codec(folder: Path) -> None:
+    """Refuse a training whose codec would replace somebody's files."""
+    check_replaceable(folder / "codec", CODEC_FILES)
+
+
 def export_codec(folder: Path) -> Path:
     """Copy codebook and vocoder into the codec's folder, atomically; returns the folder."""
     codec, new = folder / "codec", folder / ".codec"
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(folder / "vocoder" / "model", new / "vocoder", ignore=shutil.ignore_patterns("README.md"))
+    remove_written(new, CODEC_FILES)
+    (new / "vocoder").mkdir(parents=True)
+    for name in VOCODER_FILES:
+        shutil.copy(folder / "vocoder" / "model" / name, new / "vocoder")
     shutil.copy(folder / FILE, new)
-    shutil.rmtree(codec, ignore_errors=True)
+    remove_written(codec, CODEC_FILES)
     return new.rename(codec)

@@ -262,6 +262,7 @@ found = trainer.validate()
 if trainer.is_main:
     learner = trainer.accelerator.unwrap_model(trainer.model)
     torch.save([{n: p.grad for n, p in learner.named_parameters() if p.grad is not None}, metrics, found], sys.argv[3])
+torch.distributed.barrier()  # or a process that ends first aborts the other's threads
 torch.distributed.destroy_process_group()
 """
 

@@ -12,7 +12,6 @@ import csv
 import hashlib
 import json
 import logging
-import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,9 +27,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vocoder.training.folders import check_replaceable, remove_written
+
 log = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
+FILES = "audio.i16", "frames.f16", "index.json"  # of a pack
 Featurizer = Callable[[Tensor, int], Tensor]  # (samples,) and their sample rate -> (frames, dim)
 
 
@@ -158,9 +160,10 @@ def pack_clips(
             return pack
         if keep:
             raise ValueError(f"the clips are not those that the training in {folder.parent} was started with.")
+    check_replaceable(folder, FILES)
     log.info("packing %d clips into %s", len(clips), folder)
     part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    remove_written(part, FILES)
     part.mkdir(parents=True)
 
     def load(clip: Clip) -> tuple[Tensor, Tensor | None]:
@@ -169,7 +172,7 @@ def pack_clips(
     index = {**_write_clips(clips, part, load, hop_length), "hop_length": hop_length, "sample_rate": sample_rate}
     text = json.dumps({**index, "reads": reads or {}, "fingerprint": fingerprint})
     (part / "index.json").write_text(text, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_written(folder, FILES)
     part.rename(folder)
     return Pack.open(folder)
 

@@ -14,9 +14,9 @@ resumes exactly: bit for bit on a CPU. The folder of a training:
 import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -277,7 +277,9 @@ class Trainer:
             file.replace(self.folder / "model" / file.name)
         (new / "training.json").replace(self.folder / "training.json")
         (new / "state.pt").replace(self.folder / "state.pt")
-        shutil.rmtree(new)
+        with suppress(OSError):  # somebody keeps files in them
+            (new / "model").rmdir()
+            new.rmdir()
 
     def resume(self) -> None:
         """Load the folder's checkpoint, if any."""

@@ -22,6 +22,8 @@ from ssl_vc.batch.run import Job, LocalEngine, convert_batch, run_batch
 from ssl_vc.features.extractor import FrameSpec
 from ssl_vc.voice.voice import Voice
 
+HEX = "0123456789abcdef"
+
 SPEC = FrameSpec("fake", 4, False, 2)
 
 
@@ -466,10 +468,33 @@ def test_a_folder_that_cannot_be_is_named(tmp_path, speech):
         run_all(speech.jobs, tmp_path / "file")
 
 
+def test_files_of_others_are_kept(tmp_path, speech):
+    parts = tmp_path / "out" / ".batch"
+    (parts / f"{HEX}.wav").mkdir(parents=True)
+    names = {"thesis.txt", "0123.wav", f"{HEX}.txt", f"{HEX}.wav"}
+    for name in names - {f"{HEX}.wav"}:
+        (parts / name).write_text("years")
+    for _ in range(2):
+        assert {result.state for result in run_all(speech.jobs, tmp_path / "out", force=True)} == {"done"}
+        assert {path.name for path in parts.iterdir()} == names
+
+
+def test_a_link_is_refused(tmp_path, speech):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".batch").symlink_to(mine)
+    for name in ("thesis.txt", f"{HEX}.wav"):
+        (mine / name).write_text("years")
+    with pytest.raises(ValueError, match=r"\.batch is a link"):
+        run_all(speech.jobs, tmp_path / "out")
+    assert {path.name for path in mine.iterdir()} == {"thesis.txt", f"{HEX}.wav"}
+
+
 def test_what_a_killed_run_left_is_removed(tmp_path, speech):
     parts = tmp_path / "out" / ".batch"
     parts.mkdir(parents=True)
-    for name in ("lock", "0123.wav", ".0123.part.wav", "0123.voice"):
+    for name in ("lock", "report.csv", f"{HEX}.wav", f"{HEX}.FLAC", f".{HEX}.part.wav", f"{4 * HEX}.voice"):
         (parts / name).write_text("half")
     results = convert_batch(Converter(), speech.jobs, tmp_path / "out", resume=True)
     next(results)

@@ -1,12 +1,17 @@
 """`ssl-vc pretrain`: one command from sound files to an encoder."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 import ssl_vc
 from pretrain import SpeechEncoder
+from pretrain.data.manifest import read_manifest
+from pretrain.data.shards import write_shards
+from pretrain.labels.features import MfccFeatures
+from pretrain.labels.kmeans_labels import label_clips
 
 DEBUG = Path(__file__).parents[3] / "configs" / "pretrain" / "debug.yaml"
 
@@ -71,3 +76,23 @@ def test_broken_files_are_one_line(run, tmp_path):
     for name, message in (("broken.yaml", "broken.yaml"), ("gone.yaml", "there is no file")):
         status, _, error = run("pretrain", tmp_path / name)
         assert (status, message in error, error.count("\n")) == (2, True, 1), error
+
+
+@pytest.mark.parametrize("source", ["pipe:touch ran", ".", "pipe:touch ran;"], ids=["config", "file", "folder"])
+def test_shards_run_no_command(run, clips, tmp_path, monkeypatch, source):
+    found = read_manifest(clips)
+    label_clips(found, tmp_path / "labels", MfccFeatures(), clusters=8)
+    (tmp_path / "here" / "pipe:touch ran;").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    write_shards(found, tmp_path / "shards")
+    for name in ("pipe:touch ran;.tar", "pipe:touch ran;/shard.tar"):
+        shutil.copy(tmp_path / "shards" / "shard-000000.tar", name)
+    labels = f"clips: {source!r}\nstorage: shards\niterations: [labels: [of: {str(tmp_path / 'labels')!r}]]\n"
+    (tmp_path / "recipe.yaml").write_text(DEBUG.read_text().partition("iterations:")[0] + labels)
+    status, _, error = run("pretrain", tmp_path / "recipe.yaml", "train.steps=1", "-o", tmp_path / "run")
+    assert not Path("ran").exists()
+    if source == "pipe:touch ran":
+        wanted = "is refused; shards are a folder of .tar files, paths, or https addresses."
+        assert (status, error.splitlines()[-1]) == (1, f"error: 'pipe:touch ran' {wanted}")
+    else:
+        assert status == 0, error

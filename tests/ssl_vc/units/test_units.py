@@ -417,6 +417,17 @@ def test_training_resumes_and_refuses(trained, run):
     assert status == 1 and "vocoder has an unknown setting" in err
 
 
+@pytest.mark.parametrize("place", ["codec", "codec/vocoder", "vocoder/pack"])
+def test_files_of_others_are_kept(trained, run, tmp_path, place):
+    folder, settings = trained
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "thesis.txt").write_text("years")
+    status, _, err = run("train-units", folder / "units.yaml", "-o", tmp_path, *settings)
+    assert (tmp_path / place / "thesis.txt").read_text() == "years"
+    assert status == 1 and "would be replaced, but this training did not write" in err
+    assert not (tmp_path / "vocoder" / "state.pt").exists()  # refused before the training
+
+
 def test_the_commands(trained, run, tmp_path, source):
     folder, _ = trained
     soundfile.write(tmp_path / "clip.wav", source.numpy(), RATE)

@@ -1,6 +1,7 @@
 """Packs and segments: frames are aligned with their samples, and an index always gives the same segment."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -57,6 +58,38 @@ def test_other_clips_are_packed_again(folder):
     assert index.stat().st_mtime_ns == before
     assert pack_clips(clips[:2], folder / "pack", **SHAPE).lengths == [30, 50]
     assert pack_clips(clips[:2], folder / "pack", **SHAPE, featurize=encode_index, reads={"kind": "ssl"}).dim == 3
+
+
+@pytest.mark.parametrize("name", ["pack", ".pack.part"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_of_others_are_kept(folder, name, whole):
+    clips, place = find_clips(folder), folder / name
+    pack_clips(clips, folder / "pack", **SHAPE)
+    if not whole:
+        shutil.rmtree(folder / "pack")
+    place.mkdir(exist_ok=True)
+    (place / "notes").mkdir()
+    (place / "notes" / "thesis.txt").write_text("years")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=f"{name} would be replaced, but this training did not write notes in it"):
+        pack_clips(clips[:2], folder / "pack", **SHAPE)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_link_is_not_replaced(folder):
+    (folder / "mine").mkdir()
+    (folder / "mine" / "audio.i16").write_text("years")
+    (folder / "pack").symlink_to(folder / "mine")
+    with pytest.raises(ValueError, match="pack is a link"):
+        pack_clips(find_clips(folder), folder / "pack", **SHAPE)
+    assert (folder / "mine" / "audio.i16").read_text() == "years"
+
+
+def test_what_a_killed_run_left_is_replaced(folder):
+    (folder / ".pack.part").mkdir()
+    (folder / ".pack.part" / "audio.i16").write_text("half")
+    assert pack_clips(find_clips(folder), folder / "pack", **SHAPE).lengths == [30, 50, 20]
+    assert not (folder / ".pack.part").exists()
 
 
 def test_segments_are_reproducible(folder):

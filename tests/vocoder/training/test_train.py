@@ -262,6 +262,24 @@ def test_killed_and_resumed_bit_for_bit(clips, tmp_path):
             assert all(torch.equal(moments[key], cut["optimizers"][side]["state"][index][key]) for key in moments)
 
 
+def test_a_training_in_use_is_refused_and_a_killed_one_is_free(clips, tmp_path, capsys):
+    words = command(clips, tmp_path / "run", "save_every=1", "steps=100000", "workers=1")
+    with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "run" / "state.pt").exists() and process.poll() is None:
+            time.sleep(0.05)
+        with pytest.raises(SystemExit) as stop:
+            main([*words[3:], "--resume", "steps=1"])
+        running = process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert (running, stop.value.code) == (True, 1)
+    assert told == f"error: another process is working in {tmp_path / 'run'}; wait for it, or use another folder."
+    with pytest.raises(SystemExit) as stop:  # at once, though a worker of the data loader may outlive it
+        main([*words[3:], "--resume", "steps=1"])
+    assert stop.value.code == 0
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
 def test_two_processes_match_one(clips, tmp_path):
     settings = ("steps=6", "learning_rate=0.001", "stft_weight=1")
     one = finish(command(clips, tmp_path / "one", *settings))
