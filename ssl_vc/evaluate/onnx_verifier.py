@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.evaluate.audible import refuse_silence
+from ssl_vc.hub.onnx_session import open_session
 
 BANDS = 80
 
@@ -29,7 +30,7 @@ class OnnxVerifier:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
-            runtime = import_module("onnxruntime")
+            import_module("onnxruntime")
             self._fbank = import_module("kaldi_native_fbank")
         except ImportError as error:
             raise ValueError(f"{path} needs {error.name}, which is missing; pip install 'ssl-vc[eval]'.") from None
@@ -37,13 +38,8 @@ class OnnxVerifier:
             weights = Path(path).read_bytes()
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from None
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # errors are raised anyway
-        try:
-            self._session = runtime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's errors have no class in common
-            raise ValueError(f"{path} is no ONNX model, or is damaged; fetch it again.") from error
+        damaged = f"{path} is no ONNX model, or is damaged; fetch it again."
+        self._session = open_session(weights, torch.get_num_threads(), damaged)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not _accepts_filter_banks(inputs[0].shape) or len(outputs[0].shape) != 2:
             raise ValueError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, SILENCE
+from ssl_vc.hub.onnx_session import open_session
 
 PESQ_SEGMENT = 12 * SAMPLE_RATE  # PESQ is defined for sentences of 8 to 12 s, and its code crashes on minutes
 
@@ -101,22 +102,17 @@ class Dnsmos:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
-            runtime = import_module("onnxruntime")
+            import_module("onnxruntime")
         except ImportError:
             raise ValueError("DNSMOS needs onnxruntime, which is missing; pip install 'ssl-vc[eval]'.") from None
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # errors are raised anyway
         name = repr(os.fspath(path))
         try:
             model = Path(path).read_bytes()
         except OSError as error:
             reason = error.strerror or error
             raise ValueError(f"{name} cannot be read: {reason}; use the published sig_bak_ovr.onnx.") from error
-        try:
-            self._session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's errors have no class in common
-            raise ValueError(f"{name} is no ONNX model, or is damaged; use the published sig_bak_ovr.onnx.") from error
+        damaged = f"{name} is no ONNX model, or is damaged; use the published sig_bak_ovr.onnx."
+        self._session = open_session(model, torch.get_num_threads(), damaged)
         shapes = [list(each.shape)[1:] for each in (*self._session.get_inputs(), *self._session.get_outputs())]
         if shapes != [[self.WINDOW], [len(self.POLYNOMIALS)]]:
             raise ValueError(

@@ -8,7 +8,6 @@ number of timbres at exactly the same length. A weighted mean of styles is a new
 import hashlib
 import os
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ssl_vc.hub.download import is_offline
+from ssl_vc.hub.onnx_session import open_session
 from ssl_vc.hub.registry import in_hub_cache
 
 HUB_ID = "onnx-community/Kokoro-82M-v1.0-ONNX"
@@ -120,16 +120,9 @@ def _read_style(file: Path) -> Styles:
 
 def _open(model: Path, weights: bytes, threads: int) -> Any:
     try:
-        runtime = import_module("onnxruntime")
+        return open_session(weights, threads, f"{model} is no ONNX model, or is damaged; fetch it again.")
     except ImportError:
         raise ValueError("Kokoro needs onnxruntime, which is missing; pip install 'ssl-vc[synth]'.") from None
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    try:
-        return runtime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's errors have no class in common
-        raise ValueError(f"{model} is no ONNX model, or is damaged; fetch it again.") from error
 
 
 def mixture_name(mixture: Mixture) -> str:
