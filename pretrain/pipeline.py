@@ -28,7 +28,7 @@ from accelerate.utils import set_seed
 
 from pretrain.data.batch import Collator, LabelSet
 from pretrain.data.dataset import ClipDataset
-from pretrain.data.manifest import Clip, Samples, decode, read_manifest, sources_fingerprint
+from pretrain.data.manifest import Clip, Samples, decode, parallel_clips, read_manifest, sources_fingerprint
 from pretrain.data.mixing import NoiseBank
 from pretrain.data.pack import AudioFiles, ClipAudio, build_pack
 from pretrain.encoder import SpeechEncoder
@@ -41,7 +41,8 @@ from pretrain.labels.tokenizers import CharacterTokenizer, PhonemeTokenizer, Tra
 from pretrain.labels.trim import trim_silence
 from pretrain.objectives import OBJECTIVES, Settings
 from pretrain.objectives.ctc import CtcHead
-from pretrain.recipe import MUTABLE_SETTINGS, LabelConfig, PretrainConfig, TrainConfig
+from pretrain.recipe import MUTABLE_SETTINGS, LabelConfig, PretrainConfig
+from pretrain.training.config import TrainConfig
 from pretrain.training.export import export
 from pretrain.training.loaders import indexed_batches, streamed_batches, usable_clips
 from pretrain.training.trainer import CHECKPOINT, Trainer
@@ -187,6 +188,8 @@ class Pretraining:
         parts += [scales] if set(scales) != {1.0} else []
         sources = sources_fingerprint(self.train.clips) if self.train else ""  # which labels do not depend on
         parts += [sources] if sources else []
+        if OBJECTIVES[config.train_config(number).objective][0].two_views and self.train:
+            parts.append(parallel_clips(self.train.clips))
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def _run_iteration(self, number: int, labels: list[LabelSet], fingerprint: str, on_step: OnStep | None) -> None:
@@ -218,7 +221,7 @@ class Pretraining:
         encoder = self._initial_encoder(number)
         settings, make_objective = self._objective_settings(config), OBJECTIVES[config.objective][1]
         scales = [of.weight for of in self.config.iterations[number - 1].labels]
-        objective = make_objective(settings, encoder.config.dim, [of.clusters for of in labels], scales)
+        objective = make_objective(settings, encoder, [of.clusters for of in labels], scales)
         tokenizer = self._tokenizer(config) if config.text.weight else None
         ctc_head = CtcHead(encoder.config.dim, len(tokenizer.symbols)) if tokenizer else None
         train = self.train
@@ -235,6 +238,7 @@ class Pretraining:
             tokenize=TranscriptTokenizer(tokenizer, config.text.languages) if tokenizer else None,
             speeds=config.speeds,
             channel=config.channel,
+            two_views=settings.two_views,
         )
         seed, valid = self.config.seed, None
         if train is None:
@@ -259,6 +263,9 @@ class Pretraining:
         if not start:
             return SpeechEncoder(shape)
         encoder = load_encoder(self._iteration_folder(number - 1) / "model" if start == "previous" else start)
+        if shape.depth > encoder.config.depth:
+            log.info("iteration %d adds %d blocks to %s", number, shape.depth - encoder.config.depth, start)
+            encoder = encoder.with_blocks(shape.depth)
         recommendations: dict[str, Any] = {"matching_layer": None, "cepstra": 0.0}
         if replace(encoder.config, **recommendations) != replace(shape, **recommendations):
             log.info("iteration %d keeps the architecture of %s", number, start)

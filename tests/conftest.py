@@ -23,7 +23,7 @@ def any_precision():
         state._reset_state()
 
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(os.environ.get("SSL_VC_GOLDEN") or Path(__file__).parent / "golden")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from pretrain.data.batch import Batch, Collator
-from pretrain.data.manifest import Clip, Samples
+from pretrain.data.manifest import Clip, Samples, parallel_clips
 from pretrain.data.pack import ClipAudio
 from pretrain.encoder.framing import SAMPLE_RATE
 
@@ -34,16 +34,29 @@ class ClipDataset(Dataset[Batch]):
     Args:
         audio: the clips.
         collate: the collator.
-        seed: of crops, masks and mixtures.
+        seed: of crops, masks, mixtures and parallel clips.
     """
 
     def __init__(self, audio: ClipAudio, collate: Collator, seed: int) -> None:
         self.audio, self.collate, self.seed = audio, collate, seed
+        self._parallel = parallel_clips(audio.clips) if collate.two_views else []
 
     def __getitem__(self, batch: BatchIndex) -> Batch:
         """Read and collate a batch."""
-        clips = [(self.audio.clips[index], self.audio.read(index)) for index in batch.clips]
-        return self.collate(clips, [np.random.default_rng((self.seed, batch.epoch, index)) for index in batch.clips])
+        generators = [np.random.default_rng((self.seed, batch.epoch, index)) for index in batch.clips]
+        clips = [self._read(index) for index in batch.clips]
+        if not self.collate.two_views:
+            return self.collate(clips, generators)
+        drawn = [self._draw_parallel(index, rng) for index, rng in zip(batch.clips, generators, strict=True)]
+        return self.collate(clips, generators, [self._read(index) for index in drawn])
+
+    def _read(self, index: int) -> tuple[Clip, Samples]:
+        return self.audio.clips[index], self.audio.read(index)
+
+    def _draw_parallel(self, index: int, rng: np.random.Generator) -> int:
+        """Return a random clip parallel to a clip, other than itself if there is one."""
+        others = [other for other in self._parallel[index] if other != index]
+        return int(rng.choice(others)) if others else index
 
 
 class ClipStream(IterableDataset[Batch]):

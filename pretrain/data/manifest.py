@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -37,6 +37,8 @@ class Clip(NamedTuple):
         language: of the transcript; empty if unknown.
         source: parallel recording to use as input instead: the same words at the same times in another voice, of the
             same duration within 20 ms. Speaker, transcript and labels remain those of the clip.
+        sentence: clips of the same sentence and duration are parallel, the same sounds at the same times in several
+            voices (see `parallel_clips`); empty for none.
     """
 
     key: str
@@ -46,6 +48,7 @@ class Clip(NamedTuple):
     text: str = ""
     language: str = ""
     source: Path | None = None
+    sentence: str = ""
 
     @property
     def input_path(self) -> Path:
@@ -61,7 +64,8 @@ def read_manifest(source: str | Path, split: str | None = None, shortest: float 
     Args:
         source: a folder (searched recursively; the parent folder of a file is its speaker), a folder with a Kaldi
             `wav.scp` (and optionally `utt2spk`, `text`, `utt2dur`), or a tab-separated table with the column `path` and
-            optionally `seconds`, `speaker`, `text`, `language`, `source` and `split`, whose paths are relative to it.
+            optionally `seconds`, `speaker`, `text`, `language`, `source`, `sentence` and `split`, whose paths are
+            relative to it.
         split: rows of the table to use; all if None. Folders have no splits.
         shortest: minimum duration in seconds.
     """
@@ -134,6 +138,17 @@ def sources_fingerprint(clips: Iterable[Clip]) -> str:
     return hashlib.blake2b(repr(sources).encode(), digest_size=8).hexdigest() if sources else ""
 
 
+def parallel_clips(clips: Sequence[Clip]) -> list[list[int]]:
+    """Return for each clip the indices of all clips parallel to it, itself included, in order."""
+    groups: dict[tuple[str, float], list[int]] = {}
+    for index, clip in enumerate(clips):
+        if clip.sentence:
+            groups.setdefault((clip.sentence, round(clip.seconds, 3)), []).append(index)
+    return [
+        groups[clip.sentence, round(clip.seconds, 3)] if clip.sentence else [index] for index, clip in enumerate(clips)
+    ]
+
+
 def prefetch(
     clips: list[Clip], read: Callable[[Clip], Samples], workers: int
 ) -> Iterator[tuple[Clip, "Future[Samples]"]]:
@@ -151,7 +166,7 @@ def _with_duration(clip: Clip) -> tuple[Clip, str | None]:
     """Return a clip with its duration, and why it is unusable, if it is."""
     if not clip.key:
         return clip, "a row without a path"
-    if not clip.path.is_file():
+    if not os.path.isfile(clip.path):  # noqa: PTH113 - false, not an error, for a name that is too long
         return clip, "not there"
     if clip.seconds and clip.source is None:
         return clip, None
@@ -165,7 +180,7 @@ def _with_duration(clip: Clip) -> tuple[Clip, str | None]:
 
 def _mismatch(source: Path, seconds: float) -> str | None:
     """Return why a source does not fit a clip of some duration; None if it does."""
-    if not source.is_file():
+    if not os.path.isfile(source):  # noqa: PTH113
         return "its source is not there"
     try:
         longer = _duration(source) - seconds
@@ -189,7 +204,7 @@ def _table(file: Path, split: str | None) -> Iterator[Clip]:
                 if None in row or any("\n" in (value or "") for value in row.values()):
                     raise csv.Error("a quotation mark is opened and not closed, or there are too many columns")
                 if split is None or row.get("split") == split:
-                    metadata = {name: row.get(name) or "" for name in ("speaker", "text", "language")}
+                    metadata = {name: row.get(name) or "" for name in ("speaker", "text", "language", "sentence")}
                     source = row.get("source")
                     yield Clip(
                         row.get("path") or "",
@@ -198,7 +213,7 @@ def _table(file: Path, split: str | None) -> Iterator[Clip]:
                         **metadata,
                         source=file.parent / source if source else None,
                     )
-        except csv.Error as error:
+        except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{file} cannot be read up to line {rows.line_num}: {error}.") from None
         columns = rows.fieldnames or ()
         for name in ("path", "split") if split is not None else ("path",):
@@ -220,7 +235,11 @@ def _kaldi(folder: Path) -> Iterator[Clip]:
 def _pairs(file: Path) -> Iterable[tuple[str, str]]:
     if not file.is_file():
         return
-    for line in filter(str.strip, file.read_text(encoding="utf-8").splitlines()):
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not a text file in UTF-8: {error}.") from None
+    for line in filter(str.strip, lines):
         key, *value = line.split(None, 1)
         yield key, "".join(value).strip()
 

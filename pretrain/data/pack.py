@@ -18,6 +18,7 @@ import numpy as np
 
 from pretrain.data.manifest import READ_ERRORS, Clip, Samples, decode_input, log_skipped, prefetch
 from pretrain.encoder.framing import RECEPTIVE_FIELD, SAMPLE_RATE
+from pretrain.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class AudioPack:
     def __init__(self, folder: Path, clips: list[Clip]) -> None:
         self.folder = folder
         try:
-            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            index = read_json(folder / "index.json")
             lengths = dict(zip(index["keys"], index["lengths"], strict=True))
         except (OSError, ValueError, KeyError):
             raise ValueError(f"{folder} is no pack of clips, or a broken one; remove it.") from None

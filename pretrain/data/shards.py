@@ -26,6 +26,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from pretrain.data.manifest import AUDIO_SUFFIXES, READ_ERRORS, Clip, Samples, decode, fit_length, log_skipped
 from pretrain.data.places import Place, Source, find_shards, open_shard
 from pretrain.encoder.framing import SAMPLE_RATE
+from pretrain.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -208,8 +209,7 @@ def _read_index(source: Source) -> dict[str, Any]:
     """Return the index of a folder of shards; empty if there is none."""
     if not isinstance(source, str | Path) or not (Path(source) / "index.json").is_file():
         return {}
-    index: dict[str, Any] = json.loads((Path(source) / "index.json").read_text(encoding="utf-8"))
-    return index
+    return read_json(Path(source) / "index.json")
 
 
 def _clips(urls: Iterable[Place]) -> Iterator[StoredClip]:

@@ -53,18 +53,17 @@ class SelfAttention(nn.Module):
         self.gate = nn.Linear(dim // heads, 8) if gated else None
         self.gate_scale = nn.Parameter(torch.ones(heads)) if gated else None
 
-    def forward(self, x: Tensor, bias: Tensor | None, real: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
         """Attend within each row.
 
         Args:
             x: (batch, frames, dim).
             bias: (heads, frames, frames) from `RelativePositionBias`, if gated.
-            real: (batch, frames), False where a frame is padding; None if none is.
+            mask: of the keys that a query may attend to, broadcastable to (batch, heads, queries, keys); all if None.
 
         Returns:
             (batch, frames, dim)
         """
-        mask = None if real is None else real[:, None, None, :]
         if bias is not None:
             logits = self._gate(x) * bias
             mask = logits if mask is None else logits.masked_fill(~mask, float("-inf"))

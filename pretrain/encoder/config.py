@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+LARGEST = 2**31 - 1  # of any number in a config
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
@@ -24,6 +26,7 @@ class EncoderConfig:
         max_distance: frames beyond which all distances share a bucket.
         pos_kernel: kernel of the positional convolution, in frames.
         pos_groups: groups of the positional convolution.
+        pos_depth: number of positional convolutions, which share `pos_kernel` if there are several (data2vec).
         normalized: scale the input to zero mean and unit variance per utterance (with 1e-5 added to the variance, as in
             the original training; transformers' feature extractor adds 1e-7).
         dropout: after the projection, attention, and feed-forward (training).
@@ -49,6 +52,7 @@ class EncoderConfig:
     max_distance: int = 800
     pos_kernel: int = 128
     pos_groups: int = 16
+    pos_depth: int = 1
     normalized: bool = False
     dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -63,13 +67,27 @@ class EncoderConfig:
             kinds = {float: (int, float), type(None): (int, type(None))}.get(kind, (kind,))
             if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
                 raise ValueError(f"{field.name} is {value!r}; it must be {' or '.join(k.__name__ for k in kinds)}.")
+            if isinstance(value, int | float) and not abs(value) <= LARGEST:
+                raise ValueError(f"{field.name} is {value}; it must be at most {LARGEST}.")
         if self.frontend not in ("conv", "log_mel"):
             raise ValueError(f"frontend is {self.frontend!r}; possible are 'conv' and 'log_mel'.")
         if self.conv_norm not in ("group", "layer"):
             raise ValueError(f"conv_norm is {self.conv_norm!r}; possible are 'group' and 'layer'.")
-        for name in ("conv_dim", "mel_bins", "dim", "heads", "ffn_dim", "pos_kernel", "pos_groups"):
+        for name in (
+            "conv_dim",
+            "mel_bins",
+            "dim",
+            "heads",
+            "ffn_dim",
+            "max_distance",
+            "pos_kernel",
+            "pos_groups",
+            "pos_depth",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.num_buckets < 4:
+            raise ValueError(f"num_buckets is {self.num_buckets}; it must be at least 4.")
         if self.depth < 0:
             raise ValueError(f"depth is {self.depth}; it must be at least 0.")
         for divisor in ("heads", "pos_groups"):

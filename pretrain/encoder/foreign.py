@@ -5,6 +5,8 @@ Four families are supported: microsoft/unilm and fairseq (`.pt`), transformers (
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pretrain.encoder import names
@@ -20,8 +22,9 @@ from pretrain.encoder.checkpoint import load_inert, settings_of
 from pretrain.encoder.config import EncoderConfig
 from pretrain.encoder.frontend import KERNELS, STRIDES
 from pretrain.encoder.names import Weights
+from pretrain.files import read_json, require_file
 
-MODEL_TYPES = ("wavlm", "hubert", "wav2vec2")
+MODEL_TYPES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio")
 SUPPORTED = {  # options of transformers with one supported value
     "conv_stride": list(STRIDES),
     "feat_extract_activation": "gelu",
@@ -104,7 +107,7 @@ def write_transformers(config: EncoderConfig, weights: Mapping[str, Tensor], fol
         "sampling_rate": 16_000,
     }
     renamed = {key: value.contiguous() for key, value in names.to_transformers(weights).items()}
-    save_file(renamed, folder / "model.safetensors", {"format": "pt"})
+    (folder / "model.safetensors").write_bytes(save(renamed, {"format": "pt"}))
     (folder / "config.json").write_text(json.dumps(theirs, indent=2), encoding="utf-8")
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2), encoding="utf-8")
 
@@ -115,7 +118,7 @@ def is_foreign(source: str | Path) -> bool:
     if name.startswith("torchaudio:") or Path(name).suffix in (".pt", ".pth"):
         return True
     config = _fetch(name, "config.json")
-    return config is not None and _read_json(config).get("model_type") in MODEL_TYPES
+    return config is not None and read_json(config).get("model_type") in MODEL_TYPES
 
 
 def _shape(weights: Weights) -> dict[str, Any]:
@@ -127,7 +130,10 @@ def _shape(weights: Weights) -> dict[str, Any]:
             f"the front end's convolutions have shapes {shapes}; only the usual seven kernels are supported."
         )
     query = weights["encoder.layers.0.attention.q_proj.weight"]
-    position = weights["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
+    stack = [
+        value for key, value in weights.items() if re.fullmatch(r"encoder.pos_conv_embed.layers.\d+.conv.weight", key)
+    ]
+    position = stack[0] if stack else weights["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
     gate = weights.get("encoder.layers.0.attention.gru_rel_pos_const")
     table = weights.get("encoder.layers.0.attention.rel_attn_embed.weight")
     dim = len(query)
@@ -143,7 +149,8 @@ def _shape(weights: Weights) -> dict[str, Any]:
         "pre_norm": large,
         "gated_bias": gate is not None,
         "num_buckets": 320 if table is None else len(table),
-        "pos_kernel": position.shape[2],
+        "pos_kernel": position.shape[2] * max(len(stack), 1),
+        "pos_depth": max(len(stack), 1),
         "pos_groups": dim // position.shape[1],
         "normalized": large,
         # kNN-VC's layer, the only one with published results
@@ -155,14 +162,14 @@ def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
     config_file = _fetch(name, "config.json")
     if config_file is None:
         raise ValueError(f"{name} holds no config.json.")
-    theirs = _read_json(config_file)
+    theirs = read_json(config_file)
     if theirs.get("model_type") not in MODEL_TYPES:
         raise ValueError(f"{name} holds a {theirs.get('model_type')!r}; possible are {', '.join(MODEL_TYPES)}.")
     for key, only in SUPPORTED.items():
         if theirs.get(key, only) != only:
             raise ValueError(f"{name} has {key} {theirs[key]}; only {only} can be read.")
     if file := _fetch(name, "model.safetensors"):
-        weights = load_file(file)
+        weights = {key: value.clone() for key, value in load_file(require_file(file)).items()}  # the file may change
     elif file := _fetch(name, "pytorch_model.bin"):
         weights = load_inert(file)
     else:
@@ -175,25 +182,15 @@ def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
         "max_distance": theirs.get("max_bucket_distance", 800),
     }
     if preprocessor:
-        hints["normalized"] = _read_json(preprocessor).get("do_normalize", True)
+        hints["normalized"] = read_json(preprocessor).get("do_normalize", True)
     return {key.removeprefix(prefix): value for key, value in weights.items()}, hints
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is broken ({error}).") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} holds a {type(values).__name__}; it must be an object.")
-    return values
 
 
 def _fetch(name: str, file: str) -> Path | None:
     """Return the path of a file in a folder, or from the hub and its cache; None if it does not exist."""
     if Path(name).is_dir():
         path = Path(name) / file
-        return path if path.is_file() else None
+        return path if os.path.lexists(path) else None
     try:
         return Path(hf_hub_download(name, file))
     except LocalEntryNotFoundError:

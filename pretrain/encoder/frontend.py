@@ -186,7 +186,10 @@ class LogMelFrontend(nn.Module):
 
     def forward(self, wav: Tensor, lengths: Tensor, moments: Moments | None) -> Tensor:
         """Map (batch, samples) to (batch, frames, dim); rows are zero beyond their lengths."""
-        mel = self.log_mel(wav)
+        return self.convolve(self.log_mel(wav), lengths)
+
+    def convolve(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """Map the spectra (batch, steps, mel_bins) of waveforms of these lengths to (batch, frames, dim)."""
         padding = ~valid_frames((lengths - self.WINDOW) // self.STEP + 1, mel.shape[1])[:, None]
         # the convolutions look one step beyond a row's end, which must equal their zero padding
         x = mel.transpose(1, 2).to(self.smooth.weight.dtype).masked_fill(padding, 0.0)

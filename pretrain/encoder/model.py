@@ -1,7 +1,5 @@
 """SpeechEncoder: one class for HuBERT, WavLM and wav2vec 2.0, Base and Large, and for small log-mel encoders."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +8,18 @@ from typing import Any, NamedTuple, Self, overload
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import save
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from pretrain.encoder import foreign
 from pretrain.encoder.config import EncoderConfig
+from pretrain.encoder.fingerprint import fingerprint
 from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD, SAMPLE_RATE, num_frames
 from pretrain.encoder.frontend import ConvFrontend, LogMelFrontend, Moments, valid_frames
 from pretrain.encoder.transformer import Transformer
+from pretrain.encoder.weights import build, read_weights, require_finite
 
 WEIGHTS = "model.safetensors"
-# settings that change the frames without changing the shapes of the weights
-SHAPELESS_SETTINGS = ("frontend", "conv_norm", "heads", "pre_norm", "max_distance")
 
 
 class Statistics(NamedTuple):
@@ -39,20 +36,6 @@ class Statistics(NamedTuple):
         known = [moment for moment in moments if moment is not None]
         joined = Moments(*(torch.cat(part).to(device) for part in zip(*known, strict=True))) if known else None
         return cls(torch.cat(shifts).to(device), torch.cat(scales).to(device), joined)
-
-
-class _Uninitialised(TorchFunctionMode):
-    """Skip the initialisation of tensors, whose weights are loaded anyway.
-
-    (The `meta` device would do, but initialising tensors there imports the whole compiler: 1.4 s.)
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Skip random numbers and the functions of `torch.nn.init`; call everything else."""
-        kwargs = kwargs or {}
-        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags=["speech", "ssl"]):
@@ -92,7 +75,9 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         if normalized is not None:
             config = replace(config, normalized=normalized)
         try:
-            return cls._with_weights(config, weights).eval()
+            encoder = cls._with_weights(config, weights)
+            require_finite(weights)
+            return encoder.eval()
         except ValueError as error:
             raise ValueError(f"{source} holds no supported encoder: {error}.") from None
 
@@ -113,29 +98,34 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
             raise ValueError(f"{model_id} holds no config.json, so it is no encoder.")
         try:
             file = Path(model_id, WEIGHTS) if Path(model_id).is_dir() else hf_hub_download(model_id, WEIGHTS, **hub)
-            weights = {key: value.float() for key, value in load_file(file, device=map_location).items()}
-            return cls._with_weights(config, weights).eval()
+            weights = read_weights(file, map_location)
+            encoder = cls._with_weights(config, weights)
+            require_finite(weights)
+            return encoder.eval()
         except (OSError, SafetensorError, ValueError) as error:
-            raise ValueError(f"{model_id} has no weights that fit its config: {str(error).splitlines()[0]}.") from None
+            reason = str(error).splitlines()[0].removesuffix(".")
+            raise ValueError(f"{model_id} has no weights that fit its config: {reason}.") from None
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # the mixin's own version writes a file that only its owner can read
+        weights = {key: value.contiguous() for key, value in self.state_dict().items()}
+        (save_directory / WEIGHTS).write_bytes(save(weights))
 
     @classmethod
     def _with_weights(cls, config: EncoderConfig, weights: dict[str, Tensor]) -> Self:
         """Build an encoder on existing tensors, without initialising its own."""
-        with _Uninitialised():
-            encoder = cls(config)
-        wanted = encoder.state_dict()
-        for key in sorted(wanted.keys() | weights.keys()):
-            has, wants = (None if key not in of else tuple(of[key].shape) for of in (weights, wanted))
-            if has != wants:
-                raise ValueError(f"the weight {key} has shape {has}; the config requires {wants}")
-        encoder.load_state_dict(weights, assign=True)
-        return encoder
+        return build(lambda: cls(config), weights, assign=True)
 
     def first_layers(self, depth: int) -> Self:
         """Return this encoder without the blocks above layer `depth`; weights are shared, not copied."""
-        above = self._above(depth)
-        weights = {key: value for key, value in self.state_dict().items() if not key.startswith(above)}
+        weights = {key: value for key, value in self.state_dict().items() if not key.startswith(self._above(depth))}
         return self._with_weights(replace(self.config, depth=depth, matching_layer=None), weights).train(self.training)
+
+    def with_blocks(self, depth: int) -> Self:
+        """Return a copy with untrained blocks added on top, `depth` blocks in all."""
+        deeper = type(self)(replace(self.config, depth=depth))
+        deeper.load_state_dict({**deeper.state_dict(), **self.state_dict()})
+        return deeper.train(self.training)
 
     def save_transformers(self, folder: str | Path) -> None:
         """Write a folder for transformers' `WavLMModel` or `HubertModel`, with equal outputs."""
@@ -180,7 +170,13 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         return self.frontend(wav, lengths, statistics.moments)
 
     def encode(
-        self, features: Tensor, counts: Tensor | None = None, mask: Tensor | None = None, upto: int | None = None
+        self,
+        features: Tensor,
+        counts: Tensor | None = None,
+        mask: Tensor | None = None,
+        upto: int | None = None,
+        *,
+        chunk: int | None = None,
     ) -> list[Tensor]:
         """Map the front end's features to layers 0 .. `upto`, each (batch, frames, dim).
 
@@ -189,14 +185,40 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
             counts: how many frames of each row are real (batch,); all if None.
             mask: (batch, frames), True where the mask embedding takes the frame's place (pretraining).
             upto: the last layer to compute; all if None.
+            chunk: limits the lookahead to chunks of so many frames; unlimited if None.
         """
-        upto = self._layer(upto)
-        total = features.shape[1]
-        real = None if counts is None or bool((counts >= total).all()) else valid_frames(counts, total)
+        return self.contextualise(self.embed(features, mask), counts, upto, chunk=chunk)
+
+    def embed(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Project the front end's features to the transformer's input (batch, frames, dim); see `encode`."""
         x = self.project_dropout(self.project(self.feature_norm(features)))
-        if mask is not None:
-            x = torch.where(mask[:, :, None], self.mask_embedding.to(x.dtype), x)
-        return self.transformer(x, real, upto)
+        return x if mask is None else self.masked(x, mask)
+
+    def masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the transformer's input with the mask embedding where `mask` (batch, frames) is True."""
+        return torch.where(mask[:, :, None], self.mask_embedding.to(x.dtype), x)
+
+    def contextualise(
+        self,
+        x: Tensor,
+        counts: Tensor | None = None,
+        upto: int | None = None,
+        *,
+        chunk: int | None = None,
+        inner: list[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Map the transformer's input to layers 0 .. `upto`; see `encode`.
+
+        Args:
+            x: (batch, frames, dim).
+            counts: see `encode`.
+            upto: see `encode`.
+            chunk: see `encode`.
+            inner: a list that gets the feed-forward output of each block, before it is added to the residual stream.
+        """
+        total = x.shape[1]
+        real = None if counts is None or bool((counts >= total).all()) else valid_frames(counts, total)
+        return self.transformer(x, real, self._layer(upto), chunk, inner)
 
     def layers(
         self,
@@ -246,15 +268,8 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         must not change between versions: a new field of the config may enter only where it differs from its default.
         """
         unused = (*self._above(layer), "mask_embedding", *(("transformer.norm.",) if self.config.pre_norm else ()))
-        default = EncoderConfig()
-        settings = {name: getattr(self.config, name) for name in SHAPELESS_SETTINGS}
-        settings = {name: value for name, value in settings.items() if value != getattr(default, name)}
-        digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
-        for key, value in sorted(self.state_dict().items()):
-            if not key.startswith(unused):
-                digest.update(f"{key} {tuple(value.shape)}".encode())
-                digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().data)
-        return digest.hexdigest()
+        weights = {key: value for key, value in self.state_dict().items() if not key.startswith(unused)}
+        return fingerprint(self.config, weights)
 
     def _above(self, layer: int) -> tuple[str, ...]:
         """Return the prefixes of the weights above a layer."""
@@ -280,20 +295,3 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         if longest > wav.shape[1]:
             raise ValueError(f"lengths holds {longest}, but wav has only {wav.shape[1]} samples.")
         return lengths.to(wav.device)
-
-
-class WeightedSum(nn.Module):
-    """A learned weighted sum of layers (as in SUPERB): softmax weights over layers 0 .. `depth`."""
-
-    def __init__(self, depth: int, normalized: bool = False) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(torch.zeros(depth + 1))
-        self.normalized = normalized  # scale each layer first, as their norms differ much
-
-    def forward(self, layers: list[Tensor]) -> Tensor:
-        """Sum layers (batch, frames, dim) into one."""
-        if len(layers) != len(self.weights):
-            raise ValueError(f"got {len(layers)} layers; this sum weighs {len(self.weights)}.")
-        if self.normalized:
-            layers = [nn.functional.layer_norm(layer, layer.shape[-1:]) for layer in layers]
-        return torch.einsum("l,lbtd->btd", self.weights.softmax(0), torch.stack(layers))

@@ -1,31 +1,12 @@
 """The transformer over frames: positional convolution, then blocks."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from pretrain.encoder.attention import RelativePositionBias, SelfAttention
 from pretrain.encoder.config import EncoderConfig
-
-
-class PositionalConv(nn.Module):
-    """A wide grouped convolution as relative position embedding (wav2vec 2.0)."""
-
-    def __init__(self, dim: int, kernel: int, groups: int) -> None:
-        super().__init__()
-        conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
-        nn.init.normal_(conv.weight, std=math.sqrt(4.0 / (kernel * dim)))
-        if conv.bias is not None:
-            nn.init.zeros_(conv.bias)
-        self.conv = weight_norm(conv, dim=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, frames, dim) to the same shape."""
-        # an even kernel with padding kernel / 2 yields one extra frame, at the end
-        return F.gelu(self.conv(x.transpose(1, 2))[:, :, : x.shape[1]]).transpose(1, 2)
+from pretrain.encoder.position import chunk_ends, positional
 
 
 class Block(nn.Module):
@@ -42,13 +23,18 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.activation_dropout = nn.Dropout(config.activation_dropout)
 
-    def forward(self, x: Tensor, bias: Tensor | None, real: Tensor | None) -> Tensor:
-        """Map the residual stream (batch, frames, dim) to the next; see `SelfAttention` for `bias` and `real`."""
+    def forward(self, x: Tensor, bias: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the next residual stream (batch, frames, dim), and the feed-forward output that was added to it.
+
+        See `SelfAttention` for the arguments.
+        """
         if self.pre_norm:
-            x = x + self.dropout(self.attention(self.attention_norm(x), bias, real))
-            return x + self._feed_forward(self.ffn_norm(x))
-        x = self.attention_norm(x + self.dropout(self.attention(x, bias, real)))
-        return self.ffn_norm(x + self._feed_forward(x))
+            x = x + self.dropout(self.attention(self.attention_norm(x), bias, mask))
+            inner = self._feed_forward(self.ffn_norm(x))
+            return x + inner, inner
+        x = self.attention_norm(x + self.dropout(self.attention(x, bias, mask)))
+        inner = self._feed_forward(x)
+        return self.ffn_norm(x + inner), inner
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.narrow(self.activation_dropout(F.gelu(self.widen(x)))))
@@ -61,7 +47,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.pre_norm = config.pre_norm
         self.layer_drop = config.layer_drop
-        self.position = PositionalConv(config.dim, config.pos_kernel, config.pos_groups)
+        self.position = positional(config)
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.bias = (
@@ -69,27 +55,44 @@ class Transformer(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
 
-    def forward(self, x: Tensor, real: Tensor | None, upto: int) -> list[Tensor]:
+    def forward(
+        self,
+        x: Tensor,
+        real: Tensor | None,
+        upto: int,
+        chunk: int | None = None,
+        inner: list[Tensor] | None = None,
+    ) -> list[Tensor]:
         """Return the residual stream before the blocks and after each of the first `upto`.
 
         Args:
             x: (batch, frames, dim).
             real: (batch, frames), False where a frame is padding; None if none is.
             upto: the last layer to compute.
+            chunk: frames of the chunks beyond whose end a frame sees nothing (Zhang et al., 2020, "Unified Streaming
+                and Non-streaming Two-pass End-to-end Model for Speech Recognition", arXiv 2012.05481); all if None.
+            inner: a list that gets the feed-forward output of each block that was not skipped.
 
         Returns:
             `upto + 1` tensors (batch, frames, dim). Frames of padding are unspecified.
         """
         if real is not None:
             x = x.masked_fill(~real[:, :, None], 0.0)
-        x = x + self.position(x)
+        x = x + self.position(x, chunk)
         if not self.pre_norm:
             x = self.norm(x)
         x = self.dropout(x)
         bias = None if self.bias is None or upto == 0 else self.bias(x.shape[1])
+        mask = None if real is None else real[:, None, None, :]
+        if chunk is not None:
+            frames = torch.arange(x.shape[1], device=x.device)
+            visible = frames < chunk_ends(frames, chunk)[:, None]
+            mask = visible if mask is None else mask & visible
         stream = [x]
         for block in self.blocks[:upto]:
             if not (self.training and torch.rand(()) < self.layer_drop):
-                x = block(x, bias, real)
+                x, added = block(x, bias, mask)
+                if inner is not None:
+                    inner.append(added)
             stream.append(x)
         return stream

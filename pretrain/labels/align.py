@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pretrain.data.manifest import READ_ERRORS, Clip, Samples, decode, log_skipped
+from pretrain.data.manifest import READ_ERRORS, Clip, Samples, decode, log_skipped, parallel_clips
 from pretrain.encoder.framing import RECEPTIVE_FIELD, num_frames
 from pretrain.labels.tokenizers import PHONES, genitive, words
 
@@ -34,7 +34,7 @@ CHUNK = 100  # clips per task; loading the model takes 0.25 s, aligning them abo
 
 
 class PhoneSegment(NamedTuple):
-    """A phone and its first 10 ms frame; it durations until the next segment."""
+    """A phone and its first 10 ms frame; it lasts until the next segment."""
 
     phone: str
     start: int
@@ -117,7 +117,8 @@ def align(clips: list[Clip], folder: str | Path, *, workers: int = 2) -> PhoneAl
     """Align clips with their transcripts, or open the alignments if they exist.
 
     Clips that are not in English, without a transcript, with a word missing in the dictionary, or without an alignment
-    are skipped and logged. With several workers, the calling script must be importable (`if __name__ == ...`).
+    are skipped and logged. Parallel clips share the alignment of the first of them. With several workers, the calling
+    script must be importable (`if __name__ == ...`).
 
     Args:
         clips: to align.
@@ -133,12 +134,15 @@ def align(clips: list[Clip], folder: str | Path, *, workers: int = 2) -> PhoneAl
                 f"{folder} holds the phone alignments of other clips; choose another folder, or remove it."
             )
         return phones
-    chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
+    firsts = [group[0] for group in parallel_clips(clips)]
+    chosen = sorted(set(firsts))
+    chunks = [[clips[index] for index in chosen[start : start + CHUNK]] for start in range(0, len(chosen), CHUNK)]
     if workers == 1:
-        results = _log_progress(map(align_chunk, chunks), len(clips))
+        by_first = dict(zip(chosen, _log_progress(map(align_chunk, chunks), len(chosen)), strict=True))
     else:
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            results = _log_progress(pool.map(align_chunk, chunks), len(clips))
+            by_first = dict(zip(chosen, _log_progress(pool.map(align_chunk, chunks), len(chosen)), strict=True))
+    results = [by_first[first] for first in firsts]
     aligned = [(clip.key, ids) for clip, ids in zip(clips, results, strict=True) if not isinstance(ids, str)]
     left_out = [f"{clip.key} ({why})" for clip, why in zip(clips, results, strict=True) if isinstance(why, str)]
     log_skipped(left_out)
@@ -232,7 +236,10 @@ def _log_progress(chunks: Iterable[list[PhoneIds | str]], total: int) -> list[Ph
 
 
 def _fingerprint(clips: list[Clip]) -> str:
-    described = [(clip.key, round(clip.seconds, 3), clip.text, clip.language) for clip in clips]
+    described = [
+        (clip.key, round(clip.seconds, 3), clip.text, clip.language, *([clip.sentence] if clip.sentence else []))
+        for clip in clips
+    ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from pretrain.files import require_file
 
 BLOCK = 8192  # frames assigned at a time
 INITIALISATIONS = 5
@@ -87,15 +89,16 @@ class KMeans:
 
     def save(self, path: str | Path) -> None:
         """Write the centres and facts to a .safetensors file."""
-        save_file({"centres": self.centres}, path, {"format": FORMAT, "facts": json.dumps(self.facts)})
+        Path(path).write_bytes(save({"centres": self.centres}, {"format": FORMAT, "facts": json.dumps(self.facts)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Load a file by `save`."""
         try:
-            with safe_open(path, "pt") as file:
-                return cls(file.get_tensor("centres"), json.loads(file.metadata()["facts"]))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            with safe_open(require_file(path), "pt") as file:
+                centres = file.get_tensor("centres").clone()  # it is memory-mapped, and the file may change
+                return cls(centres, json.loads(file.metadata()["facts"]))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no k-means file ({str(error).splitlines()[0]}).") from None
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pretrain.data.manifest import READ_ERRORS, Clip, Samples, decode, log_skipped, prefetch
 from pretrain.encoder.framing import FRAME_RATE, RECEPTIVE_FIELD, num_frames
+from pretrain.files import read_json
 from pretrain.labels.features import Features
 from pretrain.labels.kmeans import KMeans
 from pretrain.labels.phone_metrics import cluster_usage, phone_metrics
@@ -74,7 +75,7 @@ class KMeansLabels:
         if not (folder / "index.json").is_file():
             raise ValueError(f"there are no labels at {folder}; `ssl-vc label` makes them.")
         try:
-            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            index = read_json(folder / "index.json")
             size = (folder / "labels.u16").stat().st_size
             if index["format"] == FORMAT and size == 2 * sum(index["counts"]):
                 return cls(folder, index)
@@ -120,8 +121,11 @@ class KMeansLabels:
             pairs = ((self[key], phones[key]) for key in self._spans if key in phones)
             metrics |= phone_metrics(pairs, self.clusters, len(phones.symbols))
         part = self.folder / ".quality.part"
-        part.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.folder / "quality.json")
+        try:
+            part.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+            part.replace(self.folder / "quality.json")
+        finally:
+            part.unlink(missing_ok=True)
         return metrics
 
     @cached_property

@@ -9,26 +9,24 @@ masked in proportion.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.data.batch import Batch, Mask
-from pretrain.data.manifest import Samples
+from pretrain.data.batch import Batch
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import valid_frames
-from pretrain.objectives.masking import span_mask
-from pretrain.objectives.protocol import Objective, ObjectiveOutput, Settings
+from pretrain.objectives.masking import MaskSettings
+from pretrain.objectives.protocol import Objective, ObjectiveOutput
+
+LONGEST_CHUNK = 50  # frames, 1 s
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubertSettings(Settings):
-    """HuBERT's settings.
+class HubertSettings(MaskSettings):
+    """HuBERT's settings, beside those of its masks.
 
     Attributes:
-        mask_probability: spans times their length, as a share of the frames; spans overlap, so .8 masks about 57 %.
-        mask_length: frames in a span.
         head_dim: of projected frames and cluster embeddings; 256 in Base, 768 in Large.
         temperature: that cosines are divided by.
         masked_weight: of the loss on masked frames.
@@ -36,10 +34,10 @@ class HubertSettings(Settings):
         feature_weight: of the mean square of the front end's features.
         feature_grad: scale of the front end's gradients; .1 in Base, 1 in Large.
         layer: that predicts; the last if None.
+        chunk_probability: of a batch to be encoded in chunks of a random length, up to `LONGEST_CHUNK` frames, beyond
+            whose end a frame sees nothing, so that the encoder also works with little lookahead.
     """
 
-    mask_probability: float = 0.8
-    mask_length: int = 10
     head_dim: int = 256
     temperature: float = 0.1
     masked_weight: float = 1.0
@@ -47,27 +45,14 @@ class HubertSettings(Settings):
     feature_weight: float = 10.0
     feature_grad: float = 1.0
     layer: int | None = None
+    chunk_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mask_probability <= 1 or self.mask_length < 1:
-            raise ValueError(
-                f"mask_probability is {self.mask_probability} and mask_length {self.mask_length}; "
-                "possible are 0 to 1, and 1 or more."
-            )
+        super().__post_init__()
+        if not 0 <= self.chunk_probability <= 1:
+            raise ValueError(f"chunk_probability is {self.chunk_probability}; it is a probability, 0 to 1.")
         if self.head_dim < 1 or self.temperature <= 0:
             raise ValueError(f"head_dim is {self.head_dim} and temperature {self.temperature}; both must be above 0.")
-
-    def prepare(
-        self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
-    ) -> tuple[list[Samples], list[Mask]]:
-        """Mask spans of each clip."""
-        if not self.mask_probability:
-            return wavs, [np.zeros(count, bool) for count in counts]
-        masks = [
-            span_mask(count, generator, probability=self.mask_probability, length=self.mask_length)
-            for count, generator in zip(counts, generators, strict=True)
-        ]
-        return wavs, masks
 
 
 def cosine_logits(frames: Tensor, clusters: Tensor, temperature: float) -> Tensor:
@@ -86,23 +71,27 @@ class Hubert(Objective):
 
     Args:
         settings: of HuBERT.
-        dim: of the encoder's frames.
+        encoder: that is trained.
         clusters: in each label set.
         gradient_scales: of the encoder's gradients from each set: below 0 is gradient reversal, so the encoder learns
             to remove what the head predicts (Ganin and Lempitsky, 2015); 1 if empty.
     """
 
     def __init__(
-        self, settings: HubertSettings, dim: int, clusters: Sequence[int], gradient_scales: Sequence[float] = ()
+        self,
+        settings: HubertSettings,
+        encoder: SpeechEncoder,
+        clusters: Sequence[int] = (),
+        gradient_scales: Sequence[float] = (),
     ) -> None:
-        super().__init__()
-        self.settings, self.gradient_scales = settings, tuple(gradient_scales) or (1.0,) * len(clusters)
+        super().__init__(settings, encoder, clusters, gradient_scales)
+        self.gradient_scales = tuple(gradient_scales) or (1.0,) * len(clusters)
         self.weights = {
             "masked": settings.masked_weight,
             "seen": settings.seen_weight,
             "features": settings.feature_weight,
         }
-        self.project = nn.ModuleList(nn.Linear(dim, settings.head_dim) for _ in clusters)
+        self.project = nn.ModuleList(nn.Linear(encoder.config.dim, settings.head_dim) for _ in clusters)
         self.clusters = nn.ParameterList(nn.Parameter(torch.empty(n, settings.head_dim).uniform_()) for n in clusters)
 
     def counts(self, batch: Batch) -> dict[str, int]:
@@ -110,7 +99,7 @@ class Hubert(Objective):
         masked, frames = int(batch.mask.sum()), int(batch.counts.sum())
         return {"masked": masked, "seen": frames - masked, "features": frames}
 
-    def forward(self, encoder: SpeechEncoder, batch: Batch) -> ObjectiveOutput:
+    def forward(self, encoder: SpeechEncoder, batch: Batch, progress: float = 0.0) -> ObjectiveOutput:
         """Predict the labels of the masked frames."""
         settings = self.settings
         features = encoder.features(batch.wav, batch.lengths)
@@ -118,7 +107,8 @@ class Hubert(Objective):
             features.register_hook(lambda grad: grad * settings.feature_grad)
         real = valid_frames(batch.counts, features.shape[1])
         penalty = (features.float().square().mean(-1) * real).sum()
-        layers = encoder.encode(features, batch.counts, batch.mask if settings.mask_probability else None)
+        mask = batch.mask if settings.mask_probability else None
+        layers = encoder.encode(features, batch.counts, mask, chunk=self._draw_chunk())
         if encoder.config.pre_norm:
             layers = [*layers[:-1], encoder.transformer.norm(layers[-1])]
         frames = layers[-1 if settings.layer is None else settings.layer]
@@ -128,6 +118,13 @@ class Hubert(Objective):
             seen, more = self._predict(frames, real & ~batch.mask, batch.labels, "seen")
             stats |= more
         return ObjectiveOutput({"masked": loss, "seen": seen, "features": penalty}, stats, layers)
+
+    def _draw_chunk(self) -> int | None:
+        """Return a chunk's frames, uniform on a logarithmic scale from 2 to `LONGEST_CHUNK`; None for no chunks."""
+        probability = self.settings.chunk_probability
+        if not (self.training and probability and torch.rand(()) < probability):
+            return None
+        return round(2 * (LONGEST_CHUNK / 2) ** float(torch.rand(())))
 
     def _predict(self, frames: Tensor, where: Tensor, labels: Tensor, name: str) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = frames[where]

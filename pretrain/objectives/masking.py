@@ -8,11 +8,45 @@ instead of all being reduced to the fewest; and in a clip shorter than two spans
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Mask = npt.NDArray[np.bool_]
+from pretrain.data.batch import Mask, Prepared
+from pretrain.data.manifest import Samples
+from pretrain.objectives.protocol import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSettings(Settings):
+    """Settings of methods that mask spans of frames.
+
+    Attributes:
+        mask_probability: spans times their length, as a share of the frames; spans overlap, so .8 masks about 57 %.
+        mask_length: frames in a span.
+    """
+
+    mask_probability: float = 0.8
+    mask_length: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mask_probability <= 1 or self.mask_length < 1:
+            raise ValueError(
+                f"mask_probability is {self.mask_probability} and mask_length {self.mask_length}; "
+                "possible are 0 to 1, and 1 or more."
+            )
+
+    def prepare(
+        self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
+    ) -> Prepared:
+        """Mask spans of each clip."""
+        if not self.mask_probability:
+            return super().prepare(wavs, counts, generators, training)
+        masks = [
+            span_mask(count, generator, probability=self.mask_probability, length=self.mask_length)
+            for count, generator in zip(counts, generators, strict=True)
+        ]
+        return Prepared(wavs, masks)
 
 
 def span_mask(

@@ -1,17 +1,18 @@
-"""The interface of a pretraining objective: settings that augment and mask a batch, and a module with the losses.
+"""The interface of a pretraining objective: settings that prepare a batch, and a module with the losses.
 
 Losses are sums, which the trainer divides by counts over all processes and accumulated batches. So the split of a step
 does not change its gradient.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
-from pretrain.data.batch import Batch, Mask
+from pretrain.data.batch import Batch, Prepared
 from pretrain.data.manifest import Samples
 from pretrain.encoder import SpeechEncoder
 
@@ -31,35 +32,70 @@ class ObjectiveOutput(NamedTuple):
 
 
 class Settings:
-    """Base class of an objective's settings, which are a frozen dataclass."""
+    """Base class of an objective's settings, which are a frozen dataclass.
+
+    Attributes:
+        needs_labels: whether it trains on at least one set of labels.
+        encoder: fields of `EncoderConfig` that the method presupposes, with their values.
+        two_views: whether every clip is in its batches twice, see `pretrain.data.batch`.
+    """
+
+    needs_labels: ClassVar[bool] = True
+    two_views: ClassVar[bool] = False
+    encoder: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def prepare(
         self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
-    ) -> tuple[list[Samples], list[Mask]]:
-        """Return the waveforms, augmented, and the mask of the frames to predict; unchanged and empty by default."""
-        return wavs, [np.zeros(count, bool) for count in counts]
+    ) -> Prepared:
+        """Augment and mask a batch's waveforms; unchanged, with empty masks, by default.
+
+        Args:
+            wavs: of the clips (samples,).
+            counts: frames of each clip.
+            generators: a random generator for each clip.
+            training: False in validation, which is to be the same each time.
+        """
+        return Prepared(wavs, [np.zeros(count, bool) for count in counts])
 
 
 class Objective(nn.Module):
     """A pretraining method: its heads and losses.
 
+    Args:
+        settings: of the method.
+        encoder: that is trained; for its shape, and for copies of its parts.
+        clusters: in each label set.
+        gradient_scales: of the encoder's gradients from each label set; 1 if empty.
+
     Attributes:
         weights: of the losses in the total.
+        batch_wide: whether a loss is not a sum over clips, so that steps cannot be divided into several batches.
     """
 
     weights: Mapping[str, float]
+    batch_wide: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        settings: Any,
+        encoder: SpeechEncoder,
+        clusters: Sequence[int] = (),
+        gradient_scales: Sequence[float] = (),
+    ) -> None:
+        super().__init__()
+        self.settings = settings
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, int]:
         """Return the denominator of each loss, from the batch alone."""
 
     @abstractmethod
-    def forward(self, encoder: SpeechEncoder, batch: Batch) -> ObjectiveOutput:
-        """Return the summed losses."""
+    def forward(self, encoder: SpeechEncoder, batch: Batch, progress: float = 0.0) -> ObjectiveOutput:
+        """Return the summed losses; `progress` is the fraction of the training that is done."""
 
     @abstractmethod
     def metrics(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """Compute metrics from the summed statistics."""
 
-    def after_step(self, encoder: SpeechEncoder, step: int) -> None:
+    def after_step(self, encoder: SpeechEncoder, step: int, progress: float) -> None:
         """Update, for example, a teacher after each step; does nothing by default."""

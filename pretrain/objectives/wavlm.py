@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pretrain.data.batch import Mask
+from pretrain.data.batch import Prepared
 from pretrain.data.manifest import Samples
 from pretrain.data.mixing import mix
 from pretrain.objectives.hubert import Hubert, HubertSettings
@@ -33,15 +33,16 @@ class WavlmSettings(HubertSettings):
 
     def prepare(
         self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
-    ) -> tuple[list[Samples], list[Mask]]:
+    ) -> Prepared:
         """Mask spans of each clip, and mix some clips."""
-        wavs, masks = super().prepare(wavs, counts, generators, training)
+        prepared = super().prepare(wavs, counts, generators, training)
         if training:
-            wavs = mix(
-                wavs,
+            mixed = mix(
+                prepared.wavs,
                 generators[0],
                 probability=self.mix_probability,
                 noise_probability=self.noise_probability,
                 noises=self.noises,
             )
-        return wavs, masks
+            return prepared._replace(wavs=mixed)
+        return prepared

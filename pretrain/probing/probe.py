@@ -35,6 +35,8 @@ class ProbeConfig:
         train_minutes: amount of `train_split` to use.
         test_minutes: amount of `test_split` to use.
         device: auto, cpu, cuda, cuda:1 ... or mps.
+        parallel: a table of parallel clips in several voices, by `ssl-vc make-parallel`, to measure how often the
+            nearest frame is the true one; none if empty.
         seed: of the choice of clips and of the probes.
     """
 
@@ -47,6 +49,7 @@ class ProbeConfig:
     train_minutes: float = 30.0
     test_minutes: float = 20.0
     device: str = "auto"
+    parallel: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -5,9 +5,10 @@ clips --> decode --> every layer, cepstra, log-mel --> a file for each --> one a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,7 +16,6 @@ from pretrain.data.manifest import READ_ERRORS, Clip, decode, log_skipped
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD, SAMPLE_RATE
 from pretrain.encoder.frontend import mel_filters
-from pretrain.labels.kmeans_labels import PhoneLabels
 from pretrain.labels.mfcc import deltas, frame_mfcc
 
 MAX_SAMPLES = 30 * SAMPLE_RATE  # of a clip, to bound memory
@@ -78,6 +78,13 @@ def layer_name(layer: int) -> str:
     return f"layer {layer}"
 
 
+class FrameLabels(Protocol):
+    """Labels of the frames of clips."""
+
+    def __getitem__(self, key: str, /) -> npt.NDArray[Any]:
+        """Return a clip's labels (frames,)."""
+
+
 class ProbeFeatures(NamedTuple):
     """Clips with phones, and with frames on disk: `frames` reads those of one representation.
 
@@ -108,7 +115,7 @@ class ProbeFeatures(NamedTuple):
 
 
 def extract_probe_features(
-    clips: Iterable[Clip], phones: PhoneLabels, representations: Sequence[Representation], folder: Path
+    clips: Iterable[Clip], phones: FrameLabels, representations: Sequence[Representation], folder: Path
 ) -> ProbeFeatures:
     """Write the frames of all clips in all representations to a folder; unreadable clips are skipped and logged.
 

@@ -10,7 +10,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_state_dict,
     set_model_state_dict,
-    set_state_dict,
+    set_optimizer_state_dict,
 )
 from torch.optim import Optimizer
 
@@ -30,8 +30,16 @@ def gather(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], d
 def save(file: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint atomically."""
     partial = file.with_name(f".{file.name}.part")
-    torch.save(state, partial)
-    partial.replace(file)
+    try:
+        with partial.open("wb") as stream:  # given a path, torch does not say why it failed
+            torch.save(state, stream)
+        partial.replace(file)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else error.__context__  # torch fails again when it closes the file
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(f"{file} cannot be written: {cause.strerror or cause}; check its disk.") from error
 
 
 def load(file: Path, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
@@ -52,7 +60,10 @@ def load(file: Path, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
             optimizer_state["state"] = _renamed(optimizer_state["state"])
             for group in optimizer_state["param_groups"]:
                 group["params"] = [_new_name(name) for name in group["params"]]
-            set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=optimizer_state, options=full)
+            set_model_state_dict(model, weights, options=full)
+            # not every method trains every weight: BEST-RQ, for example, has no use for the mask embedding
+            lenient = StateDictOptions(full_state_dict=True, strict=False)
+            set_optimizer_state_dict(model, optimizer, optimizer_state, options=lenient)
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{file} is a checkpoint of another model ({reason}); start in another folder.") from None

@@ -13,7 +13,7 @@ from pretrain.data.dataset import ClipDataset, ClipStream, batch_indices
 from pretrain.data.manifest import Clip
 from pretrain.data.pack import ClipAudio, subset
 from pretrain.data.shards import Shards
-from pretrain.recipe import TrainConfig
+from pretrain.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 

@@ -34,15 +34,19 @@ class PretrainModel(nn.Module):
             counts["text"] = count_tokens(batch.counts, batch.tokens, batch.token_counts)
         return counts
 
-    def forward(self, batch: Batch) -> tuple[Sums, Sums]:
+    def forward(self, batch: Batch, progress: float = 0.0) -> tuple[Sums, Sums]:
         """Return the summed losses and statistics."""
-        losses, stats, layers = self.objective(self.encoder, batch)
+        return self.validation_outputs(batch, progress)[:2]
+
+    def validation_outputs(self, batch: Batch, progress: float) -> tuple[Sums, Sums, Tensor]:
+        """Return the summed losses and statistics, and the frames of the encoder's last layer."""
+        losses, stats, layers = self.objective(self.encoder, batch, progress)
         if self.ctc_head is not None:
             frames = layers[-1 if self.layer is None else self.layer]
             losses["text"] = self.ctc_head(frames, batch.counts, batch.tokens, batch.token_counts)
             if not self.training:
                 stats["text errors"] = self._text_errors(self.ctc_head, frames, batch)
-        return losses, stats
+        return losses, stats, layers[-1]
 
     @staticmethod
     def _text_errors(ctc_head: CtcHead, frames: Tensor, batch: Batch) -> Tensor:

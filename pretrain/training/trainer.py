@@ -25,14 +25,15 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from pretrain.data.batch import Batch
-from pretrain.data.dataset import BatchIndex, ClipDataset, length_bucketed_batches
+from pretrain.data.dataset import ClipDataset
 from pretrain.encoder import SpeechEncoder
 from pretrain.objectives.ctc import CtcHead
 from pretrain.objectives.protocol import Objective
-from pretrain.recipe import TrainConfig
 from pretrain.training import checkpoint
+from pretrain.training.config import TrainConfig
 from pretrain.training.metrics_log import MetricsLog
 from pretrain.training.model import PretrainModel, Sums
+from pretrain.training.validation import gather_stats, refuse_collapse, sum_over_ranks, validate
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ class Trainer:
         if config.ema and self.accelerator.distributed_type == DistributedType.FSDP:
             raise ValueError("ema does not work with FSDP, which shards the weights; set ema=0.")
         self.ema = [p.detach().clone() for p in encoder.parameters()] if config.ema else []
+        if objective.batch_wide and (config.accumulate > 1 or self.world_size > 1):
+            raise ValueError(f"{config.objective} compares whole batches; set accumulate=1, and use one process.")
         self.step, self.elapsed, self.lr_scale = 0, 0.0, 1.0
 
     def _precision(self) -> str:
@@ -159,6 +162,7 @@ class Trainer:
                     log.info(
                         "step %d: %s", self.step, ", ".join(f"{name} {value:.4g}" for name, value in found.items())
                     )
+                refuse_collapse(found, self.step)
             if self.step % config.save_every == 0 or last:
                 self.save()
             self.elapsed, mark = self._synchronised(self.elapsed + time.monotonic() - mark), time.monotonic()
@@ -179,10 +183,11 @@ class Trainer:
         rate = self.lr_scale * self.config.learning_rate_at(max(self.progress, 0.5 / self.config.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(hash((self.seed, self.step)))
+        rank = self.accelerator.process_index
+        torch.manual_seed(hash((self.seed, self.step, rank) if rank else (self.seed, self.step)))
         parts = [model.counts(batch) for batch in batches]
-        counts = self._sum_over_ranks({name: sum(part[name] for part in parts) for name in parts[0]})
-        seconds = self._sum_over_ranks({"seconds": sum(batch.seconds for batch in batches)})["seconds"]
+        counts = sum_over_ranks(self.accelerator, {name: sum(part[name] for part in parts) for name in parts[0]})
+        seconds = sum_over_ranks(self.accelerator, {"seconds": sum(batch.seconds for batch in batches)})["seconds"]
         losses: dict[str, float] = dict.fromkeys(counts, 0.0)
         stats: Sums = {}
         self.optimizer.zero_grad()
@@ -190,7 +195,7 @@ class Trainer:
             last = batch is batches[-1]
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
-                    sums, more = self.model(batch)
+                    sums, more = self.model(batch, self.progress)
                     shares = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
                     total = sum(self.weights[name] * share for name, share in shares.items())
                 self.accelerator.backward(total * self.world_size)  # DDP averages over processes
@@ -203,57 +208,16 @@ class Trainer:
         if self.ema:
             keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.ema, [p.detach() for p in model.encoder.parameters()], 1 - keep)
-        model.objective.after_step(model.encoder, self.step)
-        metrics = self._sum_over_ranks(losses) | model.objective.metrics(self._gather_stats(stats))
+        model.objective.after_step(model.encoder, self.step, self.progress)
+        stats = gather_stats(self.accelerator, stats)
+        metrics = sum_over_ranks(self.accelerator, losses) | model.objective.metrics(stats)
         return {**metrics, "gradient": norm, "learning_rate": rate, "seconds": seconds}
 
-    def _sum_over_ranks(self, values: dict[str, float]) -> dict[str, float]:
-        """Sum numbers over the processes."""
-        if self.world_size == 1:
-            return values
-        local = torch.tensor(list(values.values()), dtype=torch.float64, device=self.accelerator.device)
-        return dict(zip(values, self.accelerator.reduce(local, "sum").tolist(), strict=True))
-
-    def _gather_stats(self, stats: Sums) -> Sums:
-        return {name: self.accelerator.reduce(stat, "sum") for name, stat in stats.items()}
-
-    def _valid_indices(self) -> list[BatchIndex]:
-        """Return this process's validation batches, as many as every other's so that all join each reduction."""
-        assert self.valid is not None
-        seconds = [clip.seconds for clip in self.valid.audio.clips]
-        batches = length_bucketed_batches(seconds, self.config.seconds / self.world_size, self.config.longest, None)
-        every = max(round(sum(seconds) / 60 / self.config.valid_minutes), 1)
-        wanted = [BatchIndex(0, batch) for batch in batches[::every]]  # from short to long
-        if len(wanted) < self.world_size:
-            return wanted
-        return wanted[
-            self.accelerator.process_index : len(wanted) // self.world_size * self.world_size : self.world_size
-        ]
-
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Return losses and metrics on the validation clips, always with the same masks."""
         assert self.valid is not None
-        model: PretrainModel = self.accelerator.unwrap_model(self.model)
-        losses: dict[str, float] = {}
-        counts: dict[str, float] = {}
-        stats: Sums = {}
-        self.model.eval()
-        for index in self._valid_indices():
-            batch = self.valid[index].to(self.accelerator.device)
-            with self.accelerator.autocast():
-                sums, more = self.model(batch)
-            for name, count in model.counts(batch).items():
-                counts[name] = counts.get(name, 0.0) + count
-                losses[name] = losses.get(name, 0.0) + float(sums[name])
-            stats = {name: stats.get(name, 0) + stat for name, stat in more.items()}
-        self.model.train()
-        losses, counts, stats = self._sum_over_ranks(losses), self._sum_over_ranks(counts), self._gather_stats(stats)
-        found = {name: loss / max(counts[name], 1.0) for name, loss in losses.items()}
-        if "text errors" in stats:
-            wrong, of = stats["text errors"].tolist()
-            found["text_error_rate"] = wrong / max(of, 1)
-        return found | model.objective.metrics(stats)
+        model = self.accelerator.unwrap_model(self.model)
+        return validate(self.accelerator, model, self.valid, self.config, self.progress)
 
     def encoder(self) -> SpeechEncoder:
         """Return the encoder to keep, on the CPU: its exponential moving average, if there is one."""

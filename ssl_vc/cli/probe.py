@@ -29,6 +29,8 @@ COLUMNS = (
     ("kept", "kept", 1),
     ("kept_across", "across", 1),
     ("distance", "mel dB", 2),
+    ("recall", "recall", 1),
+    ("same_third", "third", 1),
     ("seconds", "seconds", 1),
 )
 CURVES = {

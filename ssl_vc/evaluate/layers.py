@@ -5,6 +5,7 @@ otherwise; layers are used unchanged, as in kNN-VC.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from pretrain.data.manifest import Clip, read_manifest
 from pretrain.encoder import SpeechEncoder
-from pretrain.labels.align import PhoneAlignments, align
+from pretrain.labels.align import AlignmentLabels, PhoneAlignments, align
 from pretrain.probing.probe import ProbeConfig, phone_accuracy, speaker_accuracy
 from pretrain.probing.probe_features import (
     BANDS,
@@ -28,6 +29,7 @@ from pretrain.probing.probe_features import (
     sample_clips,
 )
 from ssl_vc.device import choose_device
+from ssl_vc.evaluate.parallel_recall import ParallelClip, ParallelRecall, parallel_recall
 from ssl_vc.evaluate.self_conversion import LabelledClip, self_conversion
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.hub.registry import load_encoder
@@ -54,6 +56,8 @@ class LayerResult(NamedTuple):
         kept: speech frames whose phone is preserved by kNN conversion to the same speaker.
         kept_across: the same to another speaker.
         distance: log-mel distance of kNN conversion to the same speaker, in dB.
+        recall: speech frames of parallel clips whose nearest frame is the true one; None without parallel clips.
+        same_third: those whose nearest frame, without the sentence itself, is of the same third of the same phone.
         seconds: time taken.
     """
 
@@ -67,6 +71,8 @@ class LayerResult(NamedTuple):
     kept: float | None
     kept_across: float | None
     distance: float | None
+    recall: float | None
+    same_third: float | None
     seconds: float
 
 
@@ -78,12 +84,14 @@ class ProbeData(NamedTuple):
         symbols: number of phones, silence included.
         train: of the training speakers.
         test: of the test speakers.
+        parallel: of parallel clips, whose phones are divided into thirds; None without them.
     """
 
     names: dict[str, int | None]
     symbols: int
     train: ProbeFeatures
     test: ProbeFeatures
+    parallel: ProbeFeatures | None = None
 
 
 def prepare_probe_data(config: ProbeConfig, folder: Path, progress: Progress = lambda clips, _: clips) -> ProbeData:
@@ -116,6 +124,12 @@ def prepare_probe_data(config: ProbeConfig, folder: Path, progress: Progress = l
         count = len({clip.speaker for clip in part.clips})
         log.info("%s: %.1f minutes in %d clips of %d speakers", split, sum(part.counts) / 3000, len(part.clips), count)
         parts.append(part)
+    if config.parallel:
+        clips = read_manifest(config.parallel)
+        phones = _phones(Path(config.phones) / "parallel", clips, math.inf, config.seed)
+        known = [clip for clip in clips if clip.key in phones and clip.sentence]
+        thirds = AlignmentLabels(phones, 3)
+        parts.append(extract_probe_features(progress(known, "parallel"), thirds, representations, folder / "parallel"))
     names = dict.fromkeys(parts[0].dims) | {layer_name(layer): layer for layer in layers}
     return ProbeData(names, symbols, *parts)
 
@@ -139,7 +153,7 @@ def _phones(folder: Path, clips: Sequence[Clip], minutes: float, seed: int) -> P
         known = sum(clip.seconds for clip in clips if clip.key in phones) / 60
         if not known:
             raise ValueError(f"{folder} holds no alignment of these clips; use another folder, or remove it.")
-        if known < minutes:
+        if known < minutes < math.inf:
             log.warning("only %.1f of %g minutes are aligned in %s; remove it to align more", known, minutes, folder)
         return phones
     log.info("aligning phones into %s", folder)
@@ -148,7 +162,7 @@ def _phones(folder: Path, clips: Sequence[Clip], minutes: float, seed: int) -> P
 
 
 def probe_layers(data: ProbeData, *, device: str = "auto", seed: int = 0) -> Iterator[LayerResult]:
-    """Yields the results of one feature after another."""
+    """Yield the results of one feature after another."""
     chosen = choose_device(device)
     train, test = data.train, data.test
     mel = test.frames("log-mel")[:, :BANDS].to(chosen)
@@ -158,7 +172,8 @@ def probe_layers(data: ProbeData, *, device: str = "auto", seed: int = 0) -> Ite
         labels = [part.phones.to(chosen) for part in (train, test)]
         accuracy = phone_accuracy((frames[0], labels[0]), (frames[1], labels[1]), data.symbols, seed=seed)
         speakers = speaker_accuracy(frames[1], test.counts, test.speakers, seed=seed)
-        matched = frames[1] if layer is not None or name == MATCHED else _standardised(frames[1])
+        recall = None if data.parallel is None else _parallel_recall(data.parallel, name, layer)
+        matched = _for_matching(frames[1], name, layer)
         parts = (each.split(test.counts) for each in (matched, labels[1], mel))
         names = [clip.speaker for clip in test.clips]
         found = self_conversion([LabelledClip(*each) for each in zip(names, *parts, strict=True)])
@@ -173,14 +188,28 @@ def probe_layers(data: ProbeData, *, device: str = "auto", seed: int = 0) -> Ite
             kept=None if found.kept is None else _percent(found.kept),
             kept_across=None if found.kept_across is None else _percent(found.kept_across),
             distance=None if found.distance is None else round(found.distance, 3),
+            recall=None if recall is None else _percent(recall.found),
+            same_third=None if recall is None else _percent(recall.same_phone),
             seconds=round(time.perf_counter() - start, 2),
         )
 
 
 def recommend_layer(rows: Iterable[LayerResult]) -> LayerResult | None:
-    """Returns the layer that preserves most phones across speakers; None where that is unknown."""
+    """Return the layer that preserves most phones across speakers; None where that is unknown."""
     layers = [row for row in rows if row.layer is not None and row.kept_across is not None]
     return max(layers, key=lambda row: row.kept_across or 0.0, default=None)
+
+
+def _parallel_recall(parallel: ProbeFeatures, name: str, layer: int | None) -> ParallelRecall | None:
+    frames = _for_matching(parallel.frames(name), name, layer)
+    parts = (each.split(parallel.counts) for each in (frames, parallel.phones))
+    return parallel_recall(
+        [ParallelClip(clip.sentence, clip.speaker, *each) for clip, *each in zip(parallel.clips, *parts, strict=True)]
+    )
+
+
+def _for_matching(frames: Tensor, name: str, layer: int | None) -> Tensor:
+    return frames if layer is not None or name == MATCHED else _standardised(frames)
 
 
 def _percent(share: float) -> float:

@@ -83,7 +83,7 @@ def main():
         for precision in asked.precision:
             torch.manual_seed(0)
             ours, hubert = SpeechEncoder(config).to(device).train(), theirs(config).to(device).train()
-            heads = [Hubert(HubertSettings(feature_weight=0.0), config.dim, [100]).to(device) for _ in range(2)]
+            heads = [Hubert(HubertSettings(feature_weight=0.0), ours, [100]).to(device) for _ in range(2)]
 
             def our_loss(ours=ours, head=heads[0]):
                 return head(ours, batch).losses["masked"]

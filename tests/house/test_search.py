@@ -16,6 +16,7 @@ HOMES = {
     "duration": "ssl_vc/tts/duration.py",
     "G2P": "ssl_vc/tts/g2p.py",
     "discriminator": "vocoder/training/discriminators.py",
+    "contrastive": "pretrain/objectives/frame_contrast.py",
     "probe": "pretrain/probing/probe.py",
     "prosody": "ssl_vc/conversion/prosody.py",
 }

@@ -4,15 +4,19 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import HubertModel
 
 import ssl_vc
@@ -23,8 +27,11 @@ from pretrain.data.shards import write_shards
 from pretrain.labels.features import MfccFeatures
 from pretrain.labels.kmeans_labels import label_clips
 from pretrain.pipeline import Pretraining
-from pretrain.recipe import Iteration, LabelConfig, PretrainConfig, TextConfig, TrainConfig
+from pretrain.recipe import Iteration, LabelConfig, PretrainConfig
+from pretrain.training.config import TextConfig, TrainConfig
 from pretrain.training.metrics_log import read_metrics
+from pretrain.training.validation import moments, spread
+from ssl_vc.features.extractor import Extractor
 
 SHAPE = {"dim": 16, "conv_dim": 16, "depth": 2, "heads": 2, "ffn_dim": 32, "pos_kernel": 8, "pos_groups": 2}
 EVERY = {"log_every": 1, "valid_every": 100, "save_every": 2, "workers": 0}
@@ -115,6 +122,53 @@ def test_phones_are_predicted_where_they_are_aligned(recipe, tmp_path, monkeypat
     Pretraining(replace(config, iterations=[Iteration([LabelConfig("phones")])]), tmp_path).run()
     *_, valid = (line for line in read_metrics(tmp_path / "1") if line["of"] == "valid")
     assert valid["accuracy"] == 1 and valid["label_perplexity"] == 1
+
+
+SETTINGS = {
+    "wav2vec2": {"negatives": 5, "target_dim": 8, "codes": 4},
+    "best_rq": {"codes": 16},
+    "data2vec": {"decay": [0.5, 0.9]},
+    "frame_contrast": {"chunk_probability": 0.5, "mix_probability": 0.5},
+}
+
+
+@pytest.fixture(scope="module")
+def parallel_corpus(corpus, tmp_path_factory):
+    """The corpus with a copy of each clip, which stands for the sentence in another voice."""
+    folder = tmp_path_factory.mktemp("parallel")
+    head, *lines = corpus.read_text(encoding="utf-8").splitlines()
+    rows = [f"{head}\tsentence"]
+    for number, line in enumerate(lines):
+        shutil.copy(corpus.parent / f"{number}.wav", folder / f"{number}.wav")
+        rows += [f"{line}\t{number}", f"{corpus.parent}/{line}\t{number}"]
+    (folder / "clips.tsv").write_text("\n".join(rows), encoding="utf-8")
+    return folder / "clips.tsv"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_objective_without_labels_trains_resumes_and_is_exported(name, recipe, parallel_corpus, tmp_path, speech):
+    train = recipe(objective=name, settings=SETTINGS[name], speeds=(0.8, 1.2), channel=0.5)
+    clips = str(parallel_corpus)
+    config = replace(train, clips=clips, valid_clips=clips, matching_layer=1, iterations=[Iteration([])])
+    out = Pretraining(config, tmp_path / "whole").run()
+    frames = Extractor(SpeechEncoder.from_pretrained(out))(speech(1.0))
+    assert frames.shape == (49, 16) and frames.isfinite().all()
+    *_, valid = (line for line in read_metrics(tmp_path / "whole" / "1") if line["of"] == "valid")
+    assert valid["effective_rank"] > 2 and all(math.isfinite(value) for key, value in valid.items() if key != "of")
+
+    def interrupt(number, trainer, step, metrics):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pretraining(config, tmp_path / "parts").run(interrupt)
+    Pretraining(config, tmp_path / "parts").run()
+    assert_equal(weights_of(tmp_path / "whole" / "1"), weights_of(tmp_path / "parts" / "1"))
+
+
+def test_methods_with_labels_are_refused_without(recipe):
+    with pytest.raises(ValueError, match="iteration 1 has no labels"):
+        replace(recipe(), iterations=[Iteration([])])
 
 
 def test_silence_is_trimmed_and_speaker_labels_are_adversarial(recipe, tmp_path, monkeypatch):
@@ -301,6 +355,30 @@ def test_two_processes_learn_what_one_does(recipe, tmp_path):
     assert their_found["masked"] == pytest.approx(found["masked"], rel=1e-4)
 
 
+def test_a_collapsed_encoder_stops_the_training(recipe, tmp_path):
+    encoder = SpeechEncoder(recipe().encoder_config())
+    with torch.no_grad():
+        encoder.transformer.norm.weight.zero_()
+        encoder.transformer.norm.bias.fill_(1)  # which is all that frames are
+    encoder.save_pretrained(tmp_path / "collapsed")
+    config = replace(
+        recipe(steps=1, learning_rate=1e-9),
+        iterations=[Iteration([LabelConfig(clusters=8)], str(tmp_path / "collapsed"))],
+    )
+    with pytest.raises(ValueError, match=r"the encoder has collapsed by step 1: its frames .* \(effective rank"):
+        Pretraining(config, tmp_path / "run").run()
+
+
+@given(st.integers(2, 6))
+@settings(max_examples=5, deadline=None)
+def test_the_effective_rank_is_the_number_of_equal_directions(rank):
+    signs = torch.tensor(list(product((-1.0, 1.0), repeat=rank)))  # uncorrelated, of variance 1
+    frames = torch.nn.functional.pad(signs, (0, 8 - rank)) + 3
+    found = spread(moments(frames[None], torch.ones(1, len(frames), dtype=torch.bool)))
+    assert found["effective_rank"] == pytest.approx(rank, rel=1e-4)
+    assert found["deviation"] == pytest.approx((rank / (rank + 72)) ** 0.5, rel=1e-4)
+
+
 def test_accumulated_batches_learn_what_one_does(recipe, tmp_path):
     config = recipe(shape={"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0}, max_norm=0.0)
     trainer = trainer_of(config, tmp_path)
@@ -311,7 +389,7 @@ def test_accumulated_batches_learn_what_one_does(recipe, tmp_path):
     assert len(batch.wav) > 2
 
     def rows(which):
-        parts = {name: value[which] for name, value in vars(batch).items() if name != "labels"}
+        parts = {name: value[which] for name, value in vars(batch).items() if name not in ("labels", "extra")}
         return Batch(**parts, labels=batch.labels[:, which])
 
     def gradient(*batches):

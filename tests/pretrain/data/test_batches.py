@@ -11,7 +11,7 @@ import torch
 import ssl_vc
 from pretrain.data.batch import Collator, change_speed
 from pretrain.data.dataset import BatchIndex, ClipDataset, ClipStream, batch_indices, length_bucketed_batches
-from pretrain.data.manifest import Clip, decode, read_manifest
+from pretrain.data.manifest import Clip, decode, parallel_clips, read_manifest
 from pretrain.data.pack import AudioFiles, build_pack
 from pretrain.objectives.hubert import HubertSettings
 from pretrain.objectives.protocol import Settings
@@ -170,10 +170,8 @@ def test_crops_begin_at_whole_frames_and_keep_their_labels(folder):
             starts.add(first)
         assert batch.counts.tolist() == [49, 49]
     assert len(starts) > 15
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(vars(made[BatchIndex(3, [0])]).values(), vars(made[BatchIndex(3, [0])]).values(), strict=True)
-    )
+    one, again = (vars(made[BatchIndex(3, [0])]) for _ in range(2))
+    assert all(torch.equal(one[name], again[name]) for name in one.keys() - {"extra"})
     still = clips_of(AudioFiles(read_manifest(folder)), training=False)[BatchIndex(0, [2])]
     assert float(still.wav[0, 1]) * 2**17 == pytest.approx(1, abs=4)
 
@@ -327,3 +325,61 @@ def test_speed_is_perturbed_in_training_only(folder):
     assert 0.78 < min(paces) < 0.85 and 1.18 < max(paces) < 1.27
     again = ClipDataset(files, Collator([labels], Settings().prepare, longest=1.0, speeds=(0.8, 1.25)), 0)
     assert torch.equal(again[BatchIndex(7, [0, 1, 2])].wav, heard[True][7].wav)
+
+
+def parallel_files(folder):
+    """The two longer clips as one sentence in two voices."""
+    clips = [
+        clip._replace(sentence="7" * (clip.seconds > 2), seconds=min(clip.seconds, 3)) for clip in read_manifest(folder)
+    ]
+    return AudioFiles(clips)
+
+
+def test_clips_of_one_sentence_and_length_are_parallel(tmp_path, folder):
+    rows = [("anna/0.wav", ""), ("anna/1.flac", "7"), ("bert/2.wav", "7")]
+    table = tmp_path / "clips.tsv"
+    lines = [f"{folder}/{path}\t{3 if sentence else 2}\t{sentence}" for path, sentence in rows]
+    table.write_text("path\tseconds\tsentence\n" + "\n".join(lines))
+    clips = read_manifest(table)
+    assert parallel_clips(clips) == [[0], [1, 2], [1, 2]]
+    assert parallel_clips([clips[1], clips[2]._replace(seconds=3.1)]) == [[0], [1]]
+
+
+def test_two_views_are_parallel_clips_or_the_same_clip_cropped_alike(folder):
+    files = parallel_files(folder)
+    labels = {clip.key: np.arange(1000 * n, 1000 * n + 250) for n, clip in enumerate(files.clips)}
+    made = ClipDataset(files, Collator([labels], Where().prepare, longest=1.0, two_views=True), 0)
+    starts = set()
+    for epoch in range(8):
+        batch = made[BatchIndex(epoch, [0, 1])]
+        assert batch.counts.tolist() == [49] * 4
+        first, parallel, again, partner = batch.labels[0].tolist()
+        assert first == again and first[0] < 1000
+        assert partner == [label + 1000 for label in parallel] and 1000 <= parallel[0] < 2000
+        torch.testing.assert_close(batch.wav[2:], batch.wav[:2], atol=1e-4, rtol=0)
+        assert batch.extra["partners"].tolist() == [list(range(49))] * 4
+        starts.add(parallel[0])
+    assert len(starts) > 4
+    assert torch.equal(made[BatchIndex(3, [0, 1])].wav, made[BatchIndex(3, [0, 1])].wav)
+    still = ClipDataset(files, Collator([labels], Where().prepare, longest=1.0, two_views=True, training=False), 0)
+    batch = still[BatchIndex(0, [0, 1])]
+    assert (batch.extra["partners"][[0, 2]] == -1).all() and batch.extra["partners"][1].tolist() == list(range(49))
+
+
+def test_partners_are_at_the_same_moment_whatever_the_speeds(folder):
+    files = parallel_files(folder)
+    labels = {clip.key: np.arange(250) for clip in files.clips}  # a label says when its frame was
+    collate = Collator([labels], Where().prepare, longest=2.0, speeds=(0.7, 1.4), two_views=True)
+    made, lengths = ClipDataset(files, collate, 0), set()
+    for epoch in range(10):
+        batch = made[BatchIndex(epoch, [2])]
+        lengths |= set(batch.counts.tolist())
+        assert batch.counts.max() <= 100
+        for row, other in ((0, 1), (1, 0)):
+            partners = batch.extra["partners"][row, : batch.counts[row]]
+            found = partners >= 0
+            assert found.double().mean() > 0.95
+            moments = batch.labels[0, row, : batch.counts[row]][found], batch.labels[0, other, partners[found]]
+            assert (moments[0] - moments[1]).abs().max() <= 1
+            assert (batch.extra["partners"][row, batch.counts[row] :] == -1).all()
+    assert len(lengths) > 8

@@ -7,7 +7,7 @@ from pretrain.data.batch import Collator
 from pretrain.data.channel import GAIN_STD, KNOTS, LEVEL, random_channel
 from pretrain.data.manifest import Clip
 from pretrain.objectives.protocol import Settings
-from pretrain.recipe import TrainConfig
+from pretrain.training.config import TrainConfig
 
 WAV = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
 

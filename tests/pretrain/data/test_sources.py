@@ -19,7 +19,8 @@ from pretrain.labels.align import align_chunk
 from pretrain.labels.kmeans_labels import KMeansLabels
 from pretrain.labels.mfcc import frame_mfcc
 from pretrain.pipeline import Pretraining
-from pretrain.recipe import Iteration, LabelConfig, PretrainConfig, TrainConfig
+from pretrain.recipe import Iteration, LabelConfig, PretrainConfig
+from pretrain.training.config import TrainConfig
 
 LENGTHS = {"a": 32_000, "b": 33_000, "c": 31_999}
 

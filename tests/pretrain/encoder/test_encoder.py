@@ -242,8 +242,9 @@ def test_bad_folders_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="has no weights that fit its config"):
         SpeechEncoder.from_pretrained(tmp_path)
     SpeechEncoder(KINDS["log-mel"]).save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"depth": 2, "frontend": "log_mel"}))
-    with pytest.raises(ValueError, match=r"the weight feature_norm\.bias has shape \(16,\); .* requires \(512,\)"):
+    smaller = json.loads((tmp_path / "config.json").read_text()) | {"conv_dim": 8}
+    (tmp_path / "config.json").write_text(json.dumps(smaller))
+    with pytest.raises(ValueError, match=r"the weight feature_norm\.bias has shape \(16,\); .* requires \(8,\)"):
         SpeechEncoder.from_pretrained(tmp_path)
     for text in ("{", "[]"):
         (tmp_path / "config.json").write_text(text)
@@ -289,6 +290,14 @@ def test_first_layers_share_weights(encoder):
     assert short.project.weight.data_ptr() == encoder.project.weight.data_ptr()
     short.to(torch.bfloat16)
     assert encoder.project.weight.dtype == torch.float32
+
+
+def test_added_blocks_leave_the_layers_below_as_they_are(encoder):
+    deeper, wav = encoder.with_blocks(5), speech(1, 4000)
+    assert deeper.config.depth == 5 and not deeper.training
+    with torch.inference_mode():
+        for mine, theirs in zip(encoder.layers(wav), deeper.layers(wav, upto=3), strict=True):
+            assert torch.equal(mine, theirs)
 
 
 def test_bfloat16_stays_near(encoder):
@@ -369,3 +378,33 @@ def test_published_sizes():
             }.items()
         }
     assert sizes == pytest.approx({"hubert base": 94.37, "wavlm base": 94.38, "wavlm large": 315.45}, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["hubert-base", "wavlm-large", "log-mel"])
+@pytest.mark.parametrize("chunk", [3, 8])
+def test_in_chunks_a_frame_sees_nothing_beyond_its_chunk(kind, chunk):
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(KINDS[kind]).eval()
+    features = torch.randn(2, 30, 16)
+    changed = features.clone()
+    changed[:, 16:] = torch.randn(2, 14, 16)
+    with torch.inference_mode():
+        before, after = (torch.stack(encoder.encode(each, chunk=chunk)) for each in (features, changed))
+        whole = torch.stack(encoder.encode(features))
+    seen = 16 // chunk * chunk  # the chunk that frame 16 is in begins there
+    assert torch.equal(before[:, :, :seen], after[:, :, :seen])
+    assert not torch.isclose(before[-1, :, seen:], after[-1, :, seen:]).all(-1).any()
+    # and up to there it is what the encoder returns for a clip that ends there
+    with torch.inference_mode():
+        alone = torch.stack(encoder.encode(features[:, :chunk]))
+        torch.testing.assert_close(before[:, :, :chunk], alone, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(torch.stack(encoder.encode(features, chunk=30)), whole, atol=1e-5, rtol=1e-4)
+
+
+def test_chunks_and_padding_go_together():
+    torch.manual_seed(0)
+    encoder, features = SpeechEncoder(KINDS["log-mel"]).eval(), torch.randn(2, 20, 16)
+    with torch.inference_mode():
+        batch = encoder.encode(features, torch.tensor([20, 13]), chunk=4)[-1]
+        alone = encoder.encode(features[1:, :13], chunk=4)[-1]
+    torch.testing.assert_close(batch[1, :13], alone[0], atol=1e-5, rtol=1e-4)

@@ -205,6 +205,15 @@ def test_chunks_keep_their_order(clips, decoder, tmp_path, monkeypatch):
     assert whole.left_out == parts.left_out == ["2.wav (no text)"]
 
 
+def test_parallel_clips_share_an_alignment(clips, decoder, tmp_path):
+    listed = clips("hello", "you", "hello you")
+    both = [listed[0]._replace(sentence="1"), listed[1]._replace(sentence="1", text="hello"), listed[2]]
+    phones = align(both, tmp_path / "phones", workers=1)
+    assert (phones["0.wav"] == phones["1.wav"]).all() and "2.wav" in phones
+    with pytest.raises(ValueError, match="of other clips"):
+        align([clip._replace(sentence="") for clip in both], tmp_path / "phones", workers=1)
+
+
 def test_other_processes_give_what_this_one_gives(clips, tmp_path):
     """With the real pocketsphinx; whether it finds the words in what is no speech does not matter here."""
     listed = clips("hello", "good morning", "xyzzy")

@@ -48,7 +48,7 @@ def test_a_negative_weight_reverses_the_encoders_gradient():
     make = Collator([SpeakerLabels(CLIPS)], settings.prepare, longest=1.0)
     wavs = [(clip, np.random.default_rng(n).normal(size=16_000).astype(np.float32)) for n, clip in enumerate(CLIPS)]
     batch = make(wavs, [np.random.default_rng(n) for n in range(4)])
-    plain, turned = (Hubert(settings, 16, [2], [share]) for share in (1.0, -0.5))
+    plain, turned = (Hubert(settings, encoder, [2], [share]) for share in (1.0, -0.5))
     turned.load_state_dict(plain.state_dict())
     gradients = []
     for objective in (plain, turned):

@@ -49,7 +49,7 @@ def test_whole_forward_is_the_published_one(golden):
     encoder = SpeechEncoder(config)
     encoder.load_state_dict(weights)
     settings = HubertSettings(head_dim=model["final_dim"], mask_probability=model["mask_prob"])
-    objective = Hubert(settings, config.dim, model["classes"]).eval()
+    objective = Hubert(settings, encoder, model["classes"]).eval()
     projections = zip(
         objective.project,
         case.weights["final_proj.weight"].chunk(2),
@@ -79,7 +79,7 @@ def test_whole_forward_is_the_published_one(golden):
 def test_only_masked_frames_count():
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch()
-    objective = Hubert(HubertSettings(), 16, [7])
+    objective = Hubert(HubertSettings(), SpeechEncoder(SMALL), [7])
     loss = objective(encoder, batch).losses["masked"]
     seen = batch.labels.clone()
     seen[:, ~batch.mask] = (seen[:, ~batch.mask] + 1) % 7
@@ -92,12 +92,12 @@ def test_only_masked_frames_count():
 def test_unlabelled_frames_do_not_count():
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch(sets=2)
-    objective = Hubert(HubertSettings(seen_weight=1.0), 16, [7, 7]).eval()
+    objective = Hubert(HubertSettings(seen_weight=1.0), SpeechEncoder(SMALL), [7, 7]).eval()
     unknown = torch.rand(batch.mask.shape) < 0.5
     labels = batch.labels.clone()
     labels[1, unknown] = -1
     part = objective(encoder, replace(batch, labels=labels))
-    alone = [Hubert(HubertSettings(), 16, [7]).eval() for _ in range(2)]
+    alone = [Hubert(HubertSettings(), SpeechEncoder(SMALL), [7]).eval() for _ in range(2)]
     for one, project, clusters in zip(alone, objective.project, objective.clusters, strict=True):
         one.project[0], one.clusters[0] = project, clusters
     frames = part.layers[-1]
@@ -114,7 +114,7 @@ def test_unlabelled_frames_do_not_count():
 def test_unmasked_frames_count_with_seen_weight():
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch()
-    objective = Hubert(HubertSettings(seen_weight=0.5), 16, [7]).train()
+    objective = Hubert(HubertSettings(seen_weight=0.5), SpeechEncoder(SMALL), [7]).train()
     losses, counts = objective(encoder, batch).losses, objective.counts(batch)
     assert objective.weights["seen"] == 0.5
     assert counts["seen"] + counts["masked"] == counts["features"] == int(batch.counts.sum())
@@ -123,14 +123,14 @@ def test_unmasked_frames_count_with_seen_weight():
         frames = objective(encoder, batch).layers[-1]
         wanted = objective._predict(frames, swapped.mask, batch.labels, "seen")[0]
     assert losses["seen"].item() == pytest.approx(wanted.item())
-    assert Hubert(HubertSettings(), 16, [7]).train()(encoder, batch).losses["seen"].item() == 0
+    assert Hubert(HubertSettings(), SpeechEncoder(SMALL), [7]).train()(encoder, batch).losses["seen"].item() == 0
 
 
 def test_masked_frames_do_not_leak():
     """Nothing of the clip but its unmasked frames reaches the guess: with every frame hidden, all clips sound alike."""
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch(1)
-    objective = Hubert(HubertSettings(), 16, [7])
+    objective = Hubert(HubertSettings(), SpeechEncoder(SMALL), [7])
     hidden = replace(batch, mask=torch.ones_like(batch.mask))
     one = objective(encoder, hidden).losses["masked"]
     other = objective(encoder, replace(hidden, wav=torch.randn_like(batch.wav))).losses["masked"]
@@ -140,11 +140,11 @@ def test_masked_frames_do_not_leak():
 def test_losses_are_sums_that_do_not_depend_on_how_a_batch_is_divided():
     torch.manual_seed(0)
     encoder, batch = SpeechEncoder(SMALL).eval(), small_batch(sets=2)
-    objective = Hubert(HubertSettings(), 16, [7, 9])
+    objective = Hubert(HubertSettings(), SpeechEncoder(SMALL), [7, 9])
     whole, counts = objective(encoder, batch).losses, objective.counts(batch)
     parts, part_counts = dict.fromkeys(whole, 0.0), dict.fromkeys(counts, 0)
     for row in range(3):
-        one = {name: value[row : row + 1] for name, value in vars(batch).items() if name != "labels"}
+        one = {name: value[row : row + 1] for name, value in vars(batch).items() if name not in ("labels", "extra")}
         part = Batch(**one, labels=batch.labels[:, row : row + 1])
         for name, value in objective(encoder, part).losses.items():
             parts[name] += value.item()
@@ -160,7 +160,7 @@ def test_feature_gradients_are_scaled():
     def gradient(scale):
         torch.manual_seed(0)
         encoder = SpeechEncoder(SMALL)
-        objective = Hubert(HubertSettings(feature_grad=scale), 16, [7])
+        objective = Hubert(HubertSettings(feature_grad=scale), SpeechEncoder(SMALL), [7])
         objective(encoder, small_batch()).losses["masked"].backward()
         return encoder.frontend.halve.weight.grad, encoder.project.weight.grad
 
@@ -170,7 +170,7 @@ def test_feature_gradients_are_scaled():
 
 
 def test_figures():
-    objective = Hubert(HubertSettings(), 16, [4])
+    objective = Hubert(HubertSettings(), SpeechEncoder(SMALL), [4])
     stats = {
         "masked 0": torch.tensor([3, 4]),
         "targets 0": torch.tensor([5, 5, 5, 5]),
@@ -192,9 +192,9 @@ def test_wavlm_mixes_in_learning_only(speech):
         generators = [np.random.default_rng((0, 0, row)) for row in range(6)]
         return kind.prepare(wavs, [49] * 6, generators, training)
 
-    heard, masks = prepared(True)
+    heard, masks, _ = prepared(True)
     assert sum(not np.array_equal(a, b) for a, b in zip(heard, wavs, strict=True)) >= 4
-    still, same = prepared(False)
+    still, same, _ = prepared(False)
     assert all(np.array_equal(a, b) for a, b in zip(still, wavs, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(masks, same, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(prepared(True, HubertSettings())[0], wavs, strict=True))

@@ -16,7 +16,7 @@ COUNT = 24  # of 20 ms, in half a second
 class Phones(dict):
     """Alignments of the `speech` fixture: one of 8 sounds every 100 ms, the last of them silence."""
 
-    symbols = tuple("SAEIOUYH")
+    symbols, fingerprint = tuple("SAEIOUYH"), "known"
 
     def __missing__(self, key):
         text = int(key.split("-")[1].removesuffix(".wav"))
@@ -99,6 +99,20 @@ def test_matched_frames_of_an_encoder_with_cepstra(run, config, tmp_path):
     assert rows["matched"]["layer"] is None
     assert rows["matched"]["kept"] > max(40, rows["2-mean"]["kept"] - 10)
     assert "recommended: layer 2," in err
+
+
+def test_parallel_clips_tell_how_often_the_true_frame_is_found(run, config, tmp_path, speech):
+    rows = ["path\tspeaker\tsentence\tlanguage\ttext\tseconds"]
+    for text in range(3):
+        for name, pitch in (("a", 120), ("b", 200)):
+            soundfile.write(tmp_path / f"{name}-{text}.wav", speech(0.5, pitch=pitch, text=text).numpy(), 16_000)
+            rows.append(f"{name}-{text}.wav\t{name}\t{text}\ten\thello\t0.5")
+    (tmp_path / "parallel.tsv").write_text("\n".join(rows))
+    status, out, err = run("probe", config, f"parallel={tmp_path / 'parallel.tsv'}", "layers=[2]", "--json")
+    assert status == 0, err
+    rows = {row["features"]: row for row in map(json.loads, out.splitlines())}
+    chance = 100 * 3 / (3 * COUNT)
+    assert all(chance < row["recall"] <= 100 and 0 < row["same_third"] <= 100 for row in rows.values())
 
 
 def test_the_table_is_aligned(run, config):
