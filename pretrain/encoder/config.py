@@ -119,6 +119,12 @@ class EncoderConfig:
         return cls(**_LARGE | {"conv_bias": True} | changes)
 
     @classmethod
+    def data2vec_base(cls, **changes: Any) -> "EncoderConfig":
+        """data2vec Base for speech (Baevski et al. 2022, 2202.03555)."""
+        shape: dict[str, Any] = {"conv_norm": "layer", "normalized": True, "pos_kernel": 95, "pos_depth": 5}
+        return cls(**shape | changes)
+
+    @classmethod
     def wavlm_base(cls, **changes: Any) -> "EncoderConfig":
         """WavLM Base and Base+ (Chen et al. 2021, 2110.13900)."""
         return cls(**{"gated_bias": True} | changes)
