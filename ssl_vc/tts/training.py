@@ -9,10 +9,9 @@ The folder of a training:
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -26,8 +25,9 @@ from ssl_vc.tts.acoustic import AcousticConfig, AcousticModel, Batch, rename_lay
 from ssl_vc.tts.dataset import Example, load_dataset, load_g2p
 from ssl_vc.tts.model import TextModel
 from ssl_vc.tts.recipe import TTSConfig
-from vocoder.training.loop import update_ema
+from vocoder.training.loop import load_checkpoint, optimize, save_checkpoint, update_ema
 
+MAX_NORM = 1.0  # of gradients
 STATISTICS_CLIPS = 300  # for mean and deviation of the rows
 BUCKETS = 8  # of similar length, drawn together; one of them makes a batch
 
@@ -58,7 +58,7 @@ class Trainer:
         self.step = 0
 
     def batch(self, step: int) -> Batch:
-        """Returns this process's batch of a step; it depends on nothing but seed and step."""
+        """Return this process's batch of a step; it depends on nothing but seed and step."""
         rng = random.Random(f"{self.config.seed} {step} {self.accelerator.process_index}")
         drawn = sorted(rng.choices(self.examples, k=BUCKETS * self.config.batch), key=lambda example: example.frames)
         first = self.config.batch * rng.randrange(BUCKETS)
@@ -78,7 +78,7 @@ class Trainer:
         return Batch(*(part.to(self.accelerator.device) for part in batch))
 
     def run(self) -> Iterator[dict[str, float]]:
-        """Train to the last step; yields the losses of each step."""
+        """Train to the last step; and yield the losses of each step."""
         config, started = self.config, time.monotonic()
         while self.step < config.steps:
             losses = self._train_step()
@@ -91,16 +91,10 @@ class Trainer:
 
     def _train_step(self) -> dict[str, Tensor]:
         torch.manual_seed(self.config.seed + self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.step)
         losses: dict[str, Tensor] = self.acoustic(self.batch(self.step), self.config.segment)
         total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise ValueError(f"the loss is {total.item()} at step {self.step}; resume with a lower learning_rate.")
-        self.optimizer.zero_grad()
-        self.accelerator.backward(total)
-        self.accelerator.clip_grad_norm_(self.acoustic.parameters(), 1.0)
-        self.optimizer.step()
+        rate, name = self._learning_rate(self.step), f"the loss at step {self.step}"
+        optimize(self.accelerator, self.acoustic, self.optimizer, total, rate, MAX_NORM, name)
         update_ema(self.averaged, self.accelerator.unwrap_model(self.acoustic), self.config.average, self.step)
         self.step += 1
         return losses
@@ -114,7 +108,7 @@ class Trainer:
         return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
     def model(self) -> TextModel:
-        """Returns the model with averaged weights."""
+        """Return the model with averaged weights."""
         acoustic = AcousticModel(self.accelerator.unwrap_model(self.acoustic).config)
         acoustic.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
         return TextModel(acoustic, self.g2p, self.speakers, self.mean, self.deviation, self.spec, self.reads)
@@ -127,18 +121,14 @@ class Trainer:
         state = {"step": self.step, "acoustic": acoustic.state_dict(), "averaged": self.averaged}
         state |= {"optimizer": self.optimizer.state_dict(), "config": asdict(self.config)}
         with replacing(self.folder / "state.pt") as part:
-            torch.save(state, part)
+            save_checkpoint(state, part)
         self.model().save(self.folder / "model")
 
     def resume(self) -> None:
         """Load the last checkpoint, if there is one."""
-        file = self.folder / "state.pt"
-        if not file.is_file():
+        state = load_checkpoint(self.folder / "state.pt", self.accelerator.device)
+        if not state:
             return
-        try:
-            state: Mapping[str, Any] = torch.load(file, map_location=self.accelerator.device, weights_only=True)
-        except Exception as error:  # a broken zip, a truncated pickle
-            raise ValueError(f"{file} cannot be read ({error}); start again in another folder.") from None
         self.step = state["step"]
         self.accelerator.unwrap_model(self.acoustic).load_state_dict(rename_layers(state["acoustic"]))
         self.averaged = rename_layers(state["averaged"])
@@ -146,7 +136,7 @@ class Trainer:
 
 
 def _statistics(examples: list[Example]) -> tuple[Tensor, Tensor]:
-    """Returns mean and standard deviation (dim,) of the rows of some clips."""
+    """Return mean and standard deviation (dim,) of the rows of some clips."""
     some = examples[:: max(len(examples) // STATISTICS_CLIPS, 1)]
     rows = torch.cat([load_file(example.path)["rows"].float() for example in some])
     return rows.mean(0), rows.std(0).clamp(min=1e-3)

@@ -39,6 +39,18 @@ def update_ema(average: dict[str, Tensor], network: nn.Module, decay: float, ste
         average[name].lerp_(value, 1 - decay)
 
 
+def save_checkpoint(state: dict[str, Any], file: Path) -> None:
+    """Write a training's state."""
+    try:
+        with file.open("wb") as stream:  # given a path, torch does not say why it failed
+            torch.save(state, stream)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch fails again when it closes the file
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(f"{file} cannot be written: {cause.strerror or cause}; check its disk.") from error
+
+
 def load_checkpoint(file: Path, device: torch.device) -> dict[str, Any]:
     """Returns a training's state, empty if there is no such file."""
     if not file.is_file():
