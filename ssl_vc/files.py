@@ -6,30 +6,70 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from vocoder.files import read_json as read_json
+from vocoder.files import read_text as read_text
+from vocoder.files import require_file as require_file
+
 FORBIDDEN = '<>:"|?*'  # in file names on Windows
 LOCK = ".lock"  # in a folder that a command is working in
+
+PART = re.compile(r"\.[0-9a-f]{16}\.part(\..*)?")  # a temporary file of `replacing`
 
 _held: set[IO[bytes]] = set()  # lock files of this process
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; rename it over `path` if the block succeeds, remove it if it fails.
+    """Yield an empty temporary file in the same folder; rename it to `path` if the block succeeds, else remove it.
 
-    The temporary path keeps the suffix of `path`, from which some writers choose the format.
+    It keeps the suffix of `path`, from which some writers choose the format. Write to it, do not put another file in
+    its place: it is locked, and what is not locked was left by a killed process, and is removed by the next one that
+    writes to the folder.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
-    try:
+    _clear_parts(path.absolute().parent)
+    with ExitStack() as stack:
+        temporary = _create_part(path, stack)
         yield temporary
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _create_part(path: Path, stack: ExitStack) -> Path:
+    """Create an empty file in the folder of `path`, locked until the stack is left, and removed then."""
+    while True:
+        part = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+        stack.callback(part.unlink, missing_ok=True)
+        file = part.open("xb")
+        if sys.platform == "win32":  # a locked file could be neither written nor renamed
+            file.close()
+            return part
+        try:
+            ours = _lock(file) and part.exists()  # else it was taken for a leftover before it was locked
+        except OSError:  # a file system without locks, where nothing is taken for a leftover
+            ours = True
+        if ours:
+            stack.enter_context(file)
+            _held.add(file)
+            stack.callback(_held.discard, file)
+            return part
+        file.close()
+
+
+@lru_cache(maxsize=1024)  # folders that need not be searched again
+def _clear_parts(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder."""
+    with suppress(OSError):
+        for path in folder.iterdir() if sys.platform != "win32" else ():
+            if PART.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                with suppress(OSError), path.open("r+b") as file:
+                    if _lock(file):
+                        path.unlink()
 
 
 @contextmanager

@@ -1,7 +1,13 @@
-"""Validation of CSV and TSV tables that users write."""
+"""CSV and TSV tables: validation of those that users write, and formatting for spreadsheets."""
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+FORMULA = re.compile(r"\s*[=+\-@]|[\t\r\n]")  # how a cell begins that a spreadsheet may calculate
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def check_header(header: Sequence[str], path: Any, columns: Sequence[str], missing: str) -> None:
@@ -25,3 +31,22 @@ def named_cells(row: Sequence[str], header: Sequence[str], where: str) -> Iterab
         remedy = 'put values with a comma or a tab in "quotes"'
         raise ValueError(f"{where} has {len(row)} cells for {len(header)} columns; {remedy}.")
     return ((name, cell.strip()) for name, cell in zip(header, row, strict=False) if cell.strip())
+
+
+def format_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as CSV for spreadsheets: text that they would take for a formula begins with an apostrophe.
+
+    Args:
+        columns: in order; what else a row has is left out, and what it lacks is empty.
+        rows: a cell by the name of its column.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows([_plain(row.get(name)) for name in columns] for row in rows)
+    return file.getvalue()
+
+
+def _plain(cell: Any) -> Any:
+    formula = isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell

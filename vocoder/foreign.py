@@ -1,6 +1,6 @@
 """Vocoders published by others: their checkpoints, read without running their code, as our configs and weights."""
 
-import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vocoder.files import read_json
 from vocoder.mel import MelConfig
 
 
@@ -31,10 +32,7 @@ def read_checkpoint(file: Path, *keys: str) -> tuple[dict[str, Tensor], dict[str
     if not isinstance(checkpoint, dict) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
         raise ValueError(f"{file} does not hold the weights of a vocoder.")
     config = file.with_name("config.json")
-    try:
-        settings = json.loads(config.read_text()) if config.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{config} is not valid JSON ({error}).") from None
+    settings = read_json(config) if os.path.lexists(config) else {}
     return fold_weight_norm(checkpoint), settings
 
 

@@ -1,6 +1,6 @@
 """The trained vocoders by name, and one function that loads any of them."""
 
-import json
+import os
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
@@ -8,6 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from vocoder.bigvgan import BigVGAN, BigVGANConfig
 from vocoder.export import OpenVINOVocoder
+from vocoder.files import read_json
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vocoder.network import NeuralVocoder, VocoderConfig
 from vocoder.unit_hifigan import UnitHiFiGAN, UnitHiFiGANConfig
@@ -29,7 +30,7 @@ def load(source: str | Path) -> NeuralVocoder:
             or a folder of NVIDIA's BigVGAN or gemelo-ai's Vocos for mel spectrograms.
     """
     path = Path(source)
-    if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
+    if not os.path.lexists(path / "config.json") and (path / "model" / "config.json").is_file():
         path = path / "model"  # of a training folder
     if path.is_file():
         return HiFiGAN.from_foreign(path)
@@ -39,11 +40,10 @@ def load(source: str | Path) -> NeuralVocoder:
         return Vocos.from_foreign(path)
     try:
         config = path / "config.json" if path.is_dir() else Path(hf_hub_download(str(source), "config.json"))
-        settings = json.loads(config.read_text())
-        vocoder, config_class = KINDS[settings["kind"]]
+        vocoder, config_class = KINDS[(settings := read_json(config))["kind"]]
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise ValueError(f"there is no vocoder {str(source)!r} ({str(error).splitlines()[0]}).") from None
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise ValueError(
             f"the config.json of {source} is not a vocoder's; `kind` must be one of {', '.join(KINDS)}."
         ) from None

@@ -41,9 +41,14 @@ class MelConfig:
     epsilon: float = 1e-9
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "n_fft", "hop_length", "bands"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a positive integer.")
+        for name, largest in {"sample_rate": 768_000, "n_fft": 2**15, "hop_length": 2**15, "bands": 1024}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= largest:
+                raise ValueError(f"{name} is {value!r}; it must be a positive integer, at most {largest}.")
+        for name in ("low", "high", "floor", "epsilon"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) and (value is not None or name != "high"):
+                raise ValueError(f"{name} is {value!r}; it must be a number.")
         if self.scale not in ("slaney", "htk"):
             raise ValueError(f"scale is {self.scale!r}; possible are 'slaney' and 'htk'.")
         if self.padding not in ("same", "center"):

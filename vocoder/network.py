@@ -4,6 +4,7 @@ A frame's samples depend on `context` frames on either side and on nothing else,
 `vocoder.streaming`) equals the clip generated in one go.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,14 +12,18 @@ from typing import Any, Self
 
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from vocoder.excitation import Excitation
+from vocoder.files import read_json
 from vocoder.protocol import generate_by_length
 from vocoder.streaming import Streaming, windows
+from vocoder.weights import build, read_weights, require_finite
 
+WEIGHTS = "model.safetensors"
+LARGEST = 2**31 - 1  # of any number in a config
 CORE = 250  # frames, 5 s: longer windows are no faster and need more memory
 
 
@@ -49,8 +54,13 @@ class VocoderConfig:
                 not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
             ):
                 raise ValueError(f"{each.name} is {value!r}; it must be of type {kind.__name__}.")
-            if isinstance(value, int) and not isinstance(value, bool) and value < self._minimum(each.name):
-                raise ValueError(f"{each.name} is {value}; it must be at least {self._minimum(each.name)}.")
+            least = self._minimum(each.name)
+            if isinstance(value, int) and not isinstance(value, bool) and not least <= value <= LARGEST:
+                raise ValueError(f"{each.name} is {value}; it must be at least {least}, and at most {LARGEST}.")
+            if isinstance(value, tuple) and not _is_like(value, each.default):
+                raise ValueError(f"{each.name} is {value!r}; it must be nested as {each.default!r}, of whole numbers.")
+        if not isinstance(self.reads, dict):
+            raise ValueError(f"reads is {self.reads!r}; it must be an object that says what the frames are.")
 
     def _minimum(self, name: str) -> int:
         return 1
@@ -59,6 +69,13 @@ class VocoderConfig:
     def hop_length(self) -> int:
         """Samples per frame."""
         raise NotImplementedError
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    """Return whether tuples of any length are nested as in an example, and hold numbers of at least 1."""
+    if isinstance(example, tuple):
+        return isinstance(value, tuple) and all(_is_like(item, example[0]) for item in value)
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
 def _as_tuple(value: Any) -> Any:
@@ -115,6 +132,14 @@ class NeuralVocoder(Streaming, nn.Module, PyTorchModelHubMixin, library_name="ss
             yield frames[0]
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Load a folder or hub id with our `config.json` and `model.safetensors`; see `PyTorchModelHubMixin`."""
+        config = Path(pretrained_model_name_or_path, "config.json")
+        if os.path.lexists(config):
+            read_json(config)  # the mixin's version takes whatever it is
+        return super().from_pretrained(pretrained_model_name_or_path, **options)
+
+    @classmethod
     def _from_pretrained(
         cls, *, model_id: str, config: VocoderConfig | None = None, map_location: str = "cpu", **hub: Any
     ) -> Self:
@@ -122,24 +147,23 @@ class NeuralVocoder(Streaming, nn.Module, PyTorchModelHubMixin, library_name="ss
         if config is None:
             raise ValueError(f"{model_id} has no config.json, so it is not a vocoder.")
         try:
-            folder, name = Path(model_id), "model.safetensors"
-            file = folder / name if folder.is_dir() else hf_hub_download(model_id, name, **hub)
-            weights = {key: value.float() for key, value in load_file(file, device=map_location).items()}
-            return cls.from_weights(config, weights)
+            folder = Path(model_id)
+            file = folder / WEIGHTS if folder.is_dir() else hf_hub_download(model_id, WEIGHTS, **hub)
+            return cls.from_weights(config, read_weights(file, map_location))
         except (OSError, SafetensorError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{model_id} has no weights that match its config.json: {reason}") from None
+            reason = str(error).splitlines()[0].removesuffix(".")
+            raise ValueError(f"{model_id} has no weights that match its config.json: {reason}.") from None
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # the mixin's version writes a file that only its owner can read
+        weights = {key: value.contiguous() for key, value in self.state_dict().items()}
+        (save_directory / WEIGHTS).write_bytes(save(weights))
 
     @classmethod
     def from_weights(cls, config: VocoderConfig, weights: dict[str, Tensor]) -> Self:
         """Returns a vocoder with these weights, in evaluation mode."""
-        vocoder = cls(config)
-        expected = vocoder.state_dict()
-        for key in sorted(expected.keys() | weights.keys()):
-            found, wanted = (None if key not in of else tuple(of[key].shape) for of in (weights, expected))
-            if found != wanted:
-                raise ValueError(f"the weight {key} has shape {found}; its config requires {wanted}.")
-        vocoder.load_state_dict(weights)
+        vocoder = build(lambda: cls(config), weights)
+        require_finite(weights)
         return vocoder.eval()
 
 

@@ -15,7 +15,9 @@ everything above 2 kHz is removed; high F0 is read from a shorter window than lo
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +41,23 @@ JUMP = 0.5  # cost of an octave between frames of 20 ms
 CHANGE = 0.2  # cost of a voicing change
 
 
+class Waveform(Protocol):
+    """A long waveform (samples,) that is read by the slice."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, part: slice, /) -> Tensor:
+        """Return some samples (samples,), which are finite."""
+
+
 def track_pitch(
-    wav: Tensor, sample_rate: int = 16_000, hop_length: int = 320, low: float = 60.0, high: float = 500.0
+    wav: Tensor | Waveform, sample_rate: int = 16_000, hop_length: int = 320, low: float = 60.0, high: float = 500.0
 ) -> Tensor:
     """Track the F0 of speech in Hz, 0 where unvoiced.
 
     Args:
-        wav: (samples,) or (batch, samples).
+        wav: (samples,) or (batch, samples); or (samples,) that are read by the slice.
         sample_rate: of the waveform, in Hz.
         hop_length: samples from one frame to the next; frame t is centred on sample (t + 1/2) hop_length.
         low: lowest F0 to search for, in Hz.
@@ -55,22 +67,35 @@ def track_pitch(
         (frames,) or (batch, frames), where frames = samples // hop_length.
     """
     search = _CandidateSearch(sample_rate, hop_length, low, high)
+    shape, samples, read = _checked(wav) if isinstance(wav, Tensor) else ((), len(wav), lambda part: wav[part][None])
+    frames, rows = samples // hop_length, math.prod(shape)
+    if not rows * frames:
+        return read(slice(0)).new_zeros(*shape, frames)
+    step, margin, found = max(CHUNK // rows, 1), search.margin, list[Tensor]()
+    for start in range(0, frames, step):
+        first, stop = max(start - margin, 0), min(start + step, frames)
+        around = read(slice(first * hop_length, (stop + margin) * hop_length))
+        parts = search.candidates(around, start - first, stop - first)
+        # allocated at once: small tensors between large temporary ones would fragment the heap
+        found = found or [part.new_empty(rows, frames, *part.shape[2:]) for part in parts]
+        for whole, part in zip(found, parts, strict=True):
+            whole[:, start:stop] = part
+    pitch, score, amplitude = found
+    loud = amplitude.quantile(0.95, dim=1, keepdim=True).clamp(min=1e-9)
+    silence = VOICED + (2 - 2 * amplitude / (QUIET * loud)).clamp(min=0)
+    chosen = _cheapest_path(silence, score, pitch.log2(), pace=0.02 * sample_rate / hop_length)
+    unvoiced = torch.zeros_like(pitch[..., :1])
+    return torch.cat([unvoiced, pitch], 2).gather(2, chosen[..., None]).reshape(*shape, frames)
+
+
+def _checked(wav: Tensor) -> tuple[torch.Size, int, Callable[[slice], Tensor]]:
+    """Returns the shape of a batch, the samples in each row, and a function that slices the rows."""
     if wav.ndim not in (1, 2):
         raise ValueError(f"the waveform has shape {tuple(wav.shape)}; it must be (samples,) or (batch, samples).")
     if not wav.isfinite().all():
         raise ValueError("the waveform has samples that are NaN or infinite; repair it first.")
     rows = wav.detach().float() if wav.ndim == 2 else wav.detach().float()[None]
-    frames = wav.shape[-1] // hop_length
-    if not len(rows) * frames:
-        return rows.new_zeros(*wav.shape[:-1], frames)
-    step = max(CHUNK // len(rows), 1)
-    parts = [search.candidates(rows, start, min(start + step, frames)) for start in range(0, frames, step)]
-    pitch, score, amplitude = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    loud = amplitude.quantile(0.95, dim=1, keepdim=True).clamp(min=1e-9)
-    silence = VOICED + (2 - 2 * amplitude / (QUIET * loud)).clamp(min=0)
-    chosen = _cheapest_path(silence, score, pitch.log2(), pace=0.02 * sample_rate / hop_length)
-    unvoiced = torch.zeros_like(pitch[..., :1])
-    return torch.cat([unvoiced, pitch], 2).gather(2, chosen[..., None]).reshape(*wav.shape[:-1], frames)
+    return wav.shape[:-1], wav.shape[-1], lambda part: rows[:, part]
 
 
 def interpolate_log_f0(f0: npt.NDArray[np.float64], voiced: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
@@ -99,6 +124,11 @@ class _CandidateSearch:
             raise ValueError(
                 f"low is {self.low}, high is {self.high}; 20 <= low < high <= {CUTOFF:.0f} Hz is required."
             )
+
+    @property
+    def margin(self) -> int:
+        """Frames on either side into which a window reaches."""
+        return math.ceil(PERIODS[0] / 2 * self.sample_rate / self.low / self.hop_length) + 1
 
     @property
     def fft_size(self) -> int:
@@ -156,18 +186,26 @@ def _cheapest_path(silence: Tensor, score: Tensor, octave: Tensor, pace: float) 
     """Returns each frame's candidate (batch, frames), 0 for unvoiced, from (batch, frames[, candidates])."""
     local = torch.cat([silence[..., None], score], dim=2).cpu()
     octave = octave.cpu()
-    cost = local.new_full((*local.shape[:2], local.shape[2], local.shape[2]), CHANGE * pace)[:, 1:]
-    cost[..., 0, 0] = 0
-    cost[..., 1:, 1:] = (JUMP * pace) * (octave[:, 1:, None, :] - octave[:, :-1, :, None]).abs()
-    total, origins = local[:, 0], []
-    for step, gain in zip(cost.unbind(1), local.unbind(1)[1:], strict=True):
-        best, origin = (total[:, :, None] - step).max(dim=1)
-        total = gain + best - best[:, :1]  # kept small: sums over an hour would lose precision
-        origins.append(origin)
-    path = [total.argmax(dim=1, keepdim=True)]
-    for origin in reversed(origins):
-        path.append(origin.gather(1, path[-1]))
-    return torch.cat(path[::-1], dim=1).to(score.device)
+    total, blocks = local[:, 0], []
+    for start in range(0, local.shape[1] - 1, CHUNK):  # a tensor for each of an hour's frames would fill memory
+        here, gains = octave[:, start : start + CHUNK + 1], local[:, start + 1 : start + CHUNK + 1]
+        cost = local.new_full((*gains.shape, local.shape[2]), CHANGE * pace)
+        cost[..., 0, 0] = 0
+        cost[..., 1:, 1:] = (JUMP * pace) * (here[:, 1:, None, :] - here[:, :-1, :, None]).abs()
+        origins = []
+        for step, gain in zip(cost.unbind(1), gains.unbind(1), strict=True):
+            best, origin = (total[:, :, None] - step).max(dim=1)
+            total = gain + best - best[:, :1]  # kept small: sums over an hour would lose precision
+            origins.append(origin)
+        blocks.append(torch.stack(origins))
+    path = torch.empty(local.shape[:2], dtype=torch.long)
+    path[:, -1] = total.argmax(dim=1)
+    frame = local.shape[1] - 1
+    for block in reversed(blocks):
+        for origin in block.flip(0):
+            path[:, frame - 1] = origin.gather(1, path[:, frame, None])[:, 0]
+            frame -= 1
+    return path.to(score.device)
 
 
 def voiced_median(pitch: Tensor) -> float:

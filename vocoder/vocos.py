@@ -16,8 +16,10 @@ from typing import Self
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from yaml import YAMLError
 
 from vocoder.excitation import Excitation
+from vocoder.files import read_text
 from vocoder.foreign import build, read_checkpoint
 from vocoder.mel import Mel, MelConfig
 from vocoder.network import NeuralVocoder, VocoderConfig
@@ -106,7 +108,7 @@ class Vocos(NeuralVocoder):
         }
         weights.pop("istft.window", None)
         try:
-            settings = OmegaConf.load(folder / "config.yaml")
+            settings = OmegaConf.create(read_text(folder / "config.yaml"))
             head, features = settings.head.init_args, settings.feature_extractor.init_args
             width, bands, _ = weights["embed.weight"].shape
             shape = {"n_fft": head.n_fft, "hop": head.hop_length, "padding": head.get("padding", "same")}
@@ -117,8 +119,9 @@ class Vocos(NeuralVocoder):
             mel = replace(mel, padding=features.get("padding", "center"))
             depth = sum(key.endswith("gamma") for key in weights)
             ffn_dim = weights["convnext.0.pwconv1.weight"].shape[0]
-        except (OSError, AttributeError, KeyError) as error:
-            raise ValueError(f"{folder} is not a Vocos for mel spectrograms ({error}).") from None
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError, YAMLError) as error:
+            reason = str(error).splitlines()[0].removesuffix(".")
+            raise ValueError(f"{folder} is not a Vocos for mel spectrograms ({reason}).") from None
         config = VocosConfig(
             dim=bands,
             sample_rate=features.sample_rate,

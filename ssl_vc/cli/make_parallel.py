@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from ssl_vc.cli.messages import log_to_stderr
 from ssl_vc.cli.settings import working_in
+from ssl_vc.files import read_text
 
 
 def make_parallel(
@@ -42,10 +43,8 @@ def make_parallel(
     from ssl_vc.parallel.kokoro import SAMPLE_RATE, Kokoro, find_kokoro
 
     log_to_stderr("ssl_vc")
-    try:
-        listed = [line.strip() for line in texts.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise ValueError(f"{texts} is not a text file in UTF-8; use one sentence per line.") from None
+    lines = read_text(texts, encoding="utf-8-sig").splitlines()
+    listed = [line.strip() for line in lines if line.strip()]
     config = CorpusConfig(voices, speakers, tuple(only or ()), tuple(without or ()), speeds, seed)
     phonemizer = load_g2p(g2p)
     with working_in(output):

@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ssl_vc.files import LOCK, locked
+from ssl_vc.files import LOCK, locked, require_file
 
 Kind = TypeVar("Kind")
+LARGEST = 2**20  # bytes of a configuration
 RANKS = "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"  # as accelerate finds its processes
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder.", show_default=False)]
 Settings = Annotated[
@@ -36,18 +37,27 @@ def read_config(path: Path, settings: list[str], kind: type[Kind]) -> Kind:
     if not path.is_file():
         raise typer.BadParameter(f"there is no file {path}")
     try:
-        written = OmegaConf.load(path)
+        written = OmegaConf.load(require_file(path, LARGEST))
         for setting in settings:
             key, equals, value = setting.partition("=")
             if not equals:
                 raise typer.BadParameter(f"{setting!r} is no setting; write key=value")
             parsed = OmegaConf.from_dotlist([f"value={value}"]).value if value else ""  # `clips=` means no clips
             OmegaConf.update(written, key, parsed, force_add=True)
+        _check_numbers(OmegaConf.to_container(written))
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), written))
-    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, IndexError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise typer.BadParameter(f"{path}: {_explain(error)}") from None
     assert isinstance(config, kind)
     return config
+
+
+def _check_numbers(value: Any, key: str = "") -> None:
+    """Raise ValueError for an integer that has no place in 64 bits."""
+    for name, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        _check_numbers(part, f"{key}.{name}" if key else str(name))
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{key} has {len(str(value))} digits; a whole number has at most 18")
 
 
 def _explain(error: Exception) -> str:
@@ -69,7 +79,7 @@ def working_in(output: Path, *, beside: bool = False) -> Iterator[None]:
     """
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; -o wants a folder")
-    place = output.resolve()  # one lock for all ways to a folder
+    place = Path(os.path.realpath(output))  # one lock for all ways to a folder
     parent = place.parent
     read_only = beside and parent.exists() and not os.access(parent, os.W_OK)  # so nobody can replace the folder
     rank = next((value for name in RANKS if (value := os.environ.get(name))), "0")

@@ -9,7 +9,9 @@ import typer
 
 import ssl_vc
 from ssl_vc.cli.arguments import MODEL, parse_number, refuse_existing, refuse_inputs
-from ssl_vc.files import printable
+from ssl_vc.files import printable, read_text
+
+LONGEST = 2**24  # characters of a text: several hundred hours
 
 
 def speak(
@@ -44,7 +46,7 @@ def speak(
     temperature: Annotated[float, typer.Option(min=0, max=1, help="Sampling temperature.")] = 0.3,
     warmth: Annotated[float | None, typer.Option(min=0, max=1, hidden=True)] = None,
     melody: Annotated[float, typer.Option(min=0, max=3, help="Scale of the F0 contour around its median.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed.")] = 0,
     model: Annotated[str, typer.Option(help=MODEL)] = "tiny",
     text_model: Annotated[
         Path | None,
@@ -98,11 +100,11 @@ def speak(
 
 def _text(text: str | None, file: Path | None) -> str:
     if text == "-":
-        return sys.stdin.read()
+        content = sys.stdin.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise ValueError(f"standard input has more than {LONGEST} characters; speak it in parts.")
+        return content
     if file is None:
         assert text is not None
         return text
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{printable(file)} is not UTF-8 text.") from None
+    return read_text(file, LONGEST)

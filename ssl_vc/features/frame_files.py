@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from pretrain.data.manifest import Clip
@@ -45,8 +45,9 @@ def write_frames(path: Path, frames: Tensor, spec: FeatureSpec) -> None:
     """Write the frames of one clip (frames, dim) and their spec."""
     path.parent.mkdir(parents=True, exist_ok=True)
     details = {name: value for name, value in spec.items() if name not in ("kind", "dim")}
+    metadata = {"kind": spec["kind"], "spec": json.dumps(details)}
     with replacing(path) as part:
-        save_file({"frames": frames.half().contiguous()}, part, {"kind": spec["kind"], "spec": json.dumps(details)})
+        part.write_bytes(save({"frames": frames.half().contiguous()}, metadata))
 
 
 def write_table(folder: Path, clips: Sequence[Clip]) -> Path:

@@ -1,10 +1,11 @@
 """Models by name, bundled and published, and how they are loaded."""
 
-import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_vc.files import read_json
 from ssl_vc.hub.download import Asset, fetch, is_offline
 
 if TYPE_CHECKING:  # these load torch, which the table does not need
@@ -229,10 +230,7 @@ def _holds_vocoder(folder: Path) -> bool:
     if (folder / "bigvgan_generator.pt").is_file() or (folder / "config.yaml").is_file():
         return True
     for config in (folder / "config.json", folder / "model" / "config.json"):
-        if config.is_file():
-            try:
-                values = json.loads(config.read_text(encoding="utf-8"))
-            except ValueError:
-                return False
-            return isinstance(values, dict) and values.get("kind") in KINDS
+        if os.path.lexists(config):
+            kind = read_json(config).get("kind")
+            return isinstance(kind, str) and kind in KINDS
     return False

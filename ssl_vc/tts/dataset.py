@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from pretrain.data.manifest import READ_ERRORS, Clip, decode, log_skipped, read_manifest
@@ -100,7 +100,7 @@ def extract_rows(config: TTSConfig, folder: Path) -> Iterator[Clip]:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
                 row = codec.encode(query_frames, vocoder_frames, speaker)
-                save_file({"rows": row.half().contiguous()}, part)
+                part.write_bytes(save({"rows": row.half().contiguous()}))
             yield clip
     log_skipped(failed)
 

@@ -15,13 +15,14 @@ from typing import NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import ctc_loss, log_softmax
 from torch.nn.utils.rnn import pad_sequence
 
+from pretrain.encoder.weights import build, require_finite
 from pretrain.labels.tokenizers import PHONES
-from ssl_vc.files import replacing
+from ssl_vc.files import replacing, require_file
 from ssl_vc.tts.int8 import dequantize, quantize
 
 FORMAT = "ssl-vc letters 3"
@@ -30,7 +31,8 @@ SLOTS = 2  # output slots per letter
 PEAK_LEARNING_RATE = 1e-3
 INFERENCE_BATCH = 1000  # words
 MAX_LETTERS = 40  # of a word; longer ones are split
-BROKEN = OSError, zlib.error, SafetensorError, KeyError, TypeError, ValueError, RuntimeError  # what a bad file raises
+# what a bad file raises; RecursionError is a RuntimeError
+BROKEN = OSError, zlib.error, SafetensorError, KeyError, TypeError, ValueError, RuntimeError
 LETTER_IDS = {letter: number for number, letter in enumerate(LETTERS, 1)}
 Pronunciations = Mapping[str, Sequence[str]]  # words and their phones
 
@@ -97,24 +99,24 @@ class G2PModel(nn.Module):
         exceptions = torch.frombuffer(bytearray(zlib.compress(lines.encode(), 9)), dtype=torch.uint8)
         metadata = {"format": FORMAT, "shape": json.dumps(self.shape)}
         with replacing(Path(path)) as part:
-            save_file(quantize(self.state_dict()) | {"exceptions": exceptions}, part, metadata)
+            part.write_bytes(save(quantize(self.state_dict()) | {"exceptions": exceptions}, metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file that `save` wrote."""
         try:
-            with safe_open(path, "pt") as file:
+            with safe_open(require_file(path), "pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise ValueError(f"its format is {metadata.get('format')!r}")
-                model = cls(**json.loads(metadata["shape"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 lines = zlib.decompress(tensors.pop("exceptions").numpy().tobytes()).decode().splitlines()
-                model.exceptions = {word: phones for word, *phones in map(str.split, lines)}
                 weights = dequantize(tensors)
                 if "place" in weights:  # its name in earlier versions
                     weights["position"] = weights.pop("place")
-                model.load_state_dict(weights)
+                require_finite(weights)
+                model = build(lambda: cls(**json.loads(metadata["shape"])), weights)
+                model.exceptions = {word: phones for word, *phones in map(str.split, lines)}
         except BROKEN as error:
             raise ValueError(f"{path} is not a G2P model of ssl-vc ({str(error).splitlines()[0]}).") from None
         return model.eval().requires_grad_(False)

@@ -24,12 +24,12 @@ def quantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the weights of stored tensors, in float32."""
+    """Returns the weights of stored tensors, in float32; copies, as stored ones may be mapped from a file."""
     weights = {}
     for name, tensor in stored.items():
         if name.endswith(SCALES):
             continue
         scales = stored.get(f"{name}{SCALES}")
-        values = tensor.float()
+        values = tensor.to(torch.float32, copy=True)
         weights[name] = values if scales is None else (values.flatten(1) * scales[:, None]).view_as(values)
     return weights

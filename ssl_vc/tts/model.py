@@ -13,11 +13,12 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from pretrain.encoder.weights import build, require_finite
 from ssl_vc.features.extractor import FrameSpec
-from ssl_vc.files import replacing
+from ssl_vc.files import read_json, replacing, require_file
 from ssl_vc.tts.acoustic import AcousticConfig, AcousticModel, rename_layers
 from ssl_vc.tts.g2p import G2PModel
 from ssl_vc.tts.int8 import dequantize, quantize
@@ -93,7 +94,7 @@ class TextModel:
         timbres = torch.stack([each.timbre for each in self.speakers])
         statistics = {"rows.mean": self.mean, "rows.deviation": self.deviation, "rows.timbres": timbres}
         with replacing(folder / "model.safetensors") as part:
-            save_file(quantize(self.acoustic.state_dict()) | statistics, part)
+            part.write_bytes(save(quantize(self.acoustic.state_dict()) | statistics))
         self.g2p.save(folder / G2P_FILE)
         with replacing(folder / "config.json") as part:
             part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -103,13 +104,14 @@ class TextModel:
         """Read a folder that `save` wrote."""
         folder = Path(folder)
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = read_json(folder / "config.json")
             if config["format"] != FORMAT:
                 raise ValueError(f"its format is {config['format']!r}")
-            weights = dequantize(load_file(folder / "model.safetensors"))
+            weights = dequantize(load_file(require_file(folder / "model.safetensors")))
+            require_finite(weights)
             mean, deviation, timbres = (weights.pop(f"rows.{name}") for name in ("mean", "deviation", "timbres"))
-            acoustic = AcousticModel(AcousticConfig(**config["acoustic"]))
-            acoustic.load_state_dict(rename_layers(weights))
+            shape = AcousticConfig(**config["acoustic"])
+            acoustic = build(lambda: AcousticModel(shape), rename_layers(weights))
             rows = zip(config["speakers"], timbres, strict=True)
             speakers = [Speaker(each["name"], each["level"], timbre) for each, timbre in rows]
             spec = FrameSpec(**config["spec"])

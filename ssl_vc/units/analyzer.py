@@ -27,6 +27,9 @@ Form = Literal["shares", "numbers"]
 SOFT_TEMPERATURE = 0.05  # of the softmax over squared distances
 
 
+CHUNK = 4096  # frames assembled at a time
+
+
 class UnitFeatures(NamedTuple):
     """Features that units are made of.
 
@@ -80,19 +83,25 @@ class UnitAnalyzer:
         return analyze(self.analysis, wav)
 
     def frames(self, units: Tensor, f0: Tensor, timbre: Tensor) -> Tensor:
-        """Returns frames (frames, dim) of units, F0 (frames,) and a timbre.
+        """Returns frames (frames, dim) of units, F0 (frames,) and a timbre; arguments as in `stream`."""
+        return torch.cat(list(self.stream(units, f0, timbre)))
+
+    def stream(self, units: Tensor, f0: Tensor, timbre: Tensor) -> Iterator[Tensor]:
+        """Yield frames in chunks, as hours of them would fill the memory.
 
         Args:
             units: ids (frames,), or soft units (frames, clusters).
             f0: in Hz, 0 where unvoiced.
             timbre: mean envelope (bands,).
         """
-        if self.form == "numbers":
-            columns = torch.stack([(units if units.ndim == 1 else units.argmax(1)).float(), f0], 1)
-            return torch.cat([columns, timbre.expand(len(columns), -1)], 1)
-        shares = units if units.ndim == 2 else one_hot(units, self.codebook.clusters).float()
-        columns = torch.stack([interpolated_log_f0(f0), (f0 > 0).float()], 1)
-        return torch.cat([columns, shares, timbre.expand(len(shares), -1)], 1)
+        log_f0 = interpolated_log_f0(f0)
+        for ids, hertz, log_hertz in zip(units.split(CHUNK), f0.split(CHUNK), log_f0.split(CHUNK), strict=True):
+            if self.form == "numbers":
+                columns = [(ids if ids.ndim == 1 else ids.argmax(1)).float()[:, None], hertz[:, None]]
+            else:
+                shares = ids if ids.ndim == 2 else one_hot(ids, self.codebook.clusters).float()
+                columns = [log_hertz[:, None], (hertz > 0).float()[:, None], shares]
+            yield torch.cat([*columns, timbre.expand(len(ids), -1)], 1)
 
     def soft_units(self, content: Tensor) -> Tensor:
         """Returns soft units (frames, clusters) of content (frames, dim)."""

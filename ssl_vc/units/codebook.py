@@ -7,11 +7,12 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from pretrain.encoder.weights import build, require_finite
 from pretrain.labels.kmeans import KMeans
-from ssl_vc.files import replacing
+from ssl_vc.files import replacing, require_file
 from ssl_vc.units.prosody import ProsodyPredictor
 
 FORMAT = "ssl-vc units 1"
@@ -53,27 +54,34 @@ class Codebook:
         tensors = {"content": self.content.centres, "pitch": self.pitch.centres, "timbre": self.timbre}
         tensors |= {f"prosody.{name}": value.half() for name, value in self.prosody.state_dict().items()}
         with replacing(Path(path)) as part:
-            save_file(tensors, part, {"format": FORMAT, "facts": json.dumps(self.encoder_spec)})
+            part.write_bytes(save(tensors, {"format": FORMAT, "facts": json.dumps(self.encoder_spec)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file that `save` wrote."""
         try:
-            with safe_open(path, "pt") as file:
+            with safe_open(require_file(path), "pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                # copied, as they are memory-mapped: the file may change
+                tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in file.keys()}  # noqa: SIM118
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"its format is {metadata.get('format')!r}")
+            require_finite(tensors)
             content = KMeans(tensors.pop("content"))
             pitch, timbre = KMeans(tensors.pop("pitch")), tensors.pop("timbre")
-            prosody = ProsodyPredictor(content.clusters)
-            prosody.load_state_dict({name.removeprefix("prosody."): value for name, value in tensors.items()})
+            weights = {name.removeprefix("prosody."): value for name, value in tensors.items()}
+            prosody = build(lambda: ProsodyPredictor(content.clusters), weights)
             return cls(content, pitch, prosody, timbre, json.loads(metadata["facts"]))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is not a codebook of ssl-vc ({str(error).splitlines()[0]}).") from None
 
 
-def run_length_encode(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the runs of equal ids (frames,) and their lengths, (runs,) each."""
+def run_length_encode(ids: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor]:
+    """Returns the runs of equal ids (frames,) and their lengths, (runs,) each; runs above `longest` are divided."""
     runs, lengths = torch.unique_consecutive(ids, return_counts=True)
-    return runs, lengths
+    if longest is None or int(lengths.max()) <= longest:
+        return runs, lengths
+    parts = -(-lengths // longest)
+    divided = lengths.new_full((int(parts.sum()),), longest)
+    divided[parts.cumsum(0) - 1] = lengths - (parts - 1) * longest
+    return runs.repeat_interleave(parts), divided

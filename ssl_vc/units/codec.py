@@ -9,6 +9,7 @@ Self-Supervised Representations", arXiv 2104.00355. Here speakers are represente
 embeddings, so that unseen ones need no training, and the vocoder is excited by pulses at F0.
 """
 
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Self
@@ -29,9 +30,9 @@ from ssl_vc.loudness import LOUDNESS, normalize_loudness
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
 from ssl_vc.units import f0_codes
-from ssl_vc.units.analyzer import UnitAnalyzer
+from ssl_vc.units.analyzer import CHUNK, UnitAnalyzer
 from ssl_vc.units.codebook import FILE, Codebook, run_length_encode
-from ssl_vc.units.file import BYTES, Layout, Units
+from ssl_vc.units.file import BYTES, LONGEST_RUN, Layout, Units
 from ssl_vc.voice.voice import Voice
 from vocoder.kinds import load
 from vocoder.pitch import DEFAULT_F0, voiced_median
@@ -93,7 +94,7 @@ class UnitCodec:
         wav = read(source, speech=True)
         features = self.analyzer.analyze(wav)
         ids = self.codebook.content(features.content)
-        runs, lengths = run_length_encode(ids)
+        runs, lengths = run_length_encode(ids, LONGEST_RUN)
         levels = {"codes": self.codebook.pitch.clusters, "bytes": BYTES, "none": 0}[pitch]
         codes = None
         if pitch == "bytes":
@@ -127,13 +128,16 @@ class UnitCodec:
             pitch: shift in semitones.
             loudness: in LUFS; None to leave it.
         """
-        return _synthesize(self.vocoder, self.frames(units, voice, pitch), units, loudness)
+        return _synthesize(self.vocoder, self._stream(units, voice, pitch), units, loudness)
 
     def frames(self, units: Units, voice: Voice | None = None, pitch: float = 0.0) -> Tensor:
         """Returns the vocoder's frames (frames, dim); arguments as in `decode`."""
+        return torch.cat(list(self._stream(units, voice, pitch)))
+
+    def _stream(self, units: Units, voice: Voice | None, pitch: float) -> Iterator[Tensor]:
         timbre, median_f0 = self._speaker(units, voice)
         ids, f0 = self.expand(units, median_f0 * 2 ** (pitch / 12))
-        return self.analyzer.frames(ids, f0, timbre)
+        return self.analyzer.stream(ids, f0, timbre)
 
     def select(
         self,
@@ -160,14 +164,20 @@ class UnitCodec:
         assert voice.synthesis is not None
         pool_frames, layout = voice.synthesis.float(), disentangled_layout(voice.feature_spec)
         pool_ids = self.codebook.content(normalize(pool_frames[:, layout.content], dim=1))
-        pool = Pool(self._in_context(pool_ids), pool_frames, [origin.frames for origin in voice.origins] or None)
-        (match,) = KNN(k)([self._in_context(ids)], pool)
-        frames = match.frames.clone()
-        frames[:, layout.pitch] = interpolated_log_f0(f0)[:, None]
-        frames[:, layout.voicing] = (f0 > 0).float()[:, None]
-        centres = self.codebook.content.centres
-        frames[:, layout.content] = centres[ids] * centres.shape[1] ** 0.5
-        return _synthesize(vocoder, frames, units, loudness)
+        pool_queries = torch.cat(list(self._in_context(pool_ids)))
+        pool = Pool(pool_queries, pool_frames, [origin.frames for origin in voice.origins] or None)
+        matches = KNN(k)(self._in_context(ids), pool)
+
+        def frames() -> Iterator[Tensor]:
+            prosody = torch.stack([interpolated_log_f0(f0), (f0 > 0).float()], 1)
+            centres = self.codebook.content.centres
+            for match, units, rows in zip(matches, ids.split(CHUNK), prosody.split(CHUNK), strict=True):
+                chunk = match.frames.clone()
+                chunk[:, layout.pitch], chunk[:, layout.voicing] = rows[:, :1], rows[:, 1:]
+                chunk[:, layout.content] = centres[units] * centres.shape[1] ** 0.5
+                yield chunk
+
+        return _synthesize(vocoder, frames(), units, loudness)
 
     def expand(self, units: Units, median_f0: float) -> tuple[Tensor, Tensor]:
         """Returns unit and F0 of every frame, (frames,) each; the prosody predictor supplies what units lack.
@@ -181,7 +191,7 @@ class UnitCodec:
                 f"these units belong to the codec {units.codec}, and this one is {self.codebook.fingerprint}; "
                 "decode them with the codec that encoded them."
             )
-        runs, lengths = (units.ids, units.lengths) if units.layout == "runs" else run_length_encode(units.ids)
+        runs, lengths = run_length_encode(units.ids) if units.layout == "frames" else (units.ids, units.lengths)
         predicted = self.codebook.prosody.predict(runs) if units.pitch is None or units.layout == "ids" else None
         if units.layout == "ids":
             assert predicted is not None
@@ -215,14 +225,16 @@ class UnitCodec:
         timbre = voice.synthesis[:, -wanted["bands"] :].float().mean(0)
         return timbre, voice.pitch.median if voice.pitch else DEFAULT_F0
 
-    def _in_context(self, ids: Tensor) -> Tensor:
-        """Returns centres (frames, dim) smoothed over time, so that matching regards the neighbouring units too."""
-        centres = self.codebook.content.centres[ids]
+    def _in_context(self, ids: Tensor) -> Iterator[Tensor]:
+        """Yield centres (frames, dim) smoothed over time, so that matching regards the neighbouring units too."""
         padding = len(CONTEXT_WEIGHTS) // 2
-        padded = torch.cat([centres[:1].expand(padding, -1), centres, centres[-1:].expand(padding, -1)])
-        smoothed = sum(weight * padded[at : at + len(ids)] for at, weight in enumerate(CONTEXT_WEIGHTS))
-        assert isinstance(smoothed, Tensor)
-        return smoothed
+        padded = torch.cat([ids[:1].expand(padding), ids, ids[-1:].expand(padding)])
+        for start in range(0, len(ids), CHUNK):
+            centres = self.codebook.content.centres[padded[start : start + CHUNK + 2 * padding]]
+            count = len(centres) - 2 * padding
+            smoothed = sum(weight * centres[at : at + count] for at, weight in enumerate(CONTEXT_WEIGHTS))
+            assert isinstance(smoothed, Tensor)
+            yield smoothed
 
 
 def is_codec(folder: str | PathLike[str]) -> bool:
@@ -243,8 +255,8 @@ def entropy(counts: Tensor) -> float:
     return float(-(share * share.log2()).sum())
 
 
-def _synthesize(vocoder: Vocoder, frames: Tensor, units: Units, loudness: float | None) -> Tensor:
-    wav = synthesize(vocoder, [frames], units.samples / SAMPLE_RATE)
+def _synthesize(vocoder: Vocoder, frames: Iterable[Tensor], units: Units, loudness: float | None) -> Tensor:
+    wav = synthesize(vocoder, frames, units.samples / SAMPLE_RATE)
     wav = wav[: round(units.samples * vocoder.sample_rate / SAMPLE_RATE)]
     return wav if loudness is None else normalize_loudness(wav, loudness, vocoder.sample_rate)
 

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_vc.files import replacing
+from ssl_vc.audio import MAX_SECONDS, SAMPLE_RATE
+from ssl_vc.files import replacing, require_file
 from ssl_vc.units.bits import BitReader, Bits, fixed, gamma, to_bytes, width_of
 
 Layout = Literal["frames", "runs", "ids"]
@@ -31,7 +32,9 @@ HEAD = struct.Struct("<4sBBHB8sHII")
 HOP = 320  # samples per frame at 16 kHz
 BYTES = 256  # pitch levels of a byte per frame
 BLOCK = 4  # frames per pitch code: 12.5 Hz
-MAX_SAMPLES = 24 * 3600 * 16_000
+LONGEST_RUN = 3000  # frames: one minute; longer runs are divided
+MAX_SAMPLES = round(MAX_SECONDS * SAMPLE_RATE)
+MAX_BYTES = 2**24  # of a file; six hours take less than 4 MB
 MAX_CLUSTERS = 2**16
 
 
@@ -81,6 +84,8 @@ class Units:
             return f"the layout {self.layout} {'without' if self.lengths is None else 'with'} lengths of runs"
         if self.lengths is not None and (len(self.lengths) != len(self.ids) or int(self.lengths.min()) < 1):
             return "lengths that are not positive, or not one per run"
+        if self.frames > LONGEST_RUN * len(self.ids):
+            return f"{len(self.ids)} ids for {self.samples} samples; an id lasts one minute at most"
         frames = len(self.ids) if self.lengths is None else int(self.lengths.sum())
         if frames != self.frames and (self.layout != "ids" or frames > self.frames):
             return f"{frames} frames, and {self.samples} samples, which make {self.frames}"
@@ -179,11 +184,10 @@ class Units:
     def load(cls, path: str | Path) -> "Units":
         """Read a file that `save` wrote; raises `ValueError` on anything else."""
         try:
-            return cls.from_bytes(Path(path).read_bytes())
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read ({error.strerror}).") from None
-        except ValueError as error:
-            raise ValueError(f"{path} is not a .units file that this version reads: {error}.") from None
+            return cls.from_bytes(require_file(path, MAX_BYTES).read_bytes())
+        except (OSError, ValueError) as error:
+            reason = str(error).removesuffix(".")
+            raise ValueError(f"{path} is not a .units file that this version reads: {reason}.") from None
 
 
 def pitch_length(frames: int, ids: int, layout: str, levels: int) -> int:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTH, KERNEL, DEPTH = 128, 5, 3
+CONTEXT = DEPTH * (KERNEL // 2)  # runs on either side that a prediction depends on
+CHUNK = 4096  # runs predicted at a time
 MAX_DURATION = 100  # frames of a run
 
 
@@ -58,6 +60,9 @@ class ProsodyPredictor(nn.Module):
     @torch.no_grad()
     def predict(self, ids: Tensor) -> Prosody:
         """Returns the prosody of runs (runs,)."""
-        predicted = self(ids[None])[0]
+        windows = [(max(at - CONTEXT, 0), at, at + CHUNK) for at in range(0, len(ids), CHUNK)]
+        predicted = torch.cat(
+            [self(ids[None, start : stop + CONTEXT])[0, at - start : stop - start] for start, at, stop in windows]
+        )
         durations = predicted[:, 0].exp().round().long().clamp(1, MAX_DURATION)
         return Prosody(durations, predicted[:, 1] > 0, predicted[:, 2])

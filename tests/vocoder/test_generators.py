@@ -336,6 +336,8 @@ def test_wrong_frames_are_refused(shape, lengths, sentence):
         (HiFiGANConfig, {"channels": 24}, "halved 4 times"),
         (HiFiGANConfig, {"channels": "many"}, "of type int"),
         (HiFiGANConfig, {"dim": 0}, "at least 1"),
+        (HiFiGANConfig, {"block_kernels": [None, 7, 11]}, "of whole numbers"),
+        (HiFiGANConfig, {"dilations": [1, 3, 5]}, "nested as"),
         (VocosConfig, {"padding": "left"}, "'same' and 'center'"),
         (VocosConfig, {"n_fft": 400}, "twice the hop"),
         (UnitHiFiGANConfig, {"pitch": "notes"}, "'codes' and 'hertz'"),

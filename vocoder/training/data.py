@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vocoder.files import read_json, require_file
 from vocoder.training.folders import check_replaceable, remove_written
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Pack:
     def open(cls, folder: Path) -> "Pack":
         """Open a pack written by `pack_clips`."""
         try:
-            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            index = read_json(folder / "index.json")
             if "made_of" in index:  # in older packs
                 index["fingerprint"] = index.pop("made_of")
             return cls(folder, **index)
@@ -231,11 +232,11 @@ def stored_features(clip: Clip) -> dict[str, Any]:
     if clip.frames is None:
         raise ValueError(f"the table has no frames for {clip.audio}; it needs a column 'frames'.")
     try:
-        with safe_open(clip.frames, "pt") as file:
+        with safe_open(require_file(clip.frames), "pt") as file:
             metadata = file.metadata() or {}
             dim = file.get_slice("frames").get_shape()[1]
         return {"kind": metadata.get("kind", "ssl"), "dim": dim, **json.loads(metadata.get("spec", "{}"))}
-    except (OSError, SafetensorError, ValueError, IndexError) as error:
+    except (OSError, SafetensorError, ValueError, IndexError, RecursionError) as error:
         raise ValueError(f"{clip.frames} is not a file of frames ({str(error).splitlines()[0]}).") from None
 
 

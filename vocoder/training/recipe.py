@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vocoder.files import read_json
 from vocoder.kinds import KINDS
 from vocoder.mel import MelConfig, mel_config_from
 from vocoder.network import NeuralVocoder, VocoderConfig, apply_weight_norm
@@ -265,8 +266,8 @@ def check_resumable(config: TrainConfig, folder: Path) -> None:
     if not (folder / "state.pt").is_file():
         return
     try:
-        before = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        before = read_json(folder / "training.json")
+    except ValueError as error:
         raise ValueError(f"{folder} has no readable training.json ({error}); start in another folder.") from None
     now = json.loads(json.dumps(asdict(config)))
     changed = [key for key in now if now[key] != before.get(key) and key not in MUTABLE]

@@ -42,7 +42,7 @@ from vocoder.training.data import (
     stored_features,
 )
 from vocoder.training.discriminators import discriminate
-from vocoder.training.loop import load_checkpoint, optimize, update_ema
+from vocoder.training.loop import load_checkpoint, optimize, save_checkpoint, update_ema
 from vocoder.training.losses import ADVERSARIAL, feature_matching
 from vocoder.training.recipe import (
     Discriminators,
@@ -270,7 +270,7 @@ class Trainer:
         new = self.folder / ".new"
         model = self.averaged_model()
         (model.half() if self.config.half else model).save_pretrained(new / "model")
-        torch.save(state, new / "state.pt")
+        save_checkpoint(state, new / "state.pt")
         (new / "training.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
         (self.folder / "model").mkdir(exist_ok=True)
         for file in sorted((new / "model").iterdir()):

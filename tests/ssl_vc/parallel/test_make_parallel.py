@@ -187,7 +187,7 @@ def test_what_the_command_refuses(command, tmp_path):
     for status, told, options, places in [
         (2, "texts.txt is a file; -o expects a folder", (), {"out": tmp_path / "texts.txt"}),
         (2, "there is no file", (), {"texts": none}),
-        (1, "latin.txt is not a text file in UTF-8; use one sentence per line", (), {"texts": latin}),
+        (1, "latin.txt is not a text file in UTF-8", (), {"texts": latin}),
         (1, "has 5 sentences, of which 5 are skipped: none is left", ("--skip", 5), {}),
         (1, "there is no voice 'eve'; possible are af_ada", ("--without", "eve"), {}),
     ]:
