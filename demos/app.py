@@ -1,15 +1,18 @@
 """The app: a voice panel above a tab for each task."""
 
 import os
-import tempfile
 import threading
 import time
-from pathlib import Path
+from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.route_utils import FnIndexInferError
+from starlette.middleware import Middleware
 
 import ssl_vc
+from demos.limits import ADDRESS_BYTES, Logins, RequestLimits, Uploads, unknown_name
+from demos.memory import limit_kernel_caches, return_memory
 from demos.panel import voice_panel
 from demos.studio import Studio
 from demos.tabs.batch import batch_tab
@@ -18,15 +21,16 @@ from demos.tabs.copies import copies_tab
 from demos.tabs.explore import explore_tab
 from demos.tabs.speak import speak_tab
 from demos.tabs.units import units_tab
-from demos.uploads import MAX_BYTES, MAX_MINUTES
+from demos.uploads import MAX_BYTES, MAX_MINUTES, demo_folder
 
 MAX_QUEUE = 16  # waiting requests; more are refused
-MAX_SESSIONS = 200  # whose voices are kept
-CLEANUP = 600, 3600  # seconds: interval, and age at which files are deleted
+MAX_SESSIONS = 50  # whose state is kept: voices, and the last results, which are megabytes of HTML
+CLEANUP = 60, 3600  # seconds: interval, and age at which files are deleted
 CONSENT = (
     "Only use voices of people who have agreed, and tell listeners that the speech is synthetic: every sound from here "
     "says so in its metadata. Uploads are deleted within an hour or two, and nobody else sees them. "
-    f"Limits: {MAX_BYTES >> 20} MB per file, {MAX_MINUTES} minutes per recording, one request at a time."
+    f"Limits: {MAX_BYTES >> 20} MB per file and {ADDRESS_BYTES >> 20} MB in all (the oldest files go first), "
+    f"{MAX_MINUTES} minutes per recording, one request at a time."
 )
 STYLE = """
 .sounds {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); gap: 1rem}
@@ -60,11 +64,12 @@ def create(studio: Studio) -> gr.Blocks:
             with gr.Tab("Units"):
                 units_tab(studio, panel)
             with gr.Tab("Batch"):
-                batch_tab(studio)
+                batch_tab(studio, panel.session)
             with gr.Tab("Explore"):
                 explore_tab(studio, panel)
     for block in app.blocks.values():
         _refuse_addresses(block)
+        _shorten_errors(block)
     app.queue(max_size=MAX_QUEUE, api_open=False)  # otherwise requests could bypass the queue
     return app
 
@@ -81,10 +86,28 @@ def _refuse_addresses(block: Any) -> None:
     block.async_move_resource_to_block_cache = move_upload
 
 
-def _drop_idle_sessions(studio: Studio) -> None:
+def _shorten_errors(block: Any) -> None:
+    """Let a widget refuse an input without a traceback in the log, and without markup of the input in the message."""
+    preprocess = getattr(block, "preprocess", None)
+    if preprocess is None:
+        return
+
+    def checked(value: Any) -> Any:
+        try:
+            return preprocess(value)
+        except gr.Error as error:
+            raise gr.Error(escape(error.message[:300], quote=False), print_exception=False) from None
+
+    block.preprocess = checked
+
+
+def _clean_up(studio: Studio, uploads: Uploads) -> None:
     while True:
         time.sleep(CLEANUP[0])
-        studio.drop_idle()
+        studio.sessions.drop_idle()
+        uploads.delete_older(CLEANUP[1])
+        uploads.make_room()
+        return_memory()
 
 
 def _theme() -> Any:
@@ -107,11 +130,14 @@ def launch(studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, 
         port: the first free one from 7860 if None.
         **options: of `gradio.Blocks.launch`.
     """
-    with tempfile.TemporaryDirectory(prefix="ssl-vc-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
-        threading.Thread(target=_drop_idle_sessions, args=(studio,), daemon=True).start()
+    with demo_folder() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+        limit_kernel_caches()
         studio.converter  # noqa: B018 - loads the model before the first user comes
-        return create(studio).launch(
+        app = create(studio)
+        uploads = Uploads(folder / "uploads")
+        threading.Thread(target=_clean_up, args=(studio, uploads), daemon=True).start()
+        return app.launch(
             server_name=host,
             server_port=port,
             max_file_size=MAX_BYTES,
@@ -120,5 +146,10 @@ def launch(studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, 
             css=STYLE,
             footer_links=["api"],
             ssr_mode=False,
+            enable_monitoring=False,
+            app_kwargs={
+                "middleware": [Middleware(RequestLimits, uploads, Logins())],
+                "exception_handlers": {FnIndexInferError: unknown_name, KeyError: unknown_name},
+            },
             **options,
         )

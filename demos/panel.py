@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from demos.studio import Session, Studio
+from demos.sessions import Session
+from demos.studio import Studio
 from demos.uploads import SAMPLES
-from demos.widgets import ALONE, report_errors
+from demos.widgets import ALONE, plain, report_errors
 from ssl_vc.voice import quality
 
 SUFFIXES = [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".m4a", ".webm"]
@@ -71,8 +72,8 @@ def _describe(studio: Studio, *panel: Any) -> Iterator[str]:
     pitch = f", median F0 {voice.pitch.median:.0f} Hz" if voice.pitch else ""
     clips = "one recording" if facts["clips"] == 1 else f"{facts['clips']} recordings"
     lines = [
-        f"**{facts['name']}**: {facts['seconds']:.0f} s of speech in {clips}{pitch}.",
-        f"Expected quality: {facts['band']['sentence']}",
-        *(f"- {warning}" for warning in facts["warnings"]),
+        f"**{plain(facts['name'])}**: {facts['seconds']:.0f} s of speech in {clips}{pitch}.",
+        f"Expected quality: {plain(facts['band']['sentence'])}",
+        *(f"- {plain(warning)}" for warning in facts["warnings"]),
     ]
     yield "\n\n".join(lines)

@@ -1,32 +1,24 @@
 """The models behind the widgets, loaded once for all users; voices stay in the session that enrolled them."""
 
 import tempfile
-import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
-from weakref import WeakSet
 
+import gradio as gr
 import soundfile
+from gradio.utils import get_upload_folder
 
 import ssl_vc
-from demos.uploads import MAX_REFERENCE_MINUTES, Upload, sounds, uploaded
+from demos.sessions import Session, Sessions
+from demos.uploads import MAX_REFERENCE_MINUTES, Upload, require_present, sounds, uploaded
 from ssl_vc.files import CheckedFile, replacing
 from ssl_vc.tts.speak import load_text_model
 
 COMMENT = "Synthetic speech, made with ssl-vc"  # in every file that the demo writes
-MAX_VOICES = 3  # of a session
-IDLE_MINUTES = 60  # after which a session's voices are dropped
-
-
-class Session:
-    """The voices of a session."""
-
-    def __init__(self) -> None:
-        self.voices: dict[Any, ssl_vc.Voice] = {}
-        self.used = time.monotonic()
+DROPPED = "This voice was dropped to make room for others"
 
 
 class Studio:
@@ -40,7 +32,7 @@ class Studio:
 
     def __init__(self, model: str = "tiny", device: str = "auto", offline: bool = False) -> None:
         self.model, self.device, self.offline = model, device, offline
-        self._sessions: WeakSet[Session] = WeakSet()
+        self.sessions = Sessions()
 
     @cached_property
     def converter(self) -> "ssl_vc.VoiceConverter":
@@ -96,32 +88,35 @@ class Studio:
             raise ValueError("Add a target voice first: recordings of a speaker, or a saved voice.")
         return voice
 
-    def drop_idle(self, minutes: float = IDLE_MINUTES) -> None:
-        """Drop the voices of sessions that have been idle for so long."""
-        for session in list(self._sessions):
-            if time.monotonic() - session.used > 60 * minutes:
-                session.voices.clear()
-
     def _enrolled(self, session: Session, paths: Sequence[Path]) -> "ssl_vc.Voice":
-        self._sessions.add(session)
-        session.used = time.monotonic()
-        key, voices = tuple(map(str, paths)), session.voices
-        if key not in voices:
-            saved = [path for path in paths if path.suffix.lower() == ".voice"]
-            if saved and len(paths) > 1:
-                raise ValueError("Send either one .voice file or recordings, not both.")
-            if saved:
-                voices[key] = ssl_vc.Voice.load(saved[0])
-            else:
-                sounds(paths, MAX_REFERENCE_MINUTES)  # only to refuse what is unusable
-                voices[key] = self.converter.enroll(list(paths), paths[0].stem)
-            while len(voices) > MAX_VOICES:
-                del voices[next(iter(voices))]
-        return voices[key]
+        key = tuple(map(str, paths))
+        voice = self.sessions.get(session, key)
+        if voice is None:
+            if key in session.dropped:
+                if not all(path.is_file() for path in paths):
+                    raise ValueError(f"{DROPPED}, and its files were deleted; upload them to enrol it again.")
+                gr.Info(f"{DROPPED}; it is enrolled again.", title="Voice")
+            voice = self._load(paths)
+            self.sessions.add(session, key, voice)
+        return voice
+
+    def _load(self, paths: Sequence[Path]) -> "ssl_vc.Voice":
+        """Returns the voice in a .voice file, or that of recordings."""
+        require_present(paths)
+        saved = [path for path in paths if path.suffix.lower() == ".voice"]
+        if saved and len(paths) > 1:
+            raise ValueError("Send either one .voice file or recordings, not both.")
+        if saved:
+            return ssl_vc.Voice.load(saved[0])
+        sounds(paths, MAX_REFERENCE_MINUTES)  # only to refuse what is unusable
+        return self.converter.enroll(list(paths), paths[0].stem)
 
 
 class Folder(tempfile.TemporaryDirectory[str]):
-    """A folder for the outputs of a call; gradio copies them at once, then it is removed."""
+    """A folder for the outputs of a call, in the demo's; gradio copies them at once, then it is removed."""
+
+    def __init__(self) -> None:
+        super().__init__(dir=Path(get_upload_folder()).parent)
 
     def __enter__(self) -> Path:  # type: ignore[override]
         return Path(super().__enter__())

@@ -1,15 +1,18 @@
 """Uploads: only files that were uploaded here are opened, and none that is too large or too long."""
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import soundfile
 from gradio.utils import get_upload_folder
 from torch import Tensor
 
 import ssl_vc
+from ssl_vc.audio import TooLongError
+from ssl_vc.files import LOCK, locked
 
 SAMPLES = Path(__file__).parent / "samples"
 MAX_BYTES = 50 << 20  # of a file
@@ -17,9 +20,29 @@ MAX_MINUTES = 10  # of a source
 MAX_REFERENCE_MINUTES = 20  # of all recordings of a voice
 MAX_FILES = 50  # at a time
 MAX_CHARACTERS = 3000  # of a text
-UNKNOWN = 2**63 - 1  # frames of a file that was streamed
+
+PREFIX = "ssl-vc-demo-"  # of a demo's folder
 
 Upload = str | list[str] | None
+
+
+@contextmanager
+def demo_folder() -> Iterator[Path]:
+    """Yield a folder for what users send; it is removed at the end, or by the next demo if this one is killed."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
+        folder = Path(name)
+        with locked(folder / LOCK, folder):
+            for other in folder.parent.glob(f"{PREFIX}*"):
+                _remove_if_abandoned(other, folder.stat().st_uid)
+            yield folder
+
+
+def _remove_if_abandoned(folder: Path, owner: int) -> None:
+    """Remove a demo's folder, unless a process holds its lock or it is somebody else's."""
+    with suppress(OSError, ValueError):
+        if folder.lstat().st_uid == owner and not folder.is_symlink() and (folder / LOCK).is_file():
+            with locked(folder / LOCK, folder):
+                shutil.rmtree(folder)
 
 
 def uploaded(upload: Upload, what: str) -> list[Path]:
@@ -42,27 +65,25 @@ def uploaded(upload: Upload, what: str) -> list[Path]:
     return paths
 
 
+def require_present(paths: Sequence[Path]) -> None:
+    """Raise ValueError for a file that was deleted."""
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"{path.name!r} was deleted, because of its age or to make room; upload it again.")
+
+
 def sounds(paths: Sequence[Path], minutes: float) -> list[Tensor]:
     """Returns sound files as 16 kHz mono, (samples,) each.
 
     Raises:
-        ValueError: one is no sound or is silent, or together they are longer than `minutes`.
+        ValueError: one is no sound or is silent, or together they are longer than `minutes`; then decoding stops.
     """
+    require_present(paths)
     left, wavs = minutes * 60.0, []
     for path in paths:
-        seconds = _header_seconds(path)  # a file that is too long is not decoded
-        if seconds <= left:
-            wavs.append(ssl_vc.read(path, speech=True))
-            seconds = len(wavs[-1]) / 16_000
-        left -= seconds
-        if left < 0:
-            raise ValueError(f"This is longer than {minutes:g} minutes; send a shorter recording.")
+        try:
+            wavs.append(ssl_vc.read(path, speech=True, max_seconds=left))
+        except TooLongError:
+            raise ValueError(f"This is longer than {minutes:g} minutes; send a shorter recording.") from None
+        left -= len(wavs[-1]) / 16_000
     return wavs
-
-
-def _header_seconds(path: Path) -> float:
-    """Returns the duration that a file's header states, 0 if it states none."""
-    with suppress(soundfile.LibsndfileError, RuntimeError):
-        info = soundfile.info(path)
-        return float(info.duration) if info.frames < UNKNOWN else 0.0
-    return 0.0

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from functools import wraps
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,7 @@ from ssl_vc.html.page import Row, figure
 log = logging.getLogger(__name__)
 
 ALONE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "models"}  # requests share the processor
+MARKUP = re.compile(r"[\\`*_\[\]<>&~|$:@#]|(?<=www)\.", re.IGNORECASE)  # of Markdown, addresses and formulas
 PATH = re.compile(r"'(?:/[^/']+)+/([^/']+)'|(?:/[^/\s']+)+/([^/\s']+)")
 
 
@@ -94,7 +96,8 @@ def report_errors(work: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[
         except gr.Error:
             raise
         except (ValueError, OSError) as error:
-            raise gr.Error(without_folders(str(error)), title="That did not work", print_exception=False) from None
+            message = escape(without_folders(str(error)), quote=False)  # gradio takes HTML
+            raise gr.Error(message, title="That did not work", print_exception=False) from None
         except Exception:
             log.exception("%s failed", work.__name__)
             raise gr.Error("Unexpected error; the server's log has the details.") from None
@@ -107,3 +110,8 @@ def report_errors(work: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[
 def without_folders(message: str) -> str:
     """Returns a message in which files are named without their folders."""
     return PATH.sub(lambda found: found[1] or found[2], message)
+
+
+def plain(text: str) -> str:
+    """Returns a text that a user or a file determines as Markdown that shows it as it is."""
+    return MARKUP.sub(r"\\\g<0>", " ".join(text.split()))

@@ -8,11 +8,11 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-import ssl_vc
 from demos.panel import VoicePanel
-from demos.studio import Folder, Session, Studio, file_name, write
-from demos.uploads import MAX_MINUTES, Upload, sounds, uploaded
-from demos.widgets import ALONE, StopSignal, figures, player, recording, report_errors, start_and_stop
+from demos.sessions import Session
+from demos.studio import Folder, Studio, file_name, write
+from demos.uploads import MAX_MINUTES, MAX_REFERENCE_MINUTES, Upload, sounds, uploaded
+from demos.widgets import ALONE, StopSignal, figures, plain, player, recording, report_errors, start_and_stop
 from ssl_vc.html.page import Row
 
 EXCERPT = 10  # seconds of the target to show
@@ -95,7 +95,7 @@ def _convert(
     with Folder() as folder:
         yield (
             write(folder / f"{file_name(path.stem)}-{file_name(voice.name)}.wav", result.wav, result.sample_rate),
-            _pictures(wav, files, result),
+            _pictures(wav, None if saved else files, result),
             _summary(result, seconds),
         )
 
@@ -118,7 +118,7 @@ def _save(
 def _pictures(source: Tensor, files: Upload, result: Any) -> str:
     rows = [Row("source", source, 16_000)]
     if files:
-        target = ssl_vc.read(uploaded(files, "a voice")[0])
+        (target,) = sounds(uploaded(files, "a voice")[:1], MAX_REFERENCE_MINUTES)
         rows.append(Row("target", target[: EXCERPT * 16_000], 16_000, note=f"its first {EXCERPT} s"))
     return figures(*rows, Row("result", result.wav.cpu(), result.sample_rate))
 
@@ -131,4 +131,4 @@ def _summary(result: Any, seconds: float) -> str:
     )
     if result.coverage is not None:
         first += f" The voice covers {1 - result.coverage:.0%} of the source."
-    return "\n\n".join([first, *(f"- {warning}" for warning in result.warnings)])
+    return "\n\n".join([first, *(f"- {plain(warning)}" for warning in result.warnings)])

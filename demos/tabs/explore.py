@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from html import escape
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +14,8 @@ from torch import Tensor
 
 import ssl_vc
 from demos.panel import VoicePanel
-from demos.studio import Session, Studio
+from demos.sessions import Session
+from demos.studio import Studio
 from demos.uploads import sounds, uploaded
 from demos.widgets import ALONE, recording, report_errors
 
@@ -165,7 +167,8 @@ def project(frames: Tensor, projection: str = PCA) -> Tensor:
 
 def _cloud(points: Tensor, name: str, marker: dict[str, Any], text: list[str] | None) -> go.Scatter3d:
     x, y, z = points.T.tolist()
-    return go.Scatter3d(x=x, y=y, z=z, mode="markers", marker=marker, name=name, text=text)
+    # plotly takes tags in names
+    return go.Scatter3d(x=x, y=y, z=z, mode="markers", marker=marker, name=escape(name), text=text)
 
 
 def layers_figure(distances: list[float], matched: int) -> go.Figure:

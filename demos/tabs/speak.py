@@ -9,9 +9,10 @@ import gradio as gr
 import torch
 
 from demos.panel import VoicePanel
-from demos.studio import Folder, Session, Studio, write
+from demos.sessions import Session
+from demos.studio import Folder, Studio, write
 from demos.uploads import MAX_CHARACTERS
-from demos.widgets import StopSignal, figures, player, report_errors, start_and_stop
+from demos.widgets import StopSignal, figures, plain, player, report_errors, start_and_stop
 from ssl_vc.html.page import Row
 from ssl_vc.tts.markup import parse_markup
 
@@ -88,5 +89,5 @@ def _speak(
         yield (
             write(folder / "speech.wav", wav, tts.sample_rate),
             figures(Row(speaker, wav.cpu(), tts.sample_rate)),
-            f"{len(wav) / tts.sample_rate:.1f} s of speech by {speaker}, synthesized in {seconds:.1f} s.",
+            f"{len(wav) / tts.sample_rate:.1f} s of speech by {plain(speaker)}, synthesized in {seconds:.1f} s.",
         )

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from demos.panel import VoicePanel
-from demos.studio import Folder, Session, Studio, file_name, write
+from demos.sessions import Session
+from demos.studio import Folder, Studio, file_name, write
 from demos.uploads import MAX_MINUTES, sounds, uploaded
 from demos.widgets import ALONE, figures, player, recording, report_errors
 from ssl_vc.html.page import Row

@@ -6,9 +6,13 @@ SSL_VC_SHOTS names a folder for pictures of every tab.
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+
+import ssl_vc
 
 SAMPLES = Path(__file__).parents[2] / "demos" / "samples"
 SHOTS = os.environ.get("SSL_VC_SHOTS")
@@ -207,6 +211,57 @@ def test_by_keyboard_and_by_name(page):
     assert page.evaluate("document.activeElement.id") == "convert"
     page.keyboard.press("Enter")
     page.locator(".toast-body").get_by_text("Add a recording to convert first").wait_for()
+
+
+MARKUP = "![x](http://127.0.0.2:9/a) <img src=http://127.0.0.2:9/b> **bold**"
+
+
+@pytest.fixture
+def tampered(sounds):
+    """Returns a voice whose name, and the name of one of its clips, is markup; and one whose format is."""
+    vc = ssl_vc.VoiceConverter.from_pretrained("tiny", device="cpu")
+    voice = vc.enroll(sounds / "target.wav", MARKUP)
+    findings = replace(voice.findings, outlier_clips=(MARKUP,), noise=3.0)
+    path = replace(voice, findings=findings).save(sounds / "tampered.voice")
+    other = sounds / "other.voice"
+    save_file({"frames": voice.frames}, other, {"format": MARKUP})
+    return path, other
+
+
+def test_names_are_no_markup(page, sounds, tampered):
+    """Wherever the page shows a name or a text of a user, it shows it as it is, and fetches nothing."""
+    elsewhere = []
+    page.on("request", lambda request: elsewhere.append(request.url) if "//127.0.0.2" in request.url else None)
+    page.get_by_text("Microphone, saved voice, blend of two voices").click()
+    give(page, "saved-voice", tampered[0])
+    page.locator("#report").get_by_text(MARKUP).first.wait_for()
+    give(page, "source", sounds / "source.wav")
+    page.locator("#source").get_by_text("0:03").first.wait_for()
+    page.locator("#convert").click()
+    page.locator("#convert-status").get_by_text(MARKUP).first.wait_for()
+    open_tab(page, "Speak")
+    page.locator("#text textarea").fill("Hello.")
+    page.locator("#speak").click()
+    page.locator("#speak-status").get_by_text(f"of speech by {MARKUP}").wait_for()
+    page.locator("#text textarea").fill(f"<voice {MARKUP}>hello</voice>")
+    page.locator("#speak").click()
+    page.locator(".toast-body").get_by_text("127.0.0.2").first.wait_for()
+    open_tab(page, "Explore")
+    give(page, "frames-source", sounds / "source.wav")
+    page.locator("#draw").click()
+    page.locator("#frames-plot").get_by_text("<img").first.wait_for()
+    open_tab(page, "Batch")
+    give(page, "batch-sources", sounds / "source.wav")
+    give(page, "batch-voices", tampered[0])
+    page.locator("#batch-voices").get_by_text("tampered").first.wait_for()
+    page.locator("#batch").click()
+    page.locator("#batch-status").get_by_text("1 of 1 conversions done.").wait_for()
+    page.locator("table").get_by_text(MARKUP).first.wait_for(state="attached")
+    give(page, "second-voice", tampered[1])
+    shown = page.locator(".toast-body").get_by_text("its format is").first
+    assert "<img src=" in shown.inner_text()
+    page.wait_for_timeout(500)
+    assert elsewhere == [] and page.locator("img[src*='//127.0.0.2']").count() == 0
 
 
 def test_nothing_is_fetched_from_elsewhere(browser, server):

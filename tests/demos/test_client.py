@@ -138,6 +138,27 @@ def test_nobody_passes_by_the_queue(server):
     assert caught.value.code in (401, 403, 404)
 
 
+def refused(server, path, body=None):
+    """Returns the status and the text of a refusal."""
+    request = urllib.request.Request(f"{server}{path}", body, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        fetched(request)
+    with caught.value as error:
+        return error.code, error.read().decode()
+
+
+def test_what_is_none_of_a_users_business(server):
+    for path in ("/monitoring/summary", "/monitoring"):
+        assert refused(server, path)[0] == 403
+    for path in ("call/nothing", "call/v2/nothing", "run/nothing", "queue/join"):
+        body = json.dumps({"data": [], "fn_index": 999, "session_hash": "x"} if "queue" in path else {"data": []})
+        status, text = refused(server, f"/gradio_api/{path}", body.encode())
+        assert status == 404 and "The API has no such function" in text
+    assert "event: error" in fetched(f"{server}/gradio_api/call/convert/nothing")
+    status, text = refused(server, "/gradio_api/call/convert", json.dumps({"data": ["x" * 5_000_000]}).encode())
+    assert status == 413 and "larger than 256 kB" in text
+
+
 def test_units(client, sounds):
     sizes = []
     for level in (1, 5):

@@ -1,54 +1,25 @@
-"""Shared parts of the demo's tabs: a session's voices, uploads, messages, and stopping."""
+"""Shared parts of the demo's tabs: uploads, messages, and stopping."""
 
 import errno
+import html
+import os
+import shutil
+import tempfile
 from io import FileIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 gr = pytest.importorskip("gradio")
 from demos import uploads  # noqa: E402
-from demos.studio import COMMENT, Session, Studio, file_name, label_synthetic, write  # noqa: E402
-from demos.uploads import SAMPLES, sounds, uploaded  # noqa: E402
-from demos.widgets import StopSignal, report_errors, without_folders  # noqa: E402
-
-
-@pytest.fixture
-def studio(monkeypatch):
-    """A studio that enrolls without a model."""
-    studio = Studio("tiny")
-    made = []
-
-    class Converter:
-        def enroll(self, files, name):
-            made.append(name)
-            return f"voice of {name} {len(made)}"
-
-    monkeypatch.setitem(studio.__dict__, "converter", Converter())
-    studio.made = made
-    return studio
-
-
-def test_sessions_have_voices_of_their_own(studio):
-    mine, yours = Session(), Session()
-    target, source = str(SAMPLES / "emma.opus"), str(SAMPLES / "source.flac")
-    assert studio.voice(mine, None) is None
-    first = studio.voice(mine, [target])
-    assert studio.voice(mine, [target]) is first and studio.made == ["emma"]
-    assert yours.voices == {} and studio.voice(yours, None) is None
-    assert studio.voice(yours, [source]) != first
-    assert set(mine.voices) == {(target,)} and set(yours.voices) == {(source,)}
-
-
-def test_idle_voices_are_dropped(studio):
-    session = Session()
-    studio.voice(session, [str(SAMPLES / "emma.opus")])
-    studio.drop_idle(minutes=60)
-    assert len(session.voices) == 1
-    studio.drop_idle(minutes=0)
-    assert session.voices == {}
+from demos.studio import COMMENT, Folder, file_name, label_synthetic, write  # noqa: E402
+from demos.tabs import convert  # noqa: E402
+from demos.uploads import PREFIX, SAMPLES, demo_folder, sounds, uploaded  # noqa: E402
+from demos.widgets import StopSignal, plain, report_errors, without_folders  # noqa: E402
 
 
 def test_sounds_are_labelled_or_stay_as_they_were(tmp_path, monkeypatch):
@@ -96,6 +67,27 @@ def test_lengths_add_up(tmp_path):
         sounds([tmp_path / "a.flac", tmp_path / "b.flac"], 1)
 
 
+def test_decoding_stops_at_the_limit(tmp_path, monkeypatch):
+    """Also of formats whose header is not read, such as webm."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    program, sound = tmp_path / "ffmpeg", tmp_path / "long.webm"
+    program.write_text(f"#!/bin/sh\nhead -c {4 * 600 * 16_000} /dev/zero && touch '{tmp_path}/all'\n")
+    program.chmod(0o755)
+    sound.write_bytes(b"x")
+    with pytest.raises(ValueError, match="This is longer than 1 minutes; send a shorter recording"):
+        sounds([sound], 1)
+    assert not (tmp_path / "all").exists()
+
+
+def test_the_picture_of_the_target_is_read_within_the_limit(monkeypatch):
+    minutes = []
+    monkeypatch.setattr(convert, "sounds", lambda paths, limit: minutes.append(limit) or [torch.zeros(9)])
+    monkeypatch.setattr(convert, "figures", lambda *rows: rows)
+    result = SimpleNamespace(wav=torch.zeros(9), sample_rate=16_000)
+    rows = convert._pictures(torch.zeros(9), [str(SAMPLES / "emma.opus")], result)
+    assert [row.name for row in rows] == ["source", "target", "result"] and minutes == [20]
+
+
 def test_messages_name_no_folder():
     assert without_folders("'/tmp/a b/c d.wav' is empty; see /var/x/y.log.") == "c d.wav is empty; see y.log."
     assert without_folders("1/2 and 3 / 4 stay") == "1/2 and 3 / 4 stay"
@@ -105,6 +97,7 @@ def test_messages_name_no_folder():
     ("error", "message"),
     [
         (ValueError("'/tmp/x/a.wav' is empty."), "a.wav is empty."),
+        (ValueError("""<img src="x"> is 'b' & "c"."""), """&lt;img src="x"&gt; is 'b' &amp; "c"."""),
         (KeyError("secret"), "Unexpected error; the server's log has the details."),
         (gr.Error("as it is"), "as it is"),
     ],
@@ -140,8 +133,39 @@ def test_stopped_work_ends_at_its_next_step():
     assert [step[1] for step in work(other, 2)] == ["working", "working"]  # another's signal is its own
 
 
+def test_names_are_shown_as_they_are():
+    markdown = pytest.importorskip("markdown_it").MarkdownIt().enable("table").enable("strikethrough")
+    assert plain("Anna, 2nd-part (new).") == "Anna, 2nd-part (new)."
+    name = "![x](http://h/y) <img src=h> <http://h> `a` *b* _c_ ~~d~~ $e$ &amp; f|g \\# [h]: i\n# j"
+    assert markdown.render(f"**{plain(name)}**: {plain(name)}") == (
+        f"<p><strong>{html.escape(' '.join(name.split()))}</strong>: {html.escape(' '.join(name.split()))}</p>\n"
+    )
+    assert plain("www.h.de http://h a@h") == r"www\.h.de http\://h a\@h"  # which gradio would make links
+
+
 def test_names_for_files():
     assert file_name("A & B/../c") == "A _ B_.._c"
     assert file_name("///") == "___" and file_name("..") == "voice"
     assert len(file_name("x" * 300)) == 50
     assert Path(file_name("é日本")).name == "é日本"
+
+
+def test_what_users_sent_to_a_killed_demo_is_removed(tmp_path, monkeypatch):
+    """By the next one; it leaves what a running demo has, and folders that are no demo's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with demo_folder() as running:
+        (running / "uploads").mkdir()
+        killed = shutil.copytree(running, tmp_path / f"{PREFIX}killed")  # as it is when nobody holds its lock
+        (tmp_path / f"{PREFIX}notes").mkdir()
+        (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / f"{PREFIX}notes")
+        with demo_folder() as folder:
+            assert folder.is_dir() and running.is_dir() and not killed.exists()
+        assert not folder.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PREFIX}link", f"{PREFIX}notes"]
+
+
+def test_the_outputs_of_a_call_are_in_the_demos_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    with Folder() as folder:
+        assert folder.parent == tmp_path
+    assert not folder.exists()
