@@ -15,6 +15,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from tempfile import TemporaryFile
+from threading import Event
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,18 +25,19 @@ import soxr
 import torch
 from torch import Tensor
 
+from ssl_vc.containers import UNKNOWN, Completeness, split
 from ssl_vc.files import CheckedFile, replacing
 
 SAMPLE_RATE = 16_000
-MAX_HOURS = 6
+MAX_SECONDS = 6 * 3600.0
 
 Array: TypeAlias = npt.NDArray[Any]
 Blocks: TypeAlias = Generator[Array, None, None]
 Source: TypeAlias = str | os.PathLike[str] | Tensor | tuple[Array | Tensor, int]
 
+LARGEST_PEAK = 2.0**31  # samples of 32 bits that were not scaled; the squares of more would overflow
 SILENCE = 1e-4  # a peak below -80 dBFS
 BLOCK = 2**18  # samples decoded or encoded at a time, all channels together
-TOO_LONG = f"is longer than {MAX_HOURS} hours; cut it into parts"
 NO_SAMPLES = "has no samples; give a longer recording"
 NOT_FINITE = "has samples that are NaN or infinite; repair it first"
 NOT_AUDIO = "is not an audio file, or its start is missing; give wav, flac, ogg, opus, mp3 or aiff"
@@ -51,7 +53,11 @@ class AudioError(ValueError):
     """Audio that cannot be read or written; the message is one sentence with the reason and the remedy."""
 
 
-def read(source: Source, *, speech: bool = False) -> Tensor:
+class TooLongError(AudioError):
+    """Audio that is longer than the limit."""
+
+
+def read(source: Source, *, speech: bool = False, max_seconds: float = MAX_SECONDS) -> Tensor:
     """Read audio as 16 kHz mono, (samples,) float32; input in that format is returned bit for bit.
 
     Reads in blocks, so only the result of a long file is held in memory.
@@ -61,25 +67,35 @@ def read(source: Source, *, speech: bool = False) -> Tensor:
             `(array, rate)` pair, or a tensor at 16 kHz. Arrays and tensors are (samples,), (samples, channels) or, up
             to 8 channels, (channels, samples). Channels are averaged, integers scaled to [-1, 1].
         speech: refuse audio that is silent throughout.
+        max_seconds: raise a `TooLongError` for longer audio, where possible before decoding it.
     """
-    pieces, length, peak = [], 0, 0.0
+    return torch.from_numpy(np.concatenate(list(read_blocks(source, speech=speech, max_seconds=max_seconds))))
+
+
+def read_blocks(source: Source, *, speech: bool = False, max_seconds: float = MAX_SECONDS) -> Iterator[Array]:
+    """Yield what `read` returns, block by block."""
+    length, peak = 0, 0.0
     with _about(repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else "The audio"):
-        blocks = _file_blocks(Path(source)) if isinstance(source, str | os.PathLike) else _array_blocks(source)
+        blocks = (
+            _file_blocks(Path(source), max_seconds)
+            if isinstance(source, str | os.PathLike)
+            else _array_blocks(source, max_seconds)
+        )
         with closing(blocks):
             for block in blocks:
                 length += len(block)
-                if length > MAX_HOURS * 3600 * SAMPLE_RATE:
-                    raise AudioError(TOO_LONG)
+                _check_length(length, SAMPLE_RATE, max_seconds)
                 loudest = float(np.abs(block).max(initial=0))
                 if not math.isfinite(loudest):
                     raise AudioError(NOT_FINITE)
+                if loudest > LARGEST_PEAK:
+                    raise AudioError(f"has a peak of {loudest:.3g}, and full scale is 1; scale it first")
                 peak = max(peak, loudest)
-                pieces.append(block)
+                yield block
         if not length:
             raise AudioError(NO_SAMPLES)
         if speech and peak < SILENCE:
             raise AudioError("is silent throughout; give a recording with speech in it")
-    return torch.from_numpy(np.concatenate(pieces))
 
 
 def trim(wav: Tensor, *, top_db: float = 40.0, margin: float = 0.05) -> Tensor:
@@ -113,7 +129,7 @@ def write(path: str | os.PathLike[str], wav: Tensor | Array, sample_rate: int) -
         frames = as_frames(wav)
         if frames.shape[1] > 1:
             raise AudioError(f"has {frames.shape[1]} channels; give (samples,) or (1, samples)")
-        peak = float(np.abs(frames).max())
+        peak = float(max(frames.max(), -frames.min()))
         if not math.isfinite(peak):
             raise AudioError(NOT_FINITE)
     with _about(name):
@@ -139,26 +155,29 @@ def _encode(path: Path, frames: Array, sample_rate: int, suffix: str) -> None:
     """
     subtype = "OPUS" if suffix == ".opus" else None
     settings: tuple[Any, ...] = "w", sample_rate, 1, subtype, None, CONTAINERS[suffix]
-    with CheckedFile(path) as file, ThreadPoolExecutor(1) as encoder:
-        sound = encoder.submit(soundfile.SoundFile, file, *settings).result()
-        try:
-            for start in range(0, len(frames), BLOCK):  # minutes of Vorbis in one call crash libsndfile
-                encoder.submit(sound.write, frames[start : start + BLOCK]).result()
+    starts, stopped = range(0, len(frames), BLOCK), Event()  # minutes of Vorbis in one call crash libsndfile
+
+    def encode() -> None:
+        with CheckedFile(path, "r+") as file, soundfile.SoundFile(file, *settings) as sound:
+            for start in takewhile(lambda _: not stopped.is_set(), starts):
+                sound.write(frames[start : start + BLOCK])
                 file.check()
+
+    with ThreadPoolExecutor(1) as encoder:
+        try:
+            encoder.submit(encode).result()
         finally:
-            encoder.submit(sound.close).result()
+            stopped.set()  # Ctrl-C in `submit` leaves a thread behind, which must not create the file again
 
 
 @contextmanager
 def _about(name: str) -> Iterator[None]:
     """Prepend the subject to every AudioError, and turn system and libsndfile errors into one."""
     try:
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # overflow in float32 becomes infinite, and is refused as such
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows in float32 is refused as infinite
             yield
     except AudioError as error:
-        raise AudioError(f"{name} {' '.join(str(error).split())}.") from error
+        raise type(error)(f"{name} {' '.join(str(error).split())}.") from error
     except OSError as error:
         reason = error.strerror or error
         raise AudioError(f"{name} cannot be accessed: {reason}; check its permissions and its disk.") from error
@@ -166,7 +185,14 @@ def _about(name: str) -> Iterator[None]:
         raise AudioError(f"{name} failed midway ({error.error_string}); it is damaged, or the disk is full.") from error
 
 
-def _file_blocks(path: Path) -> Blocks:
+def _check_length(samples: int, rate: int, max_seconds: float) -> None:
+    if samples > max_seconds * rate:
+        units = ("hours", 3600), ("minutes", 60), ("seconds", 1)
+        limit, unit = next((max_seconds / size, unit) for unit, size in units if max_seconds >= size or size == 1)
+        raise TooLongError(f"is longer than {limit:.3g} {unit}; cut it into parts")
+
+
+def _file_blocks(path: Path, max_seconds: float) -> Blocks:
     """Return the file at 16 kHz mono (samples,), block by block."""
     if not path.is_file():
         problem = "is a folder; give one audio file" if path.is_dir() else "does not exist as a file; check the path"
@@ -174,27 +200,31 @@ def _file_blocks(path: Path) -> Blocks:
     with path.open("rb") as file:
         if not file.read(1):
             raise AudioError("is empty (0 bytes); save or download it again")
-    return _ffmpeg_blocks(path) if path.suffix.lower() in DEMUXERS else _soundfile_blocks(path)
+    return _ffmpeg_blocks(path) if path.suffix.lower() in DEMUXERS else _soundfile_blocks(path, max_seconds)
 
 
-def _native(path: Path) -> str | bytes:
-    """Return a path as libsndfile takes it: raw bytes, since a path need not be text."""
-    return str(path) if os.name == "nt" else os.fsencode(path)
+def _soundfile_blocks(path: Path, max_seconds: float) -> Blocks:
+    completeness = Completeness()
+    for part in split(path):
+        with _open_sound(part.open(path)) as file:
+            if file.frames < UNKNOWN:
+                _check_length(file.frames, file.samplerate, max_seconds)
+            blocks = takewhile(len, (file.read(BLOCK // file.channels, "float32", always_2d=True) for _ in count()))
+            yield from _mono_16k(completeness.record(part, file, blocks), file.samplerate)
+    if completeness.problem:
+        warnings.warn(f"{str(path)!r} {completeness.problem}.", UserWarning, stacklevel=2)
 
 
-def _soundfile_blocks(path: Path) -> Blocks:
+def _open_sound(file: Any) -> soundfile.SoundFile:
     try:
-        file = soundfile.SoundFile(_native(path))
+        sound = soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, TypeError, UnicodeError) as error:  # TypeError: a .raw
         raise AudioError(NOT_AUDIO) from error
-    with file:
-        if file.format == "RAW":  # libsndfile takes anything named .au, .vox or .gsm for headerless audio
-            raise AudioError(NOT_AUDIO)
-        if MAX_HOURS * 3600 * file.samplerate < file.frames < 2**63 - 1:  # 2^63 - 1: unknown, a FLAC from a stream
-            raise AudioError(TOO_LONG)
-        file.seekable = lambda: False  # else soundfile seeks after every block, which fails if the length is unknown
-        blocks = (file.read(BLOCK // file.channels, dtype="float32", always_2d=True) for _ in count())
-        yield from _mono_16k(takewhile(len, blocks), file.samplerate)
+    if sound.format == "RAW":  # libsndfile takes anything named .au, .vox or .gsm for headerless audio
+        sound.close()
+        raise AudioError(NOT_AUDIO)
+    sound.seekable = lambda: False  # else soundfile seeks after every block, which fails if the length is unknown
+    return sound
 
 
 def _ffmpeg_blocks(path: Path) -> Blocks:
@@ -221,12 +251,15 @@ def _ffmpeg_blocks(path: Path) -> Blocks:
             raise AudioError(f"could not be decoded by ffmpeg ({reason}); make sure that it is {suffix}")
 
 
-def _array_blocks(source: Any) -> Blocks:
+def _array_blocks(source: Any, max_seconds: float) -> Blocks:
     """Return the array at 16 kHz mono (samples,), block by block."""
     pair = (source, SAMPLE_RATE) if isinstance(source, Tensor) else source
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise AudioError(f"is a {type(source).__name__}; give a path, an (array, rate) pair or a 16 kHz tensor")
-    return _mono_16k([as_frames(pair[0])], pair[1])
+    frames, rate = as_frames(pair[0]), pair[1]
+    _check_rate(rate)
+    _check_length(len(frames), rate, max_seconds)
+    return _mono_16k([frames], rate)
 
 
 def as_frames(audio: Any) -> Array:

@@ -40,10 +40,16 @@ def normalize_loudness(wav: Tensor, target: float = -16.0, sample_rate: int = SA
 
     The gain is limited to a peak of 1, so a waveform with a high crest factor stays below the target.
     """
+    return wav * loudness_gain(wav, target, sample_rate)
+
+
+def loudness_gain(wav: Tensor, target: float = -16.0, sample_rate: int = SAMPLE_RATE) -> float:
+    """Return the gain of `normalize_loudness`."""
     measured = loudness(wav, sample_rate)
     if measured == -math.inf:
-        return wav
-    return wav * min(10 ** ((target - measured) / 20), 1 / float(wav.abs().max()))
+        return 1.0
+    low, high = map(float, wav.aminmax())
+    return min(10 ** ((target - measured) / 20), 1 / max(high, -low))
 
 
 def _k_weighting(rate: int) -> npt.NDArray[Any]:

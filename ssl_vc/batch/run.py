@@ -6,8 +6,6 @@ Outputs are written atomically, with their sha256 in the report. An engine runs 
 (`ssl_vc.batch.ray_engine`). Outputs are bit-identical in any order, alone, and after any number of interruptions.
 """
 
-import csv
-import io
 import json
 import os
 import re
@@ -20,8 +18,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from ssl_vc.audio import CONTAINERS, Source
 from ssl_vc.batch.jobs import PARTS, Job, PlannedJob, Result, input_paths, plan_jobs
 from ssl_vc.batch.worker import Converter, Worker
-from ssl_vc.files import locked
+from ssl_vc.files import locked, require_file
 from ssl_vc.options import check_options, parse_options
+from ssl_vc.tables import format_csv
 
 __all__ = ["Engine", "Job", "LocalEngine", "Result", "convert_batch", "run_batch"]
 
@@ -182,11 +181,8 @@ class _Report:
         self._replace(self._path, "".join(map(_line, self._sorted())))
 
     def _write_table(self) -> None:
-        table = io.StringIO()
-        writer = csv.writer(table)
-        writer.writerow(Result._fields)
-        writer.writerows(row._replace(warnings=" ".join(row.warnings)) for row in self._sorted())
-        self._replace(self._table, table.getvalue())
+        rows = (row._asdict() | {"warnings": " ".join(row.warnings)} for row in self._sorted())
+        self._replace(self._table, format_csv(Result._fields, rows))
         self._written = time.monotonic()
 
     def _replace(self, path: Path, content: str) -> None:
@@ -201,11 +197,17 @@ def _line(row: Result) -> str:
 
 def _read(path: Path) -> Iterator[Result]:
     """Read the rows of a report; truncated lines are skipped."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        try:
-            yield Result(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
+    if not os.path.lexists(path):
+        return
+    with require_file(path).open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                row = Result(**json.loads(line))
+                texts = [row.source, row.voice, row.output, row.state, row.error, row.sha256, row.job, *row.warnings]
+            except (ValueError, TypeError, RecursionError):
+                continue
+            if all(isinstance(text, str) for text in texts):
+                yield row
 
 
 @contextmanager

@@ -92,7 +92,9 @@ def _set_up_process(debug: bool) -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot display must not crash
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are removed
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):  # Windows has no SIGHUP
+        if number and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that half-written files are removed
     warnings.showwarning = lambda message, *_, **__: notify("warning", message)
     if debug:
         logging.basicConfig(level=logging.DEBUG)

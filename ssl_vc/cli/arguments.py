@@ -1,5 +1,6 @@
 """Options that several commands share, their parsing and their validation."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -71,16 +72,17 @@ def check_matcher(name: str) -> None:
 
 def check_audio(path: Path, *, speech: bool = False) -> None:
     """Raise an AudioError for an unreadable file before any model is loaded; folders are not checked."""
-    import ssl_vc
+    from ssl_vc.audio import read_blocks
 
     if not path.is_dir():
-        ssl_vc.read(path, speech=speech)
+        for _ in read_blocks(path, speech=speech):
+            pass
 
 
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Refuse outputs that are also inputs."""
-    read = {path.resolve() for path in inputs}
-    both = [path for path in outputs if path.resolve() in read]
+    read = {os.path.realpath(path) for path in inputs}  # `resolve` fails for a link to itself
+    both = [path for path in outputs if os.path.realpath(path) in read]
     if both:
         raise ValueError(f"{both[0]} is both input and output; write elsewhere.")
 

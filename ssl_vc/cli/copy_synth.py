@@ -1,7 +1,5 @@
 """`ssl-vc copy-synth`: analysis and resynthesis, by one pair of features and vocoder or by all."""
 
-import csv
-import io
 import json
 import time
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ import ssl_vc
 from ssl_vc.cli import arguments
 from ssl_vc.cli.arguments import refuse_overwriting
 from ssl_vc.files import printable, replacing
+from ssl_vc.tables import format_csv
 
 if TYPE_CHECKING:
     from ssl_vc.evaluate.copy_grid import CopyResult
@@ -131,7 +130,7 @@ def _run_grid(source: Path, folder: Path, settings: dict[str, Any], force: bool,
     records = [copy.record for copy in copies]
     contents = (
         json.dumps({"input": printable(source), "sounds": records}, indent=1),
-        _csv(records),
+        format_csv(list(records[0]), records),
         render_page(printable(source.name), copies),
     )
     for name, content in zip(FILES, contents, strict=True):
@@ -140,14 +139,6 @@ def _run_grid(source: Path, folder: Path, settings: dict[str, Any], force: bool,
     if not as_json:
         typer.echo(_table(copies, COLUMNS))
         typer.echo(f"\n{source} -> {folder / 'index.html'}")
-
-
-def _csv(records: Sequence[dict[str, Any]]) -> str:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(records[0]))
-    writer.writeheader()
-    writer.writerows(records)
-    return file.getvalue()
 
 
 def _table(copies: "Sequence[CopyResult]", columns: "Sequence[Column]") -> str:

@@ -8,10 +8,20 @@ from pathlib import Path
 import typer
 from tqdm import tqdm
 
+LONGEST = 2000  # characters of a message
+
 
 def notify(kind: str, message: object) -> None:
     """Print `kind: message` to stderr as one line, above a progress bar if there is one."""
-    tqdm.write(f"{kind}: " + " ".join(str(message).split()), file=typer.get_text_stream("stderr"))
+    tqdm.write(f"{kind}: {one_line(message)}", file=typer.get_text_stream("stderr"))
+
+
+def one_line(message: object) -> str:
+    """Return a message as one line of some length that commands no terminal, whatever names and files it quotes."""
+    text = " ".join(str(message).split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def log_to_stderr(name: str) -> logging.Logger:

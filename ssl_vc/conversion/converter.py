@@ -3,7 +3,6 @@
 source --> extractor --> query frames --> matcher, voice --> matched frames --> blend, prosody --> vocoder --> waveform
 """
 
-import logging
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from typing import Any, Self
@@ -12,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ssl_vc.audio import SAMPLE_RATE, Source, read
+from ssl_vc.audio import SAMPLE_RATE, Source
 from ssl_vc.batch.run import Job, Result, convert_batch
 from ssl_vc.conversion.blending import ConversionResult, ConversionStats, blend_matches, blend_weight, is_constant
 from ssl_vc.conversion.live import Stream
@@ -22,8 +21,9 @@ from ssl_vc.conversion.vocoder_choice import select_vocoder
 from ssl_vc.features.analysis import analysis_for, layout_of, synthesize
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.features.time_stretch import stretch
+from ssl_vc.features.waveform import read_waveform
 from ssl_vc.hub.registry import load_encoder
-from ssl_vc.loudness import LOUDNESS, normalize_loudness
+from ssl_vc.loudness import LOUDNESS, loudness_gain
 from ssl_vc.match.choice import Choice, MixedMatcher, choose
 from ssl_vc.match.protocol import Matcher, Pool
 from ssl_vc.options import check_pitch, check_range
@@ -32,8 +32,6 @@ from ssl_vc.voice.enroll import build_voice
 from ssl_vc.voice.voice import Voice
 from vocoder.protocol import Vocoder
 from vocoder.world import World
-
-logger = logging.getLogger(__name__)
 
 
 class VoiceConverter:
@@ -123,7 +121,7 @@ class VoiceConverter:
 
     def encode(self, source: Source) -> EncodedSource:
         """Analyse a source once, for many voices."""
-        return EncodedSource(read(source, speech=True), self.extractor, self.analysis)
+        return EncodedSource(read_waveform(source), self.extractor, self.analysis)
 
     def convert(self, source: Source | EncodedSource, voice: Voice, **options: Any) -> Tensor:
         """Convert a source to a voice: (samples,) at `sample_rate`, as long as the source; see `convert_detailed`."""
@@ -171,7 +169,7 @@ class VoiceConverter:
         matches = stats.record_matches(choice.matcher(stats.record_query(query), pool)) if matched else None
         blended = stats.record_output(blend_matches(matches, own, prosody, weight))
         wav = self._synthesize(blended, samples)
-        wav = wav if loudness is None else normalize_loudness(wav, loudness, self.sample_rate)
+        wav = wav if loudness is None else wav.mul_(loudness_gain(wav, loudness, self.sample_rate))
         return self._result(wav, voice, choice if matched else None, stats)
 
     converted = convert_detailed  # former name, kept for one release
@@ -268,7 +266,8 @@ class VoiceConverter:
             return None
         prosody = ProsodyTransfer(self.layout, voice.pitch, pool.synthesis, pitch)
         if source is not None:
-            prosody.observe(torch.cat(list(source.vocoder_frames())))
+            for chunk in source.vocoder_frames():
+                prosody.observe(chunk)
         return prosody
 
     def _analyze(self, source: EncodedSource, frames: int) -> tuple[Iterator[Tensor], Iterator[Tensor]]:

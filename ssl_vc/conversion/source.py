@@ -1,20 +1,21 @@
 """EncodedSource: a source that is analysed once, for many voices."""
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from tempfile import SpooledTemporaryFile
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
-
-HELD = 600  # seconds of a source whose frames are cached; a longer one is analysed again for each voice
+from ssl_vc.features.waveform import Waveform
+from ssl_vc.match.replay import IN_MEMORY, FrameBuffer
 
 
 class EncodedSource:
-    """A source's waveform, and its frames on demand; they are cached unless the source is very long.
+    """A source's waveform, and its frames on demand; they are computed once, and those of a long one kept in a file.
 
     Args:
         wav: the waveform (samples,) at 16 kHz.
@@ -22,10 +23,10 @@ class EncodedSource:
         analysis: computes the vocoder's frames.
     """
 
-    def __init__(self, wav: Tensor, extractor: Extractor, analysis: Analysis) -> None:
+    def __init__(self, wav: Waveform, extractor: Extractor, analysis: Analysis) -> None:
         self.wav, self._extractor, self._analysis = wav, extractor, analysis
         self.specs = extractor.spec, dict(analysis.feature_spec)
-        self._cache: dict[str, Tensor] = {}
+        self._cache: dict[str, Tensor | FrameBuffer] = {}
 
     @classmethod
     def from_frames(cls, query: Tensor, vocoder: Tensor, extractor: Extractor, analysis: Analysis) -> Self:
@@ -51,13 +52,17 @@ class EncodedSource:
         elif from_query is not None:
             yield from self._chunks("vocoder", lambda wav: from_query(wav, self.query_frames()))
         else:
-            yield from self._chunks("vocoder", self._analysis.frames)
+            yield from self._chunks("vocoder", lambda wav: self._analysis.frames(wav[:]))
 
-    def _chunks(self, name: str, analyze: Callable[[Tensor], Iterable[Tensor]]) -> Iterable[Tensor]:
-        if name in self._cache:
-            return [self._cache[name]]
-        slow = name == "vocoder" and self._analysis.feature_spec["kind"] == "world"  # and its frames are small
-        if len(self.wav) > HELD * SAMPLE_RATE and not slow:
-            return analyze(self.wav)
-        self._cache[name] = torch.cat(list(analyze(self.wav)))
-        return [self._cache[name]]
+    def _chunks(self, name: str, analyze: Callable[[Any], Iterable[Tensor]]) -> Iterable[Tensor]:
+        if name not in self._cache:
+            chunks = analyze(self.wav)
+            short = isinstance(self.wav, Tensor)
+            self._cache[name] = torch.cat(list(chunks)) if short else self._buffered(chunks)
+        frames = self._cache[name]
+        return [frames] if isinstance(frames, Tensor) else frames
+
+    def _buffered(self, chunks: Iterable[Tensor]) -> FrameBuffer:
+        file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - open as long as this object exists
+        weakref.finalize(self, file.close)
+        return FrameBuffer(file, chunks)

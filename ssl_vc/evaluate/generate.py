@@ -1,5 +1,6 @@
 """Generate the audio of all pairs with a system, and write it to a folder."""
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from ssl_vc.files import printable, safe_filename
 log = logging.getLogger(__name__)
 
 SOUNDS = "sounds"  # subfolder of the audio files
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG  # limits of a disk, a quota and a file
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 """Iterates over items under a label, such as tqdm."""
 
@@ -92,7 +94,9 @@ def _generate(system: System, pair: Pair, outcome: Outcome, output: Path) -> Out
         if system.natural:
             return outcome  # the source file is scored in place
         file = ssl_vc.write(output / f"{pair.name}.wav", wav, rate)
-    except Exception as error:  # the other pairs go on, whatever it is
+    except Exception as error:  # the other pairs go on, unless the disk is full
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
+            raise
         return replace(outcome, error=reason(error), failed=True)
     values = {"seconds": len(wav) / rate}
     if system.timed:

@@ -1,7 +1,5 @@
 """Results as files: `results.json` (everything), `pairs.csv`, `table.md` and `index.html`."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -14,6 +12,7 @@ from ssl_vc.evaluate.report import render_report
 from ssl_vc.evaluate.results import COSTS, METRICS, Metric, Outcome, Results, Summary, used_metrics
 from ssl_vc.evaluate.statistics import RESAMPLES, Estimate
 from ssl_vc.files import replacing
+from ssl_vc.tables import format_csv
 
 INTERVALS = f"95 % intervals from {RESAMPLES} bootstrap resamples of the pairs, taken as independent"
 FILES = ("results.json", "pairs.csv", "table.md", "index.html")
@@ -51,15 +50,13 @@ def summary_record(row: Summary) -> dict[str, Any]:
 
 def as_csv(results: Results) -> str:
     """Returns a CSV with a row for every pair in every system."""
-    file = io.StringIO()
     plain = ["system", "reference_seconds", "pair", "source", "target", "file", "said", "heard", "error"]
     columns = [*plain, *(metric.name for metric in METRICS if metric.name != "eer"), *COUNTS]
-    writer = csv.DictWriter(file, columns, extrasaction="ignore")
-    writer.writeheader()
-    for outcome in results.outcomes:
-        seconds = outcome.reference_seconds or ""
-        writer.writerow({**_record(outcome), **outcome.values, "reference_seconds": seconds})
-    return file.getvalue()
+    rows = (
+        {**_record(outcome), **outcome.values, "reference_seconds": outcome.reference_seconds or ""}
+        for outcome in results.outcomes
+    )
+    return format_csv(columns, rows)
 
 
 def as_markdown(results: Results) -> str:

@@ -191,7 +191,7 @@ def _target(cells: Mapping[str, str], where: str) -> Target:
     parts = _parts(cells.get("target", ""))
     if not parts:
         raise ValueError(f"{where} has no target; name recordings, separated by semicolons, or a folder of them.")
-    name = cells.get("target_speaker") or safe_filename(parts[0].name if parts[0].is_dir() else parts[0].stem)
+    name = cells.get("target_speaker") or safe_filename(parts[0].name if _is_folder(parts[0]) else parts[0].stem)
     trials = _parts(cells.get("trials", ""))
     return Target(name, tuple(_recordings(parts, where)), tuple(_recordings(trials, where)))
 
@@ -200,9 +200,13 @@ def _parts(cell: str) -> list[Path]:
     return [Path(part.strip()) for part in cell.split(";") if part.strip()]
 
 
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - false for a name that is too long, where pathlib raises an OSError
+
+
 def _recordings(parts: Iterable[Path], where: str) -> Iterator[Path]:
     for part in parts:
-        if not part.is_dir():
+        if not _is_folder(part):
             yield part
             continue
         files = sorted(path for path in part.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")

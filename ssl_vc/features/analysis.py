@@ -147,13 +147,24 @@ def synthesize(vocoder: Vocoder, chunks: Iterable[Tensor], seconds: float) -> Te
         seconds: expected duration.
     """
     if isinstance(vocoder, NeuralVocoder | World):
-        return torch.cat(list(vocoder.stream(chunks)))
+        return _joined(vocoder.stream(chunks), round(seconds * vocoder.sample_rate) + vocoder.hop_length)
     if seconds > LONGEST:
         raise ValueError(
             f"the clip is {seconds / 60:.0f} minutes long, and this vocoder takes it in one piece; cut it into parts "
             f"of at most {LONGEST // 60} minutes, or use world, hifigan, vocos or bigvgan."
         )
     return vocoder(torch.cat(list(chunks))[None])[0].cpu()
+
+
+def _joined(pieces: Iterable[Tensor], expected: int) -> Tensor:
+    """Concatenate pieces (samples,), expected to be so long together, without holding all of them twice."""
+    wav, end = torch.empty(expected), 0
+    for piece in pieces:
+        if end + len(piece) > len(wav):
+            wav = torch.cat([wav[:end], torch.empty(end + len(piece))])
+        wav[end : end + len(piece)] = piece
+        end += len(piece)
+    return wav[:end]
 
 
 def _resample(wav: Tensor, rate: int) -> Tensor:

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD, num_frames
 from pretrain.labels.mfcc import NUM_CEPSTRA, frame_mfcc
+from ssl_vc.features.waveform import Waveform, WaveformFile
 
 COLUMNS = [
     *range(1, NUM_CEPSTRA),
@@ -29,12 +31,34 @@ LOUD = 0.6  # share of a clip's frames, the loudest, that determine its mean, wh
 ENOUGH = 50  # frames, 1 s, whose mean tells the speaker more than the words; that of fewer is shrunk
 HELD = 30_000  # frames buffered for their mean, 10 minutes; a longer clip has several means
 CHUNK = 500  # frames yielded at once
+BLOCK = 3000  # frames of a long clip whose cepstra are computed at a time
+CONTEXT = 2  # frames on each side, on which their slopes depend
 
 
-def cepstra(wav: Tensor) -> Tensor:
+def cepstra(wav: Waveform) -> Tensor:
     """Return the mean-normalised cepstra (frames, `DIM`) of a clip (samples,), each row of length 1."""
-    rows = frame_mfcc(wav[None] * (LEVEL / wav.square().mean().sqrt().clamp(min=1e-8)))[0]
-    return normalize(rows[:, COLUMNS] - rows[loudest(rows[:, 0])][:, COLUMNS].mean(0), dim=1)
+    rows, levels = _mfcc(wav, wav.square().mean().sqrt()) if isinstance(wav, Tensor) else _mfcc_of_file(wav)
+    return normalize(rows - rows[loudest(levels)].mean(0), dim=1)
+
+
+def _mfcc(wav: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cepstra (frames, `DIM`) and the levels (frames,) of a waveform with this root mean square."""
+    rows = frame_mfcc(wav[None] * (LEVEL / level.clamp(min=1e-8)))[0]
+    return rows[:, COLUMNS], rows[:, 0]
+
+
+def _mfcc_of_file(wav: WaveformFile) -> tuple[Tensor, Tensor]:
+    """Return the same, computed block by block."""
+    squares = [float(wav[start : start + BLOCK * HOP].square().sum()) for start in range(0, len(wav), BLOCK * HOP)]
+    level = torch.tensor(sum(squares) / len(wav)).sqrt()
+    frames = num_frames(len(wav))
+    rows, levels = torch.empty(frames, DIM), torch.empty(frames)
+    for start in range(0, frames, BLOCK):
+        before, stop = min(start, CONTEXT), min(start + BLOCK, frames)
+        block = wav[(start - before) * HOP : (stop + CONTEXT) * HOP + RECEPTIVE_FIELD]
+        for whole, part in zip((rows, levels), _mfcc(block, level), strict=True):
+            whole[start:stop] = part[before : before + stop - start]
+    return rows, levels
 
 
 def loudest(levels: Tensor) -> Tensor:
@@ -53,16 +77,16 @@ def shrunk_mean(total: Tensor, count: int) -> Tensor:
 
 
 def stream_with_cepstra(
-    chunks: Iterable[tuple[int, Tensor]], wavs: Sequence[Tensor], weight: float
+    chunks: Iterable[tuple[int, Tensor]], wavs: Sequence[Waveform], weight: float
 ) -> Iterator[tuple[int, Tensor]]:
     """Append their waveforms' cepstra to the frames of clips, which come as (index of the clip, some of its frames)."""
     for index, clip in groupby(chunks, itemgetter(0)):
         rows, start = cepstra(wavs[index]), 0
         for block in _blocks(chunk for _, chunk in clip):
             mean = shrunk_mean(block.sum(0), len(block))
-            joined = append_cepstra(block, rows[start : start + len(block)], weight, mean)
-            start += len(block)
-            yield from ((index, chunk) for chunk in joined.split(CHUNK))
+            for chunk in block.split(CHUNK):
+                yield index, append_cepstra(chunk, rows[start : start + len(chunk)], weight, mean)
+                start += len(chunk)
 
 
 def _blocks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:

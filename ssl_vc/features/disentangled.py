@@ -12,22 +12,25 @@ Files call these features "spoken".
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import normalize
 
 from ssl_vc.audio import SAMPLE_RATE
 from ssl_vc.features.cepstra import loudest, shrunk_mean
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.features.layout import FeatureSpec, FrameLayout
+from ssl_vc.features.time_stretch import Regroup
+from ssl_vc.features.waveform import Waveform, WaveformFile, pad_end
 from vocoder.mel import Mel, MelConfig
 from vocoder.pitch import interpolate_log_f0, track_pitch
 
 KIND = "spoken"
 HALVES = 2  # of a frame
+BLOCK = 1500  # frames of a long clip whose spectra are computed at a time
 MEL = MelConfig(n_fft=400, hop_length=160)  # 25 ms windows resolve what 64 ms smear
 
 
@@ -54,25 +57,61 @@ class DisentangledAnalysis:
         return self.from_ssl(wav, self.extractor.stream(wav, every_hop=True))
 
     @torch.no_grad()
-    def from_ssl(self, wav: Tensor, ssl_frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    def from_ssl(self, wav: Waveform, ssl_frames: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the same from the extractor's frames of the waveform, in chunks (frames, dim)."""
-        padded = pad(wav, (0, -len(wav) % self.extractor.hop_length))
-        loudness, envelope, timbre = self.spectra(padded)
-        f0 = track_pitch(padded.cpu(), SAMPLE_RATE, self.extractor.hop_length)
-        prosody = torch.stack([interpolated_log_f0(f0), (f0 > 0).float(), loudness], 1)
-        start = 0
+        padded = pad_end(wav, -len(wav) % self.extractor.hop_length)
+        blocks = self._blocks(padded)
+        timbre = _timbre(blocks, self.mel.dim)
+        f0 = track_pitch(padded, SAMPLE_RATE, self.extractor.hop_length)
+        pitch = torch.stack([interpolated_log_f0(f0), (f0 > 0).float()], 1)
+        spectra, start = Regroup(torch.cat([loudness[:, None], envelope], 1) for loudness, envelope in blocks), 0
         for content in content_features(self.extractor, ssl_frames):
-            rows = slice(start, start + len(content))
-            start = rows.stop
-            yield torch.cat([prosody[rows], content, envelope[rows], timbre.expand(len(content), -1)], 1)
+            count = len(content)
+            loudness, envelope = spectra.take(count).tensor_split((1,), dim=1)
+            yield torch.cat([pitch[start : start + count], loudness, content, envelope, timbre.expand(count, -1)], 1)
+            start += count
 
     @torch.no_grad()
     def spectra(self, padded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return loudness (frames,), envelope (frames, 2 * bands) and timbre (bands,) of whole hops (samples,)."""
+        loudness, envelope = self._block(padded)
+        return loudness, envelope, _timbre([(loudness, envelope)], self.mel.dim)
+
+    def _blocks(self, padded: Waveform) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return loudness and envelope of a waveform in one block, or of a long one in several."""
+        if isinstance(padded, Tensor):
+            return [self._block(padded)]
+        return _Blocks(self._block, padded, self.extractor.hop_length)
+
+    def _block(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         spectra = self.mel(padded[None].to(self.extractor.device))[0].cpu().view(-1, HALVES * self.mel.dim)
         loudness = spectra.logsumexp(1) - math.log(spectra.shape[1])
-        envelope = spectra - loudness[:, None]
-        return loudness, envelope, envelope[loudest(loudness)].view(-1, self.mel.dim).mean(0)
+        return loudness, spectra - loudness[:, None]
+
+
+class _Blocks:
+    """Loudness and envelope of a long waveform, block by block; computed whenever they are iterated over, not held."""
+
+    def __init__(self, compute: Callable[[Tensor], tuple[Tensor, Tensor]], wav: WaveformFile, hop: int) -> None:
+        self._compute, self._wav, self._hop = compute, wav, hop
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self._wav) // self._hop, BLOCK):
+            before = min(start, 1)  # a spectrum's window reaches into the next hop, on both sides
+            wav = self._wav[(start - before) * self._hop : (start + BLOCK + 1) * self._hop]
+            loudness, envelope = self._compute(wav)
+            yield loudness[before : before + BLOCK], envelope[before : before + BLOCK]
+
+
+def _timbre(blocks: Iterable[tuple[Tensor, Tensor]], bands: int) -> Tensor:
+    """Return the mean envelope (bands,) of a clip's louder frames."""
+    loud = loudest(torch.cat([loudness for loudness, _ in blocks]))
+    total, start = torch.zeros(bands), 0
+    for loudness, envelope in blocks:
+        here = loud[(loud >= start) & (loud < start + len(loudness))] - start
+        total += envelope[here].view(-1, bands).sum(0)
+        start += len(loudness)
+    return total / (HALVES * len(loud))
 
 
 def content_features(extractor: Extractor, ssl_frames: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from pretrain import SpeechEncoder
 from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD
 from pretrain.encoder.model import Statistics
-from ssl_vc.audio import SAMPLE_RATE, AudioError, Source, read
+from ssl_vc.audio import SAMPLE_RATE, AudioError, Source
 from ssl_vc.device import choose_device, fast_bfloat16
 from ssl_vc.features.cepstra import DIM as CEPSTRA
 from ssl_vc.features.cepstra import stream_with_cepstra
+from ssl_vc.features.waveform import Waveform, WaveformFile, pad_end, read_waveform
 from ssl_vc.files import printable, replacing
 from ssl_vc.hub.registry import load_encoder
 
@@ -159,7 +159,7 @@ class Extractor:
         """
         return torch.cat(list(self.stream(source, every_hop=every_hop)))
 
-    def stream(self, source: Source, *, every_hop: bool = False) -> Iterator[Tensor]:
+    def stream(self, source: Source | WaveformFile, *, every_hop: bool = False) -> Iterator[Tensor]:
         """Return the frames of a clip in order, in chunks (frames, dim), so that memory stays bounded."""
         wav = self._read(source, RECEPTIVE_FIELD - HOP if every_hop else None)
         return (chunk for _, chunk in self._chunks([wav]))
@@ -181,27 +181,32 @@ class Extractor:
         write_frames(path, (chunk for _, chunk in self._chunks([wav])), count, self.spec, metadata)
         return count
 
-    def _read(self, source: Source, silence: int | None = None) -> Tensor:
+    def _read(self, source: Source | WaveformFile, silence: int | None = None) -> Waveform:
         """Read a clip; pad its last hop and append `silence` samples, unless that is None."""
-        wav = read(source, speech=True)
+        wav = source if isinstance(source, WaveformFile) else read_waveform(source)
         if silence is not None:
-            wav = pad(wav, (0, -len(wav) % HOP + silence))
+            wav = pad_end(wav, -len(wav) % HOP + silence)
         if SpeechEncoder.num_frames(len(wav)) < 1:
             name = _printable(source) or "the clip"
             raise AudioError(f"{name!r} has {len(wav)} samples at 16 kHz; one frame needs {RECEPTIVE_FIELD} (25 ms).")
         return wav
 
-    def _chunks(self, clips: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    def _chunks(self, clips: Sequence[Waveform]) -> Iterator[tuple[int, Tensor]]:
         """Return (index of the clip, some of its frames), the frames of each clip in order."""
         chunks = self._encode(clips)
-        return stream_with_cepstra(chunks, clips, self.spec.cepstra) if self.spec.cepstra else chunks
+        for index, chunk in stream_with_cepstra(chunks, clips, self.spec.cepstra) if self.spec.cepstra else chunks:
+            if not chunk.sum().isfinite():
+                raise ValueError("the frames are NaN or infinite: the encoder is damaged, or the audio extreme.")
+            yield index, chunk
 
     @torch.no_grad()
-    def _encode(self, clips: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    def _encode(self, clips: Iterable[Waveform]) -> Iterator[tuple[int, Tensor]]:
         batch: list[_Segment] = []
+        config = self.encoder.config
+        measured = None if config.normalized or config.frontend == "conv" else RECEPTIVE_FIELD  # others have none
         budget = BATCH_SECONDS.get(self.device.type, BATCH_SECONDS_ELSEWHERE) * self.sample_rate
         for index, wav in enumerate(clips):
-            statistics = self.encoder.statistics(wav[None])
+            statistics = self.encoder.statistics(wav[:measured][None])
             frames = SpeechEncoder.num_frames(len(wav))
             for window in plan_windows(frames, context=self.context):
                 # the last one includes the samples after its last frame: a log-mel front end still sees them
@@ -232,7 +237,7 @@ class _Segment(NamedTuple):
     wav: Tensor
 
 
-def _printable(source: Source) -> str:
+def _printable(source: Source | WaveformFile) -> str:
     """Return a path as printable text, and "" for a source without a path."""
     return printable(source) if isinstance(source, str | os.PathLike) else ""
 
@@ -271,14 +276,14 @@ def write_frames(
 
 
 def read_frames(path: str | Path) -> tuple[Tensor, FrameSpec]:
-    """Read frames (frames, dim) that `ssl-vc extract` wrote, and their spec."""
+    """Read frames (frames, dim) that `ssl-vc extract` wrote, and their spec; memory-mapped, so keep the file."""
     if not Path(path).is_file():
         raise ValueError(f"{path} does not exist, or is not a file.")
     try:
         with safe_open(path, "pt") as file:
             spec = FrameSpec(**json.loads(file.metadata()["spec"]))
             frames = file.get_tensor("frames")
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a frame file written by `ssl-vc extract` ({error}).") from None
     if frames.ndim != 2 or frames.shape[1] != spec.dim:
         raise ValueError(f"{path} holds a tensor of shape {tuple(frames.shape)}; its header says (frames, {spec.dim}).")

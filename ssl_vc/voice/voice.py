@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ssl_vc.features.extractor import FrameSpec
@@ -24,6 +24,7 @@ from ssl_vc.match.protocol import Pool
 
 FORMAT = "ssl-vc voice 1"
 BLOCK = 4096  # frames mixed at a time
+HUGE = 1e15  # no number in a file is
 NEIGHBOURS = 4  # of a frame in the other voices, when voices are mixed
 FORMER_NAMES = {"strangers": "outlier_clips", "reach": "distance_p95"}  # of findings in older files
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -155,7 +156,7 @@ class Voice:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         try:
             with replacing(path) as temporary:
-                save_file(tensors, temporary, {"format": FORMAT, "voice": json.dumps(metadata)})
+                temporary.write_bytes(save(tensors, {"format": FORMAT, "voice": json.dumps(metadata)}))
         except (OSError, SafetensorError) as error:
             raise OSError(f"{path} cannot be written ({error}); check the folder, its permissions and disk.") from None
         return path
@@ -170,7 +171,8 @@ class Voice:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise ValueError(f"its format is {metadata.get('format')!r}")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # cloned, as they are memory-mapped: the file may change
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             if not {"frames"} <= tensors.keys() <= {"frames", "synthesis"}:
                 raise ValueError(f"it contains {', '.join(sorted(tensors)) or 'nothing'}")
             for name, tensor in tensors.items():
@@ -211,7 +213,8 @@ class Voice:
 
     def _require_same_features(self, other: "Voice") -> None:
         self.spec.require(other.spec, f"the voice {other.name!r}")
-        if dict(other.feature_spec) != dict(self.feature_spec):
+        widths = {_all_frames(each).shape[1] for each in (self, other)}
+        if dict(other.feature_spec) != dict(self.feature_spec) or len(widths) > 1:
             raise ValueError(
                 f"the voices {self.name!r} and {other.name!r} are for different vocoders; build one of them again."
             )
@@ -262,7 +265,7 @@ def _check_types(record: Any, what: str) -> None:
         allowed: dict[Any, Any] = {str: str, int: int, bool: bool, float: int | float, float | None: int | float | None}
         least = 1e-9 if what == "pitch" or field.name in ("sample_rate", "hop_length") else 0
         if not isinstance(value, allowed.get(field.type, tuple)) or (
-            isinstance(value, int | float) and not least <= value < math.inf
+            isinstance(value, int | float) and not least <= value < HUGE
         ):
             raise ValueError(f"the {field.name} of {what} is {value!r}")
 

@@ -100,7 +100,7 @@ def test_readme_is_one_page_of_what_matters():
     assert TEXTS["README.md"].count("\n") <= 180
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "SECURITY.md"])
 def test_links_lead_somewhere(page):
     path = ROOT / page
     for link in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):

@@ -335,6 +335,19 @@ def test_the_report_is_in_the_jobs_order(tmp_path, speech):
         assert [row["output"] for row in csv.DictReader(file)] == order
 
 
+def test_the_report_holds_no_formulas(tmp_path, speech):
+    """Spreadsheets calculate what begins with one of these; `--resume` still knows the files."""
+    names = ["=1+1", "+1+1", "@SUM(A1)", "-2-3"]
+    jobs = [(speech.sources[0], someone(1.0, name), f"{name}.wav") for name in names]
+    assert {result.state for result in run_all(jobs, tmp_path / "out")} == {"done"}
+    with (tmp_path / "out" / "report.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["output"] for row in found] == [f"'{name}.wav" for name in names]
+    assert [row["voice"] for row in found] == [f"'{name}" for name in names]
+    assert {float(row["distance"]) for row in found} == {0.25}
+    assert {result.state for result in run_all(jobs, tmp_path / "out", resume=True)} == {"skipped"}
+
+
 def test_the_report_is_there_while_the_batch_runs(tmp_path, speech, monkeypatch):
     monkeypatch.setattr("ssl_vc.batch.run.TABLE_EVERY", 0)
     for count, _ in enumerate(convert_batch(Converter(), speech.jobs, tmp_path / "out"), 1):

@@ -168,7 +168,7 @@ def test_an_unreadable_file_gives_one_line(run, tmp_path, monkeypatch):
         (["extract", "-o", "x"], "INPUT"),
         (["extract", "{clip}", "-o", "x", "--layers", "3"], "--layers"),
         (["extract", "{clip}", "-o", "x", "--dtype", "int4"], "'int4' is not one of 'auto', 'float32', 'bfloat16'"),
-        (["extract", "{clip}", "-o", "x", "--layer", "three"], "'--layer': Input should be a valid integer"),
+        (["extract", "{clip}", "-o", "x", "--layer", "three"], "valid int"),
         (["extrakt"], "extrakt"),
     ],
 )

@@ -9,7 +9,6 @@ import soundfile
 import torch
 
 import ssl_vc
-from ssl_vc.conversion import source as encoded
 from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.conversion.prosody import ProsodyTransfer
 from ssl_vc.evaluate.spectral import mel_cepstral_distortion
@@ -194,8 +193,10 @@ def test_every_frame_may_have_a_blend_of_its_own(vc, anna, source):
 
 def test_long_sources_are_heard_in_pieces(vc, anna, source, monkeypatch):
     whole = vc.convert(source, anna, blend=0.5)
-    monkeypatch.setattr(encoded, "HELD", 1)
-    assert torch.equal(vc.convert(source, anna, blend=0.5), whole)
+    monkeypatch.setattr("ssl_vc.features.waveform.LONG", 1)
+    known = vc.encode(source)
+    assert not isinstance(known.wav, torch.Tensor)
+    torch.testing.assert_close(vc.convert(known, anna, blend=0.5), whole, atol=1e-5, rtol=1e-4)
 
 
 def test_one_source_is_heard_once_for_many_voices(vc, anna, source, monkeypatch):

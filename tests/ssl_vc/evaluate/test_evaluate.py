@@ -284,6 +284,9 @@ def test_files(scored, test_set, tmp_path):
     lines = list(csv.DictReader(io.StringIO((tmp_path / "pairs.csv").read_text())))
     assert len(lines) == 6 and lines[3]["heard"] == "the cat" and float(lines[3]["wer"]) == pytest.approx(33.3333)
     assert lines[4]["error"] == "RuntimeError: it broke"
+    named = [replace(outcome, pair="=1+1", values={"similarity": -0.5}) for outcome in results.outcomes]
+    line = as_csv(replace(results, outcomes=named)).splitlines()[1]
+    assert "'=1+1" in line.split(",") and "-0.5" in line.split(",")  # text is no formula, and a number is a number
     facts = json.loads((tmp_path / "results.json").read_text())
     assert (facts["pairs"][0]["said"], facts["pairs"][0]["heard"]) == (
         "the cat sat",

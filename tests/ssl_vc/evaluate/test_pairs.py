@@ -153,3 +153,10 @@ def test_references_that_are_none(recordings, tmp_path):
         read_references(Target("anna", ()), None)
     with pytest.raises(ValueError, match="does not exist"):
         read_references(Target("anna", (tmp_path / "none.wav",)), None)
+
+
+def test_names_that_are_too_long_are_no_folders(tmp_path):
+    (tmp_path / "pairs.csv").write_text(f"source,target,name\na.wav,{'x' * 5000}.wav,one\n")
+    (target,) = read_pairs(tmp_path / "pairs.csv").targets.values()
+    with pytest.raises(ValueError, match="File name too long"):
+        read_references(target, None)

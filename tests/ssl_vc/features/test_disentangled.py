@@ -7,8 +7,10 @@ from torch.nn.functional import normalize, pad
 from pretrain import EncoderConfig, SpeechEncoder
 from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.evaluate.spectral import mel_distance
+from ssl_vc.features import cepstra, disentangled, waveform
 from ssl_vc.features.disentangled import DisentangledAnalysis, disentangled_layout, interpolated_log_f0
 from ssl_vc.features.extractor import Extractor
+from ssl_vc.features.waveform import WaveformFile
 from ssl_vc.match.knn import KNN
 from ssl_vc.voice.voice import Voice
 from vocoder.mel import Mel, MelConfig
@@ -64,6 +66,24 @@ def test_what_is_in_a_frame(extractor, source):
     assert timbre.shape[1] == 80 and bool((timbre == timbre[0]).all())
     loud = loudness[:, 0].topk(round(0.6 * len(frames))).indices
     torch.testing.assert_close(timbre[0], envelope[loud].mean((0, 1)))
+
+
+@pytest.mark.parametrize("cut", [0, 100, 159])
+def test_of_a_long_clip_only_parts_are_in_memory(vc, speech, cut, monkeypatch):
+    """And yet the frames are the same."""
+    wav = speech(16, text=2)[: 16 * RATE - cut]
+    whole = torch.cat(list(vc.encode(wav).vocoder_frames()))
+    monkeypatch.setattr(waveform, "LONG", 1)
+    for module in (cepstra, disentangled):
+        monkeypatch.setattr(module, "BLOCK", 40)
+    heard = vc.encode(wav)
+    lengths, read = [], WaveformFile.__getitem__
+    monkeypatch.setattr(WaveformFile, "__getitem__", lambda *args: lengths.append(len(read(*args))) or read(*args))
+    frames = torch.cat(list(heard.vocoder_frames()))
+    assert 0 < max(lengths) < 0.8 * len(wav)
+    torch.testing.assert_close(frames, whole, atol=2e-4, rtol=1e-4)
+    count = len(lengths)
+    assert torch.equal(torch.cat(list(heard.vocoder_frames())), frames) and len(lengths) == count  # for the next voice
 
 
 def test_pitch_goes_on_through_what_is_unvoiced():

@@ -227,3 +227,14 @@ def test_a_voice_that_cannot_be_written_says_so(tmp_path):
 def test_a_file_names_its_format(tmp_path):
     path = voice().save(tmp_path / "anna.voice")
     assert FORMAT.encode() in path.read_bytes()[:4000]
+
+
+@pytest.mark.parametrize("make", [voice, with_synthesis])
+def test_a_loaded_voice_does_not_depend_on_its_file(make, tmp_path):
+    before = make()
+    path = before.save(tmp_path / "anna.voice")
+    after = Voice.load(path)
+    with path.open("r+b") as file:
+        file.write(b"\xff" * path.stat().st_size)
+    assert torch.equal(after.frames, before.frames)
+    assert before.synthesis is None or torch.equal(after.synthesis, before.synthesis)
