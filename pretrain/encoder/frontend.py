@@ -197,13 +197,19 @@ class LogMelFrontend(nn.Module):
         return F.gelu(self.halve(x)).transpose(1, 2)
 
     def log_mel(self, wav: Tensor) -> Tensor:
-        """Map (batch, samples) to (batch, steps of 10 ms, mel_bins), of mean 0 and variance 1 on much speech."""
-        # window and filters stay float32; as buffers they would be rounded in a bfloat16 encoder
-        window = torch.hann_window(self.WINDOW, device=wav.device)
-        spectrum = torch.stft(wav.float(), self.WINDOW, self.STEP, window=window, center=False, return_complex=True)
-        power = spectrum.real.square() + spectrum.imag.square()
-        mel = mel_filters(self.mel_bins, self.WINDOW, wav.device) @ power
-        return (mel.clamp(min=1e-6).log().transpose(1, 2) + 6.0) / 4.0
+        """Map (batch, samples) to (batch, steps of 10 ms, mel_bins); see `log_mel_spectrogram`."""
+        return log_mel_spectrogram(wav, self.mel_bins)
+
+
+def log_mel_spectrogram(wav: Tensor, bands: int) -> Tensor:
+    """Map (batch, samples) to (batch, steps of 10 ms, bands), of mean 0 and variance 1 on much speech."""
+    # window and filters stay float32; as buffers they would be rounded in a bfloat16 encoder
+    size = LogMelFrontend.WINDOW
+    window = torch.hann_window(size, device=wav.device)
+    spectrum = torch.stft(wav.float(), size, LogMelFrontend.STEP, window=window, center=False, return_complex=True)
+    power = spectrum.real.square() + spectrum.imag.square()
+    mel = mel_filters(bands, size, wav.device) @ power
+    return (mel.clamp(min=1e-6).log().transpose(1, 2) + 6.0) / 4.0
 
 
 def mel_filters(bands: int, window: int, device: torch.device) -> Tensor:

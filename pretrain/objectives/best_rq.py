@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pretrain.data.batch import Batch
 from pretrain.encoder import SpeechEncoder
-from pretrain.encoder.frontend import LogMelFrontend, valid_frames
+from pretrain.encoder.frontend import LogMelFrontend, log_mel_spectrogram, valid_frames
 from pretrain.objectives.hubert import perplexity
 from pretrain.objectives.masking import MaskSettings
 from pretrain.objectives.protocol import Objective, ObjectiveOutput
@@ -71,7 +71,6 @@ class BestRq(Objective):
             STEPS * LABEL_BANDS, codes=settings.codes, books=settings.books, code_dim=settings.code_dim
         )
         self.predict = nn.Linear(encoder.config.dim, settings.books * settings.codes)
-        self.spectrum = LogMelFrontend(1, LABEL_BANDS).log_mel  # has no weights of its own
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Count masked frames."""
@@ -106,7 +105,7 @@ class BestRq(Objective):
     @torch.no_grad()
     def labels(self, batch: Batch) -> Tensor:
         """Return the labels (batch, frames, books), from spectra that are normalised over each clip."""
-        mel = self.spectrum(batch.wav)
+        mel = log_mel_spectrogram(batch.wav, LABEL_BANDS)
         steps = (batch.lengths - LogMelFrontend.WINDOW) // LogMelFrontend.STEP + 1
         # a clip may end before the second spectrum of its last frame, which is then the first one again
         chosen = torch.arange(STEPS * batch.mask.shape[1], device=mel.device).minimum(steps[:, None] - 1)

@@ -6,7 +6,6 @@ does not change its gradient.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -36,13 +35,11 @@ class Settings:
 
     Attributes:
         needs_labels: whether it trains on at least one set of labels.
-        encoder: fields of `EncoderConfig` that the method presupposes, with their values.
         two_views: whether every clip is in its batches twice, see `pretrain.data.batch`.
     """
 
     needs_labels: ClassVar[bool] = True
     two_views: ClassVar[bool] = False
-    encoder: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def prepare(
         self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
