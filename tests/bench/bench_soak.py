@@ -18,8 +18,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gradio_client import Client, handle_file
@@ -32,14 +33,19 @@ from ssl_vc.html.charts import lines_svg
 
 SAMPLES = Path(app.__file__).parent / "samples"
 ACTIONS = {"convert": 6, "save_voice": 2, "speak": 2, "bad_input": 3, "cancel": 2, "leave": 1}  # with their weights
-GROWTH = 0.05  # of memory or files in the second half that counts as flat
+GROWTH = 0.1  # of memory in the second half that counts as flat
 ROOT = Path(app.__file__).parents[1]
+
+
+def cleanup(seconds: float) -> tuple[int, int]:
+    """Returns how often, and at which age in seconds, a run of this duration deletes files."""
+    return max(2, round(seconds / 60)), max(10, round(seconds / 5))
 
 
 def serve(port: int, seconds: float) -> None:
     """Run the demo, with all that it keeps scaled down to a run of this duration."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # it cleans up
-    app.CLEANUP, app.MAX_SESSIONS = (max(2, round(seconds / 60)), max(10, round(seconds / 5))), 20
+    app.CLEANUP, app.MAX_SESSIONS = cleanup(seconds), 20
     studio = Studio(device="cpu", offline=True)
     studio.sessions.total_bytes = 32 << 20
     app.launch(studio, port=port)
@@ -110,26 +116,42 @@ def resident_mb(process: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def observe(process: "subprocess.Popen[bytes]", folder: Path, end: float) -> list[tuple[float, float, int]]:
-    """Returns (minutes, megabytes, number of files) until a time."""
+class Sample(NamedTuple):
+    """Minutes since the start, megabytes, the number of files, and the age of the oldest upload or result in seconds."""
+
+    minute: float
+    memory: float
+    files: int
+    oldest: float
+
+
+def observe(process: "subprocess.Popen[bytes]", folder: Path, end: float) -> list[Sample]:
+    """Returns samples until a time."""
     begun, samples = time.monotonic(), []
-    interval = max(1.0, (end - begun) / 300)
+    own = {path for path in folder.rglob("*") if path.is_file()}
     while time.monotonic() < end and process.poll() is None:
-        files = sum(len(names) for _, _, names in os.walk(folder))
-        samples.append(((time.monotonic() - begun) / 60, resident_mb(process.pid), files))
-        time.sleep(interval)
+        times = []
+        for path in set(folder.rglob("*")) - own:
+            with suppress(FileNotFoundError):
+                times += [path.stat().st_mtime] if path.is_file() else []
+        oldest = time.time() - min(times, default=time.time())
+        samples.append(Sample((time.monotonic() - begun) / 60, resident_mb(process.pid), len(times), oldest))
+        time.sleep(max(1.0, (end - begun) / 300))
     return samples
 
 
-def verdict(minutes: Sequence[float], memory: Sequence[float], files: Sequence[float]) -> str:
-    """Returns what a second half shows: its slopes by least squares, and whether it is flat."""
-    half, lines, flat = len(minutes) // 2, [], True
-    for name, unit, values in (("RSS", "MB", memory), ("files", "files", files)):
-        slope = float(np.polyfit(minutes[half:], values[half:], 1)[0])
-        growth = slope * (minutes[-1] - minutes[half]) / float(np.mean(values[half:]))
-        flat = flat and growth < GROWTH
-        lines.append(f"{name} {np.mean(values[half:]):.0f} {unit}, {60 * slope:+.1f} per hour ({growth:+.1%})")
-    return f"{'flat' if flat else 'GROWS'}; in the second half {'; '.join(lines)}."
+def verdict(samples: Sequence[Sample], keep: float) -> str:
+    """Returns what the second half shows: the slope of memory by least squares, and the age that files reach."""
+    second = samples[len(samples) // 2 :]
+    minutes, memory = [each.minute for each in second], [each.memory for each in second]
+    slope, mean = float(np.polyfit(minutes, memory, 1)[0]), float(np.mean(memory))
+    growth, oldest = slope * (minutes[-1] - minutes[0]) / mean, max(each.oldest for each in second)
+    return (
+        f"{'flat' if growth < GROWTH and oldest < keep else 'GROWS'}; in the second half RSS {mean:.0f} MB, "
+        f"{60 * slope:+.0f} MB per hour ({growth:+.1%}; flat: below {GROWTH:.0%}); "
+        f"{min(each.files for each in second)} to {max(each.files for each in second)} files, "
+        f"none older than {oldest:.0f} s (flat: {keep:.0f} s)."
+    )
 
 
 def start_server(folder: Path, seconds: float) -> tuple["subprocess.Popen[bytes]", str]:
@@ -168,15 +190,14 @@ def soak(minutes: float, count: int, plot: Path) -> None:
             process.terminate()
             process.wait(30)
         left = [path for path in kept.rglob("*") if path.is_file()]
-    times, memory, files = (list(each) for each in zip(*samples, strict=True))
-    curves: dict[str, list[tuple[float, float]]] = {
-        "RSS (MB)": [(x, y) for x, y, _ in samples],
-        "files": [(x, y) for x, _, y in samples],
+    curves = {
+        "RSS (MB)": [(each.minute, each.memory) for each in samples],
+        "files": [(each.minute, float(each.files)) for each in samples],
     }
     plot.write_text(lines_svg(curves, f"{count} users at the demo", "minutes", ""), encoding="utf-8")
     for action, times_done in sorted(sum((user.done for user in users), collections.Counter()).items()):
         print(f"{times_done:5d} {action}")
-    print(f"{len(left)} files left at the end\n{verdict(times, memory, files)}")
+    print(f"{len(left)} files left at the end\n{verdict(samples, sum(cleanup(60 * minutes)) + 30)}")
 
 
 def main() -> None:
