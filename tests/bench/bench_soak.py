@@ -117,7 +117,7 @@ def resident_mb(process: int) -> float:
 
 
 class Sample(NamedTuple):
-    """Minutes since the start, megabytes, the number of files, and the age of the oldest upload or result in seconds."""
+    """Minutes since the start, megabytes, the number of files, and the age of the oldest upload or result in s."""
 
     minute: float
     memory: float
