@@ -1,8 +1,10 @@
 """The app: a voice panel above a tab for each task."""
 
+import logging
 import os
 import threading
 import time
+from contextlib import closing
 from html import escape
 from typing import Any
 
@@ -22,6 +24,8 @@ from demos.tabs.explore import explore_tab
 from demos.tabs.speak import speak_tab
 from demos.tabs.units import units_tab
 from demos.uploads import MAX_BYTES, MAX_MINUTES, demo_folder
+
+log = logging.getLogger(__name__)
 
 MAX_QUEUE = 16  # waiting requests; more are refused
 MAX_SESSIONS = 50  # whose state is kept: voices, and the last results, which are megabytes of HTML
@@ -104,10 +108,13 @@ def _shorten_errors(block: Any) -> None:
 def _clean_up(studio: Studio, uploads: Uploads) -> None:
     while True:
         time.sleep(CLEANUP[0])
-        studio.sessions.drop_idle()
-        uploads.delete_older(CLEANUP[1])
-        uploads.make_room()
-        return_memory()
+        try:
+            studio.sessions.drop_idle()
+            uploads.delete_older(CLEANUP[1])
+            uploads.make_room()
+            return_memory()
+        except Exception:  # it has to go on
+            log.exception("cleaning up failed")
 
 
 def _theme() -> Any:
@@ -137,19 +144,20 @@ def launch(studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, 
         app = create(studio)
         uploads = Uploads(folder / "uploads")
         threading.Thread(target=_clean_up, args=(studio, uploads), daemon=True).start()
-        return app.launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=MAX_BYTES,
-            theme=_theme(),
-            state_session_capacity=MAX_SESSIONS,
-            css=STYLE,
-            footer_links=["api"],
-            ssr_mode=False,
-            enable_monitoring=False,
-            app_kwargs={
-                "middleware": [Middleware(RequestLimits, uploads, Logins())],
-                "exception_handlers": {FnIndexInferError: unknown_name, KeyError: unknown_name},
-            },
-            **options,
-        )
+        with closing(app):  # ends requests, which would go on to write files
+            return app.launch(
+                server_name=host,
+                server_port=port,
+                max_file_size=MAX_BYTES,
+                theme=_theme(),
+                state_session_capacity=MAX_SESSIONS,
+                css=STYLE,
+                footer_links=["api"],
+                ssr_mode=False,
+                enable_monitoring=False,
+                app_kwargs={
+                    "middleware": [Middleware(RequestLimits, uploads, Logins())],
+                    "exception_handlers": {FnIndexInferError: unknown_name, KeyError: unknown_name},
+                },
+                **options,
+            )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import threading
 import time
 from collections import Counter, defaultdict
@@ -53,7 +54,8 @@ class Uploads:
 
     def __init__(self, folder: Path, address_bytes: int = ADDRESS_BYTES, total_bytes: int = TOTAL_BYTES) -> None:
         self.folder, self.address_bytes, self.total_bytes = folder, address_bytes, total_bytes
-        self._own = set(folder.rglob("*"))
+        self._own = _walk(folder)
+        self._own |= {path.parent for path in self._own}
         self._addresses: dict[Path, str] = {}
         self._coming: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -103,12 +105,16 @@ class Uploads:
     def _files(self) -> dict[Path, int]:
         """Returns the sizes of the files that may be deleted, the oldest first."""
         found = []
-        for path in self.folder.rglob("*"):
+        for path in _walk(self.folder) - self._own:
             with suppress(FileNotFoundError):
                 facts = path.lstat()
-                if path not in self._own and not path.is_dir():
-                    found.append((facts.st_mtime, path, facts.st_size))
+                found.append((facts.st_mtime, path, facts.st_size))
         return {path: size for _, path, size in sorted(found)}
+
+
+def _walk(folder: Path) -> set[Path]:
+    """Returns the files below a folder; unlike a glob, while other threads remove folders."""
+    return {Path(parent, name) for parent, _, names in os.walk(folder) for name in names}
 
 
 def _delete_oldest(files: dict[Path, int], limit: int) -> None:

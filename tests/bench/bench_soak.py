@@ -125,15 +125,19 @@ class Sample(NamedTuple):
     oldest: float
 
 
+def walk(folder: Path) -> set[Path]:
+    return {Path(parent, name) for parent, _, names in os.walk(folder) for name in names}
+
+
 def observe(process: "subprocess.Popen[bytes]", folder: Path, end: float) -> list[Sample]:
     """Returns samples until a time."""
     begun, samples = time.monotonic(), []
-    own = {path for path in folder.rglob("*") if path.is_file()}
+    own = walk(folder)
     while time.monotonic() < end and process.poll() is None:
         times = []
-        for path in set(folder.rglob("*")) - own:
+        for path in walk(folder) - own:
             with suppress(FileNotFoundError):
-                times += [path.stat().st_mtime] if path.is_file() else []
+                times.append(path.stat().st_mtime)
         oldest = time.time() - min(times, default=time.time())
         samples.append(Sample((time.monotonic() - begun) / 60, resident_mb(process.pid), len(times), oldest))
         time.sleep(max(1.0, (end - begun) / 300))

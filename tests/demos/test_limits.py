@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -70,6 +71,28 @@ def test_old_files_go_with_their_folders(tmp_path):
     os.utime(old.parent, (0, 0))
     uploads.delete_older(60)
     assert not old.parent.exists() and new.exists()
+
+
+def test_folders_may_vanish_meanwhile(tmp_path):
+    uploads, done = Uploads(tmp_path), threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            folders = [tmp_path / str(number) for number in range(40)]
+            for folder in folders:
+                folder.mkdir()
+            for folder in folders:
+                folder.rmdir()
+
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(come_and_go)
+        try:
+            for _ in range(50):
+                uploads.make_room()
+                uploads.delete_older(60)
+        finally:
+            done.set()
+        coming.result()
 
 
 def test_failed_logins_are_slowed_down(monkeypatch):
