@@ -754,6 +754,7 @@ def test_ctrl_c_while_encoding_is_ctrl_c(tmp_path: Path) -> None:
     code = (
         "import sys, numpy, soundfile, threading, os, signal\n"
         "from ssl_vc.audio import write\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "for _ in range(20):\n"
         "    timer = threading.Timer(0.02, lambda: os.kill(os.getpid(), signal.SIGINT))\n"
         "    try:\n"
