@@ -48,6 +48,11 @@ def read_config(path: Path, settings: list[str], kind: type[Kind]) -> Kind:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), written))
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise typer.BadParameter(f"{path}: {_explain(error)}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # OmegaConf's error for a file with a single value
+        raise typer.BadParameter(f"{path}: it must be a mapping of names to values") from None
     assert isinstance(config, kind)
     return config
 

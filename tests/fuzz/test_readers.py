@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def damaged_trees(draw, content):
             if isinstance(node[key], dict | list) and node[key] and draw(st.booleans()):
                 node = node[key]
                 continue
-            node[key] = draw(st.sampled_from(ODD))
+            node[key] = deepcopy(draw(st.sampled_from(ODD)))  # or a second change makes it contain itself
             if isinstance(node, dict) and not draw(st.integers(0, 4)):
                 node[str(draw(st.sampled_from(ODD)))] = node.pop(key)
             break

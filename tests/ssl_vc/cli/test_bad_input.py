@@ -182,3 +182,9 @@ def test_a_checkpoint_on_a_full_disk(tmp_path, save):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_configuration_of_one_value_is_refused(run, tmp_path):
+    (tmp_path / "five.yaml").write_text(" 500\n")
+    status, _, err = run("pretrain", tmp_path / "five.yaml", "-o", tmp_path / "out")
+    assert status == 2 and "five.yaml: it must be a mapping of names to values" in err
