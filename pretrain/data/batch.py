@@ -10,7 +10,7 @@ there are any, or the same clips, cropped alike and augmented independently.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -92,7 +92,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Self:
         """Return a copy on a device."""
-        parts = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__match_args__[:-1]}
+        names = [of.name for of in fields(self) if of.name != "extra"]
+        parts = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         extra = {name: part.to(device, non_blocking=True) for name, part in self.extra.items()}
         return type(self)(**parts, extra=extra)
 

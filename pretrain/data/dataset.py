@@ -48,7 +48,11 @@ class ClipDataset(Dataset[Batch]):
         if not self.collate.two_views:
             return self.collate(clips, generators)
         drawn = [self._draw_parallel(index, rng) for index, rng in zip(batch.clips, generators, strict=True)]
-        return self.collate(clips, generators, [self._read(index) for index in drawn])
+        parallel = [
+            clip if other == index else self._read(other)
+            for clip, index, other in zip(clips, batch.clips, drawn, strict=True)
+        ]
+        return self.collate(clips, generators, parallel)
 
     def _read(self, index: int) -> tuple[Clip, Samples]:
         return self.audio.clips[index], self.audio.read(index)

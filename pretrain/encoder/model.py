@@ -258,8 +258,12 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         statistics: Statistics | None = None,
     ) -> Tensor:
         """Return one layer (batch, frames, dim), or without `layer` the output: the last, normalised if `pre_norm`."""
-        last = self.layers(wav, lengths, layer, mask=mask, statistics=statistics)[-1]
-        return self.transformer.norm(last) if layer is None and self.config.pre_norm else last
+        layers = self.layers(wav, lengths, layer, mask=mask, statistics=statistics)
+        return (self.normalise_last(layers) if layer is None else layers)[-1]
+
+    def normalise_last(self, layers: list[Tensor]) -> list[Tensor]:
+        """Return all layers, the last one normalised if the encoder is pre-norm."""
+        return [*layers[:-1], self.transformer.norm(layers[-1])] if self.config.pre_norm else layers
 
     def fingerprint(self, layer: int) -> str:
         """Return 16 hex digits that identify layer `layer`: a hash of the architecture and the weights up to there.

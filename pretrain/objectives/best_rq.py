@@ -78,16 +78,16 @@ class BestRq(Objective):
 
     def forward(self, encoder: SpeechEncoder, batch: Batch, progress: float = 0.0) -> ObjectiveOutput:
         """Predict the labels of the masked frames."""
-        labels = self.labels(batch)
+        spectrum = log_mel_spectrogram(batch.wav, LABEL_BANDS)
+        labels = self.labels(spectrum, batch)
         if isinstance(encoder.frontend, LogMelFrontend):
-            mel = encoder.frontend.log_mel(batch.wav)
+            mel = spectrum if encoder.frontend.mel_bins == LABEL_BANDS else encoder.frontend.log_mel(batch.wav)
             hidden = F.pad(batch.mask.repeat_interleave(STEPS, 1), (0, mel.shape[1] - STEPS * batch.mask.shape[1]))
             mel = torch.where(hidden[:, :, None], self.settings.noise * torch.randn_like(mel), mel)
-            layers = encoder.encode(encoder.frontend.convolve(mel, batch.lengths), batch.counts)
+            features, mask = encoder.frontend.convolve(mel, batch.lengths), None
         else:
-            layers = encoder.encode(encoder.features(batch.wav, batch.lengths), batch.counts, batch.mask)
-        if encoder.config.pre_norm:
-            layers = [*layers[:-1], encoder.transformer.norm(layers[-1])]
+            features, mask = encoder.features(batch.wav, batch.lengths), batch.mask
+        layers = encoder.normalise_last(encoder.encode(features, batch.counts, mask))
         logits = rearrange(
             self.predict(layers[-1][batch.mask]),
             "frames (books codes) -> frames codes books",
@@ -103,9 +103,8 @@ class BestRq(Objective):
         return ObjectiveOutput({"masked": loss}, stats, layers)
 
     @torch.no_grad()
-    def labels(self, batch: Batch) -> Tensor:
-        """Return the labels (batch, frames, books), from spectra that are normalised over each clip."""
-        mel = log_mel_spectrogram(batch.wav, LABEL_BANDS)
+    def labels(self, mel: Tensor, batch: Batch) -> Tensor:
+        """Return the labels (batch, frames, books) of spectra, which are normalised over each clip."""
         steps = (batch.lengths - LogMelFrontend.WINDOW) // LogMelFrontend.STEP + 1
         # a clip may end before the second spectrum of its last frame, which is then the first one again
         chosen = torch.arange(STEPS * batch.mask.shape[1], device=mel.device).minimum(steps[:, None] - 1)

@@ -18,7 +18,7 @@ from pretrain.data.batch import Batch
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import valid_frames
 from pretrain.objectives.masking import MaskSettings
-from pretrain.objectives.protocol import Objective, ObjectiveOutput
+from pretrain.objectives.protocol import Objective, ObjectiveOutput, scale_gradient
 from pretrain.objectives.teacher import Teacher, annealed
 
 
@@ -73,14 +73,10 @@ class Data2Vec(Objective):
 
     def forward(self, encoder: SpeechEncoder, batch: Batch, progress: float = 0.0) -> ObjectiveOutput:
         """Predict the teacher's frames where the student's input is masked."""
-        features = encoder.features(batch.wav, batch.lengths)
-        if self.settings.feature_grad != 1.0 and features.requires_grad:
-            features.register_hook(lambda grad: grad * self.settings.feature_grad)
+        features = scale_gradient(encoder.features(batch.wav, batch.lengths), self.settings.feature_grad)
         x = encoder.embed(features)
         targets = self.targets(x.detach(), batch.counts)[batch.mask]
-        layers = encoder.contextualise(encoder.masked(x, batch.mask), batch.counts)
-        if encoder.config.pre_norm:
-            layers = [*layers[:-1], encoder.transformer.norm(layers[-1])]
+        layers = encoder.normalise_last(encoder.contextualise(encoder.masked(x, batch.mask), batch.counts))
         predictions = self.project(layers[-1][batch.mask]).float()
         loss = (predictions - targets).square().sum() / predictions.shape[-1] ** 0.5
         stats = {

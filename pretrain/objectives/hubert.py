@@ -17,7 +17,7 @@ from pretrain.data.batch import Batch
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import valid_frames
 from pretrain.objectives.masking import MaskSettings
-from pretrain.objectives.protocol import Objective, ObjectiveOutput
+from pretrain.objectives.protocol import Objective, ObjectiveOutput, scale_gradient
 
 LONGEST_CHUNK = 50  # frames, 1 s
 
@@ -61,11 +61,6 @@ def cosine_logits(frames: Tensor, clusters: Tensor, temperature: float) -> Tenso
         return F.normalize(frames.float(), dim=-1) @ F.normalize(clusters.float(), dim=-1).T / temperature
 
 
-def scale_gradient(frames: Tensor, scale: float) -> Tensor:
-    """Return the frames unchanged; their gradients are multiplied by `scale`."""
-    return frames if scale == 1 else scale * frames + (1 - scale) * frames.detach()
-
-
 class Hubert(Objective):
     """HuBERT's prediction heads and losses.
 
@@ -102,15 +97,11 @@ class Hubert(Objective):
     def forward(self, encoder: SpeechEncoder, batch: Batch, progress: float = 0.0) -> ObjectiveOutput:
         """Predict the labels of the masked frames."""
         settings = self.settings
-        features = encoder.features(batch.wav, batch.lengths)
-        if settings.feature_grad != 1.0 and features.requires_grad:
-            features.register_hook(lambda grad: grad * settings.feature_grad)
+        features = scale_gradient(encoder.features(batch.wav, batch.lengths), settings.feature_grad)
         real = valid_frames(batch.counts, features.shape[1])
         penalty = (features.float().square().mean(-1) * real).sum()
         mask = batch.mask if settings.mask_probability else None
-        layers = encoder.encode(features, batch.counts, mask, chunk=self._draw_chunk())
-        if encoder.config.pre_norm:
-            layers = [*layers[:-1], encoder.transformer.norm(layers[-1])]
+        layers = encoder.normalise_last(encoder.encode(features, batch.counts, mask, chunk=self._draw_chunk()))
         frames = layers[-1 if settings.layer is None else settings.layer]
         loss, stats = self._predict(frames, batch.mask, batch.labels, "masked")
         seen = loss.new_zeros(())

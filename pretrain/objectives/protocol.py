@@ -30,6 +30,14 @@ class ObjectiveOutput(NamedTuple):
     layers: list[Tensor]
 
 
+def scale_gradient(frames: Tensor, scale: float) -> Tensor:
+    """Return the frames unchanged; their gradients are multiplied by `scale`."""
+    if scale != 1.0 and frames.requires_grad:
+        frames = frames.view_as(frames)  # a hook is for what follows, not for other uses of the frames
+        frames.register_hook(lambda grad: grad * scale)
+    return frames
+
+
 class Settings:
     """Base class of an objective's settings, which are a frozen dataclass.
 

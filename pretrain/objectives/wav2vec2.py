@@ -20,7 +20,7 @@ from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import valid_frames
 from pretrain.objectives.contrast import contrastive_logits, sample_negatives
 from pretrain.objectives.masking import MaskSettings
-from pretrain.objectives.protocol import Objective, ObjectiveOutput
+from pretrain.objectives.protocol import Objective, ObjectiveOutput, scale_gradient
 from pretrain.objectives.quantisers import GumbelQuantiser, code_counts, code_perplexity, temperature_at
 
 
@@ -93,9 +93,7 @@ class Wav2Vec2(Objective):
     def forward(self, encoder: SpeechEncoder, batch: Batch, progress: float = 0.0) -> ObjectiveOutput:
         """Tell the target of each masked frame from those of others."""
         settings = self.settings
-        features = encoder.features(batch.wav, batch.lengths)
-        if settings.feature_grad != 1.0 and features.requires_grad:
-            features.register_hook(lambda grad: grad * settings.feature_grad)
+        features = scale_gradient(encoder.features(batch.wav, batch.lengths), settings.feature_grad)
         real = valid_frames(batch.counts, features.shape[1])
         penalty = (features.float().square().mean(-1) * real).sum()
         latents = encoder.feature_norm(features)[batch.mask]
@@ -103,9 +101,7 @@ class Wav2Vec2(Objective):
             F.dropout(latents, settings.dropout, self.training),
             temperature_at(progress, *settings.code_temperature, settings.code_steps),
         )
-        layers = encoder.encode(features, batch.counts, batch.mask)
-        if encoder.config.pre_norm:
-            layers = [*layers[:-1], encoder.transformer.norm(layers[-1])]
+        layers = encoder.normalise_last(encoder.encode(features, batch.counts, batch.mask))
         loss, right = self._contrast(self.project(layers[-1][batch.mask]), quantised.vectors, batch.mask.sum(1))
         shares = quantised.probabilities.mean(0)
         unused = 1 - code_perplexity(shares) / shares.numel()

@@ -36,9 +36,9 @@ class PretrainModel(nn.Module):
 
     def forward(self, batch: Batch, progress: float = 0.0) -> tuple[Sums, Sums]:
         """Return the summed losses and statistics."""
-        return self.validation_outputs(batch, progress)[:2]
+        return self.outputs(batch, progress)[:2]
 
-    def validation_outputs(self, batch: Batch, progress: float) -> tuple[Sums, Sums, Tensor]:
+    def outputs(self, batch: Batch, progress: float) -> tuple[Sums, Sums, Tensor]:
         """Return the summed losses and statistics, and the frames of the encoder's last layer."""
         losses, stats, layers = self.objective(self.encoder, batch, progress)
         if self.ctc_head is not None:

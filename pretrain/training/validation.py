@@ -31,7 +31,7 @@ def validate(
     for index in _batches(accelerator, valid, config):
         batch = valid[index].to(accelerator.device)
         with accelerator.autocast():
-            sums, more, frames = model.validation_outputs(batch, progress)
+            sums, more, frames = model.outputs(batch, progress)
         more |= moments(frames, valid_frames(batch.counts, frames.shape[1]))
         for name, count in model.counts(batch).items():
             counts[name] = counts.get(name, 0.0) + count

@@ -78,7 +78,7 @@ class Trainer:
         return Batch(*(part.to(self.accelerator.device) for part in batch))
 
     def run(self) -> Iterator[dict[str, float]]:
-        """Train to the last step; and yield the losses of each step."""
+        """Train to the last step, and yield the losses of each step."""
         config, started = self.config, time.monotonic()
         while self.step < config.steps:
             losses = self._train_step()
