@@ -40,6 +40,9 @@ def prematch(
     ] = (0.0, 1.0),
     mixed: Annotated[float, typer.Option(help="Share of blended clips, 0 to 1.")] = 0.25,
     own: Annotated[float, typer.Option(help="Share of clips that keep their own frames, 0 to 1.")] = 0.0,
+    parallel: Annotated[
+        float, typer.Option(help="Share of clips with parallel ones to convert from one of these, 0 to 1.")
+    ] = 1.0,
     reference: Annotated[tuple[float, float], typer.Option(help="Range of the seconds of reference.")] = (20, 300),
     seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
     device: arguments.Device = "auto",
@@ -53,7 +56,7 @@ def prematch(
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; -o wants a folder")
     from pretrain.data.manifest import read_manifest
-    from ssl_vc.conversion.prematch import PrematchConfig
+    from ssl_vc.conversion.prematch import PrematchConfig, draw_sources
     from ssl_vc.conversion.prematch import prematch as prematch_clips
     from ssl_vc.features.analysis import disentangled_analysis, ssl_analysis
     from ssl_vc.features.disentangled import disentangled_layout
@@ -61,6 +64,7 @@ def prematch(
     log_to_stderr("pretrain")
     config = PrematchConfig(k, blend, mixed, own, reference, seed)
     chosen = [clip for clip in read_manifest(clips, split) if not clip.key.startswith(tuple(leave_out or ()))]
+    chosen = draw_sources(chosen, parallel, seed)
     with working_in(output):
         extractor = ssl_vc.Extractor.from_pretrained(model, layer, device=device)
         analysis, layout = ssl_analysis(extractor, model), None

@@ -12,6 +12,8 @@ the source is converted to the voice of the clip's speaker, and the reference is
 
     source --> query, prosody, content ---+--> vocoder input        clip --> vocoder output
     the speaker's other clips --> pool ---+
+
+Parallel speech (`ssl-vc make-parallel`) gives sources to all of its clips: see `draw_sources`.
 """
 
 import random
@@ -24,7 +26,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pretrain.data.manifest import READ_ERRORS, Clip, decode, decode_input, log_skipped, sources_fingerprint
+from pretrain.data.manifest import (
+    READ_ERRORS,
+    Clip,
+    decode,
+    decode_input,
+    log_skipped,
+    parallel_clips,
+    sources_fingerprint,
+)
 from ssl_vc.conversion.blending import blend_matches
 from ssl_vc.conversion.prosody import ProsodyTransfer
 from ssl_vc.features.analysis import Analysis
@@ -113,6 +123,20 @@ def prematch(
         first = (matcher.skipped or ["there are none"])[0]
         raise ValueError(f"none of {len(clips)} clips can be used; the first: {first}.")
     write_table(folder, finished)
+
+
+def draw_sources(clips: Sequence[Clip], share: float = 1.0, seed: int = 0) -> list[Clip]:
+    """Return the clips, a share of those with parallel clips in other voices with a random one of these as source."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"parallel is {share}; it is a share, from 0 to 1.")
+    drawn = []
+    for clip, group in zip(clips, parallel_clips(clips), strict=True):
+        others = [clips[index].path for index in group if clips[index].speaker != clip.speaker]
+        chance = random.Random(f"{seed} {clip.key} source")
+        if clip.source is None and others and chance.random() < share:
+            clip = clip._replace(source=chance.choice(others))
+        drawn.append(clip)
+    return drawn
 
 
 def _speaker(clip: Clip) -> tuple[str, str]:

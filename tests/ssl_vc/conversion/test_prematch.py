@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from pretrain import EncoderConfig, SpeechEncoder
-from pretrain.data.manifest import decode_input, read_manifest
+from pretrain.data.manifest import Clip, decode_input, read_manifest
 from ssl_vc.cli import main
 from ssl_vc.conversion.converter import VoiceConverter
-from ssl_vc.conversion.prematch import PrematchConfig, prematch
+from ssl_vc.conversion.prematch import PrematchConfig, draw_sources, prematch
 from ssl_vc.features.analysis import disentangled_analysis, ssl_analysis
 from ssl_vc.features.disentangled import disentangled_layout
 from ssl_vc.features.extractor import Extractor
@@ -295,6 +295,22 @@ def test_frames_of_other_sources_are_not_gone_on_with(parallel, extractor, tmp_p
     assert made_of == json.loads(json.dumps([dict(analysis.feature_spec), vars(PLAIN)]))  # as before there were any
     with pytest.raises(ValueError, match="its contents were made with other settings; remove it, or choose another"):
         list(prematch(parallel, tmp_path / "pre", extractor, analysis, config=PLAIN))
+
+
+def test_parallel_clips_are_sources_of_each_other():
+    clips = [Clip(f"{key}.wav", Path(f"/{key}.wav"), 2.0, key[0], sentence=key[1:]) for key in ("a1", "b1", "c1", "a2")]
+    clips += [Clip("d.wav", Path("/d.wav"), 2.0, "d"), Clip("e1.wav", Path("/e1.wav"), 3.0, "e", sentence="1")]
+    sources = {seed: [clip.source for clip in draw_sources(clips, seed=seed)] for seed in range(20)}
+    assert {of[0] for of in sources.values()} == {Path("/b1.wav"), Path("/c1.wav")}
+    assert {of[1] for of in sources.values()} == {Path("/a1.wav"), Path("/c1.wav")}
+    assert all(of[3:] == [None] * 3 for of in sources.values())  # no other voice, no sentence, another duration
+    assert draw_sources(clips) == draw_sources(clips) and draw_sources(clips, 0.0) == clips
+    mine = [clips[0]._replace(source=Path("/mine.wav")), *clips[1:]]
+    assert draw_sources(mine)[0] == mine[0]
+    some = [sum(clip.source is not None for clip in draw_sources(clips, 0.5, seed)) for seed in range(40)]
+    assert 40 < sum(some) < 80
+    with pytest.raises(ValueError, match="parallel is 2; it is a share"):
+        draw_sources(clips, 2)
 
 
 @pytest.mark.parametrize(
