@@ -6,15 +6,17 @@ copy and a segment costs two small reads. Frame t of a clip is aligned with its 
 
     audio   |--hop--|--hop--|--hop--|--hop--|    exactly frames * hop samples
     frames  |   0   |   1   |   2   |   3   |
+
+A clip at a lower sample rate than the pack's has nothing above half of it, its bandwidth, which losses have to know.
 """
 
 import csv
 import hashlib
 import json
 import logging
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,6 @@ import soxr
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from vocoder.files import read_json, require_file
 from vocoder.training.folders import check_replaceable, remove_written
@@ -49,6 +50,7 @@ class Segment(NamedTuple):
 
     frames: Tensor  # (frames, dim); (frames, 0) if the pack holds none
     wav: Tensor  # (frames * hop_length,)
+    bandwidth: Tensor  # (), in Hz
 
 
 def find_clips(source: str | Path, split: str | None = None) -> list[Clip]:
@@ -93,6 +95,7 @@ class Pack:
         dim: size of a frame; 0 if the pack holds no frames.
         reads: what the frames are.
         fingerprint: of the list of clips and the settings they were packed with.
+        bandwidths: of the clips, in Hz; older packs do not know them, and count as full.
     """
 
     folder: Path
@@ -103,6 +106,7 @@ class Pack:
     dim: int
     reads: dict[str, Any]
     fingerprint: str
+    bandwidths: list[float] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: Path) -> "Pack":
@@ -117,17 +121,24 @@ class Pack:
 
     def clip(self, index: int) -> Segment:
         """Returns a whole clip."""
-        return self.read(sum(self.lengths[:index]), self.lengths[index])
+        return self.read(index, 0, self.lengths[index])
 
-    def read(self, start: int, count: int) -> Segment:
-        """Returns `count` frames of the pack, from frame `start` on."""
+    @cached_property
+    def _offsets(self) -> list[int]:
+        return [0, *accumulate(self.lengths)]
+
+    def read(self, index: int, start: int, count: int) -> Segment:
+        """Returns `count` frames of a clip, from its frame `start` on."""
+        start += self._offsets[index]
+        bandwidth = self.bandwidths[index] if self.bandwidths else self.sample_rate / 2
         audio = np.memmap(self.folder / "audio.i16", np.int16, "r")
         wav = audio[start * self.hop_length : (start + count) * self.hop_length]
         frames = np.zeros((count, 0), np.float32)
         if self.dim:
             whole = np.memmap(self.folder / "frames.f16", np.float16, "r").reshape(-1, self.dim)
             frames = whole[start : start + count].astype(np.float32)
-        return Segment(torch.from_numpy(frames), torch.from_numpy(wav.astype(np.float32) / 32768))
+        samples = torch.from_numpy(wav.astype(np.float32) / 32768)
+        return Segment(torch.from_numpy(frames), samples, torch.tensor(bandwidth))
 
 
 def pack_clips(
@@ -167,7 +178,7 @@ def pack_clips(
     remove_written(part, FILES)
     part.mkdir(parents=True)
 
-    def load(clip: Clip) -> tuple[Tensor, Tensor | None]:
+    def load(clip: Clip) -> tuple[Tensor, Tensor | None, float]:
         return _load_clip(clip, sample_rate, hop_length, shortest, featurize, reads or {})
 
     index = {**_write_clips(clips, part, load, hop_length), "hop_length": hop_length, "sample_rate": sample_rate}
@@ -179,14 +190,14 @@ def pack_clips(
 
 
 def _write_clips(
-    clips: list[Clip], folder: Path, load: Callable[[Clip], tuple[Tensor, Tensor | None]], hop_length: int
+    clips: list[Clip], folder: Path, load: Callable[[Clip], tuple[Tensor, Tensor | None, float]], hop_length: int
 ) -> dict[str, Any]:
-    """Write all usable clips and return their names, lengths and frame size."""
-    names, lengths, skipped, dim = [], [], [], 0
+    """Write all usable clips and return their names, lengths, bandwidths and frame size."""
+    names, lengths, bandwidths, skipped, dim = [], [], [], [], 0
     with (folder / "audio.i16").open("wb") as audio, (folder / "frames.f16").open("wb") as frames_file:
         for clip in clips:
             try:
-                wav, frames = load(clip)
+                wav, frames, bandwidth = load(clip)
             except (OSError, ValueError, soundfile.SoundFileError, SafetensorError) as error:
                 skipped.append(f"{clip.audio.name} ({str(error).splitlines()[0]})")
                 continue
@@ -198,11 +209,12 @@ def _write_clips(
             audio.write((wav.clamp(-1, 1) * 32767).round().short().numpy().tobytes())
             names.append(clip.audio.name)
             lengths.append(len(wav) // hop_length)
+            bandwidths.append(bandwidth)
     if skipped:
         log.warning("skipped %d unusable clips: %s", len(skipped), ", ".join(skipped[:20]))
     if not names:
         raise ValueError(f"no clip is usable; the first: {skipped[0] if skipped else 'there are none'}.")
-    return {"names": names, "lengths": lengths, "dim": dim}
+    return {"names": names, "lengths": lengths, "bandwidths": bandwidths, "dim": dim}
 
 
 def _load_clip(
@@ -212,9 +224,9 @@ def _load_clip(
     shortest: int,
     featurize: Featurizer | None,
     reads: dict[str, Any],
-) -> tuple[Tensor, Tensor | None]:
-    """Returns a clip's samples and frames, trimmed to the same duration; raises an error if it is unusable."""
-    wav = _decode(clip.audio, sample_rate)
+) -> tuple[Tensor, Tensor | None, float]:
+    """Returns a clip's samples and frames, of the same duration, and its bandwidth; an error if it is unusable."""
+    wav, rate = _decode(clip.audio, sample_rate)
     frames = _frames(clip, wav, sample_rate, featurize, reads)
     count = hops = len(wav) // hop_length
     if frames is not None:
@@ -224,7 +236,7 @@ def _load_clip(
         frames = frames[:count]
     if count < shortest:
         raise ValueError(f"too short: {count} frames of {shortest}")
-    return wav[: count * hop_length], frames
+    return wav[: count * hop_length], frames, min(rate, sample_rate) / 2
 
 
 def stored_features(clip: Clip) -> dict[str, Any]:
@@ -240,14 +252,15 @@ def stored_features(clip: Clip) -> dict[str, Any]:
         raise ValueError(f"{clip.frames} is not a file of frames ({str(error).splitlines()[0]}).") from None
 
 
-def _decode(path: Path, sample_rate: int) -> Tensor:
+def _decode(path: Path, sample_rate: int) -> tuple[Tensor, int]:
+    """Returns a file's samples at a sample rate, and its own sample rate."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     mono = samples.mean(axis=1)
     if not np.isfinite(mono).all():
         raise ValueError("not finite")
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate, quality="VHQ")
-    return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
+    return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32)), rate
 
 
 def _frames(
@@ -260,34 +273,3 @@ def _frames(
             frames: Tensor = file.get_tensor("frames").float()
             return frames
     return None if featurize is None else featurize(wav, sample_rate).float()
-
-
-class SegmentDataset(Dataset[Segment]):
-    """Random segments of a pack; segment n depends on the seed and n only.
-
-    Args:
-        pack: the clips; those shorter than a segment are not used.
-        frames: in a segment.
-        seed: of the random choice, uniform over all possible starts.
-    """
-
-    def __init__(self, pack: Pack, frames: int, seed: int) -> None:
-        self.pack, self.frames, self.seed = pack, frames, seed
-        self._offsets = [0, *accumulate(pack.lengths)]
-        self._choices = [0, *accumulate(max(length - frames + 1, 0) for length in pack.lengths)]
-        if not self._choices[-1]:
-            raise ValueError(f"no clip has the {frames} frames of a segment; use shorter segments or longer clips.")
-
-    def __getitem__(self, index: int) -> Segment:
-        """Returns segment `index`, any number from 0 on."""
-        choice = int(np.random.default_rng((self.seed, index)).integers(self._choices[-1]))
-        clip = bisect_right(self._choices, choice) - 1
-        return self.pack.read(self._offsets[clip] + choice - self._choices[clip], self.frames)
-
-
-def batch_indices(first: int, last: int, batch: int, rank: int = 0, ranks: int = 1) -> Iterator[list[int]]:
-    """Yields this process' share of the segment indices of steps `first` to `last`, exclusive."""
-    share = batch // ranks
-    for step in range(first, last):
-        start = step * batch + rank * share
-        yield list(range(start, start + share))

@@ -16,6 +16,9 @@ from vocoder.mel import Mel, MelConfig
 from vocoder.stft import stft
 from vocoder.training.discriminators import DiscriminatorOutput
 
+EDGE = 512  # samples of silence after a waveform that is filtered
+ROLL_OFF = 0.1  # of a bandwidth, below its end
+
 
 class AdversarialLoss(Protocol):
     """The two sides of a GAN loss, summed over the sub-discriminators."""
@@ -151,6 +154,22 @@ class STFTLoss(nn.Module):
         """Returns the magnitude spectrogram (batch, frames, bins), bounded away from zero."""
         spectra = stft(wav.float(), self.window, self.hop_length, padding="center")
         return (spectra.real.square() + spectra.imag.square()).clamp(min=1e-7).sqrt()
+
+
+def limit_bandwidth(wav: Tensor, bandwidth: Tensor, sample_rate: int) -> Tensor:
+    """Return waveforms (batch, samples) without what is above each one's bandwidth (batch,), in Hz.
+
+    Where a recording ends at 8 kHz, so must what it is compared with, or silence would be learned above.
+    """
+    if bool((bandwidth >= sample_rate / 2).all()):
+        return wav
+    samples = wav.shape[1]
+    padded = F.pad(wav.float(), (0, EDGE))  # or the end would ring at the beginning
+    frequencies = torch.fft.rfftfreq(padded.shape[1], 1 / sample_rate, device=wav.device)
+    relative = frequencies / bandwidth[:, None]
+    gain = (0.5 - 0.5 * torch.cos(math.pi * ((1 - relative) / ROLL_OFF).clamp(0, 1))).to(padded)
+    gain = torch.where(bandwidth[:, None] >= sample_rate / 2, 1.0, gain)
+    return torch.fft.irfft(torch.fft.rfft(padded) * gain, padded.shape[1])[:, :samples]
 
 
 def _scores(outputs: Sequence[DiscriminatorOutput]) -> list[Tensor]:

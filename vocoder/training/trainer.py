@@ -35,15 +35,13 @@ from vocoder.training.data import (
     Featurizer,
     Pack,
     Segment,
-    SegmentDataset,
-    batch_indices,
     find_clips,
     pack_clips,
     stored_features,
 )
 from vocoder.training.discriminators import discriminate
 from vocoder.training.loop import load_checkpoint, optimize, save_checkpoint, update_ema
-from vocoder.training.losses import ADVERSARIAL, feature_matching
+from vocoder.training.losses import ADVERSARIAL, feature_matching, limit_bandwidth
 from vocoder.training.recipe import (
     Discriminators,
     SpectralLoss,
@@ -53,6 +51,7 @@ from vocoder.training.recipe import (
     mel_loss,
     new_generator,
 )
+from vocoder.training.segments import SegmentDataset, batch_indices
 from vocoder.training.tensorboard import TensorBoard
 
 log = logging.getLogger(__name__)
@@ -178,6 +177,8 @@ class Trainer:
             start, stop = config.hide
             frames[torch.rand(len(frames)) < config.hidden, :, start:stop] = 0
         fake = self.networks["generator"](frames).float()
+        rate = self.generator.sample_rate
+        real, fake = (limit_bandwidth(wav, segment.bandwidth, rate) for wav in (real, fake))
         losses: dict[str, Tensor] = {}
         use_discriminators = self.step >= config.adversarial_from
         if use_discriminators:
@@ -243,9 +244,10 @@ class Trainer:
         loss = mel_loss(model.sample_rate, model.hop_length).to(self.accelerator.device)
         longest = max(round(self.config.valid_seconds * model.sample_rate / model.hop_length), 1)
         for index in range(min(clips, len(self.valid.lengths))):
-            frames, wav = (part[None].to(self.accelerator.device) for part in self.valid.clip(index))
+            frames, wav, bandwidth = (part[None].to(self.accelerator.device) for part in self.valid.clip(index))
             frames, wav = frames[:, :longest], wav[:, : longest * model.hop_length]
             generated = model(frames if self.features is None else self.features(wav))
+            wav, generated = (limit_bandwidth(each, bandwidth, model.sample_rate) for each in (wav, generated))
             losses.append(float(loss(wav, generated)))
             if board and index < logged:
                 name = f"{index} {self.valid.names[index]}"

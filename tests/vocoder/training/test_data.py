@@ -9,7 +9,8 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from vocoder.training.data import Clip, Pack, SegmentDataset, batch_indices, find_clips, pack_clips
+from vocoder.training.data import Clip, Pack, find_clips, pack_clips
+from vocoder.training.segments import SegmentDataset, batch_indices
 
 HOP = 100
 SHAPE = {"sample_rate": 16_000, "hop_length": HOP}
@@ -38,8 +39,8 @@ def test_frames_are_aligned_with_their_samples(folder):
     segments = SegmentDataset(pack, 12, seed=3)
     seen = set()
     for number in range(900):
-        frames, wav = segments[number]
-        assert frames.shape == (12, 3)
+        frames, wav, bandwidth = segments[number]
+        assert frames.shape == (12, 3) and bandwidth == 8000
         assert wav.shape == (12 * HOP,)
         assert torch.allclose(wav.view(12, HOP), frames[:, :1].expand(12, HOP), atol=1e-3)
         steps = wav.view(12, HOP)[:, 0].diff()
@@ -47,6 +48,24 @@ def test_frames_are_aligned_with_their_samples(folder):
         seen.add(round(float(wav[0]) * 1000))
     assert seen <= {*range(19), *range(100, 139), *range(200, 209)}
     assert len(seen) == 19 + 39 + 9
+
+
+def test_a_clips_bandwidth_is_that_of_its_file(folder):
+    rng = np.random.default_rng(0)
+    for rate in (16_000, 24_000, 48_000):
+        soundfile.write(folder / f"{rate}.wav", 0.1 * rng.normal(size=rate), rate)
+    paths = [folder / f"{rate}.wav" for rate in (16_000, 24_000, 48_000)]
+    pack = pack_clips([Clip(path) for path in paths], folder / "pack", sample_rate=24_000, hop_length=480)
+    assert pack.bandwidths == [8000, 12_000, 12_000]
+    assert {float(part.bandwidth) for part in map(SegmentDataset(pack, 5, seed=0).__getitem__, range(40))} == {
+        8e3,
+        12e3,
+    }
+    index = folder / "pack" / "index.json"
+    text = index.read_text().replace('"bandwidths": [8000.0, 12000.0, 12000.0], ', "")  # as older versions wrote it
+    assert "bandwidths" not in text
+    index.write_text(text)
+    assert float(Pack.open(folder / "pack").clip(0).bandwidth) == 12_000
 
 
 def test_other_clips_are_packed_again(folder):

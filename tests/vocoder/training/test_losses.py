@@ -16,6 +16,7 @@ from vocoder.training.losses import (
     MultiScaleMelLoss,
     STFTLoss,
     feature_matching,
+    limit_bandwidth,
 )
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -203,3 +204,37 @@ def test_half_the_loudness():
 def test_wrong_shapes_are_refused(kind, shape):
     with pytest.raises(ValueError, match=r"both must be \(batch, samples\)"):
         SPECTRAL[kind]()(torch.zeros(1, 4000), torch.zeros(shape))
+
+
+def tone(frequency, rate=24_000, samples=6000):
+    return torch.sin(2 * math.pi * frequency * torch.arange(samples) / rate)
+
+
+def test_what_a_recording_lacks_is_not_compared():
+    """Below its bandwidth a waveform stays, above nothing is left, row by row, and no loss sees what was there."""
+    bandwidth = torch.tensor([8000.0, 12_000.0])
+    wav = torch.stack([tone(500) + 0.5 * tone(10_000)] * 2)
+    limited = limit_bandwidth(wav, bandwidth, 24_000)
+    inner = slice(500, -500)
+    torch.testing.assert_close(limited[0, inner], tone(500)[inner], atol=2e-3, rtol=0)
+    torch.testing.assert_close(limited[1], wav[1], atol=1e-5, rtol=0)
+    assert limit_bandwidth(wav, bandwidth[1:].expand(2), 24_000) is wav
+    recorded = limit_bandwidth(0.1 * torch.randn(2, 6000), torch.full((2,), 8000.0), 24_000)
+    fakes = recorded, recorded + 0.1 * tone(10_500)
+    for make in SPECTRAL.values():
+        loss = make()
+        whole = [float(loss(recorded, fake)) for fake in fakes]
+        narrow = torch.full((2,), 8000.0)
+        limited = limit_bandwidth(recorded, narrow, 24_000)
+        heard = [float(loss(limited, limit_bandwidth(fake, narrow, 24_000))) for fake in fakes]
+        assert whole[0] == heard[0] == 0 and whole[1] > 0.1 and heard[1] < 0.05 * whole[1]
+
+
+def test_nothing_is_learned_above_a_recordings_bandwidth():
+    torch.manual_seed(0)
+    fake = torch.randn(1, 6000, requires_grad=True)
+    narrow = torch.tensor([8000.0])
+    real = limit_bandwidth(torch.randn(1, 6000), narrow, 24_000)
+    MultiScaleMelLoss(24_000)(real, limit_bandwidth(fake, narrow, 24_000)).backward()
+    power = torch.fft.rfft(fake.grad[0] * torch.hann_window(6000)).abs().square()
+    assert power[2050:].sum() < 1e-4 * power[:1800].sum()
