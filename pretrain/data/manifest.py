@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +21,8 @@ from pretrain.encoder.framing import HOP, SAMPLE_RATE
 log = logging.getLogger(__name__)
 
 SOURCE_TOLERANCE = HOP  # samples by which a source may be longer or shorter than its clip
+HELD_OUT = 20  # every so many clips or speakers
+LONGEST_TRANSCRIPT = 64 << 10  # bytes
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"}
 Samples = npt.NDArray[np.float32]
 READ_ERRORS = (OSError, ValueError, TypeError, soundfile.SoundFileError)  # of reading a broken audio file
@@ -62,23 +65,22 @@ def read_manifest(source: str | Path, split: str | None = None, shortest: float 
     So are clips whose source is missing, unreadable or of another duration.
 
     Args:
-        source: a folder (searched recursively; the parent folder of a file is its speaker), a folder with a Kaldi
-            `wav.scp` (and optionally `utt2spk`, `text`, `utt2dur`), or a tab-separated table with the column `path` and
-            optionally `seconds`, `speaker`, `text`, `language`, `source`, `sentence` and `split`, whose paths are
-            relative to it.
-        split: rows of the table to use; all if None. Folders have no splits.
+        source: a folder (searched recursively; the parent folder of a file is its speaker, and a `.txt` file beside
+            it its transcript), a folder with a Kaldi `wav.scp` (and optionally `utt2spk`, `text`, `utt2dur`), or a
+            tab-separated table with the column `path` and optionally `seconds`, `speaker`, `text`, `language`,
+            `source`, `sentence` and `split`, whose paths are relative to it.
+        split: rows of the table to use; all if None. Where clips have no splits, see `hold_out`.
         shortest: minimum duration in seconds.
     """
     source = Path(source)
-    if split is not None and source.is_dir():
-        raise ValueError(f"{source} is a folder, which has no splits; drop {split!r}, or give a table.")
+    has_splits = True
     if (source / "wav.scp").is_file():
-        clips = list(_kaldi(source))
+        clips, has_splits = list(_kaldi(source)), False
     elif source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-        clips = [Clip(path.relative_to(source).as_posix(), path, 0.0, path.parent.name) for path in files]
+        clips, has_splits = list(_folder(source)), False
     elif source.is_file():
-        clips = list(_table(source, split))
+        has_splits = "split" in _columns(source)
+        clips = list(_table(source, split if has_splits else None))
     else:
         raise ValueError(f"there are no clips at {source}; give a folder of audio files or a manifest.")
     with ThreadPoolExecutor(8) as pool:  # I/O-bound
@@ -98,7 +100,24 @@ def read_manifest(source: str | Path, split: str | None = None, shortest: float 
         raise ValueError(f"{source} lists no usable clips{of_split}{reason}.")
     if len({clip.key for clip in usable}) < len(usable):
         raise ValueError(f"{source} lists a clip twice; its labels would be ambiguous.")
+    if split is not None and not has_splits:
+        chosen = hold_out(usable, split)
+        log.info("%s has no splits; %d of its %d clips are used as %r", source, len(chosen), len(usable), split)
+        return chosen
     return usable
+
+
+def hold_out(clips: list[Clip], split: str) -> list[Clip]:
+    """Return a split of clips that have none: all but every twentieth speaker as `train`, these as any other.
+
+    Of fewer than four speakers every twentieth clip is held out; a single clip is in both splits.
+    """
+    speakers = sorted({clip.speaker for clip in clips})
+    if len(speakers) < 4:
+        held_out = {clip.key for clip in clips[::HELD_OUT]}
+    else:
+        held_out = {clip.key for clip in clips if clip.speaker in speakers[::HELD_OUT]}
+    return [clip for clip in clips if (clip.key in held_out) != (split == "train")] or clips
 
 
 def log_skipped(left_out: list[str]) -> None:
@@ -196,6 +215,21 @@ def _duration(path: Path) -> float:
     return info.frames / info.samplerate
 
 
+def _folder(folder: Path) -> Iterator[Clip]:
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
+        transcript = path.with_suffix(".txt")
+        text = ""
+        if transcript.is_file() and transcript.stat().st_size <= LONGEST_TRANSCRIPT:
+            text = " ".join(transcript.read_text(encoding="utf-8", errors="replace").split())
+        yield Clip(path.relative_to(folder).as_posix(), path, 0.0, path.parent.name, text)
+
+
+def _columns(file: Path) -> Sequence[str]:
+    with file.open(newline="", encoding="utf-8", errors="replace") as stream, suppress(csv.Error):
+        return next(csv.reader([stream.readline(LONGEST_TRANSCRIPT)], delimiter="\t"), [])
+    return []
+
+
 def _table(file: Path, split: str | None) -> Iterator[Clip]:
     with file.open(newline="", encoding="utf-8") as stream:
         rows = csv.DictReader(stream, delimiter="\t")
@@ -215,12 +249,8 @@ def _table(file: Path, split: str | None) -> Iterator[Clip]:
                     )
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{file} cannot be read up to line {rows.line_num}: {error}.") from None
-        columns = rows.fieldnames or ()
-        for name in ("path", "split") if split is not None else ("path",):
-            if name not in columns:
-                raise ValueError(
-                    f"{file} is no such table of clips; it needs tabs between columns, one called {name!r}."
-                )
+        if "path" not in (rows.fieldnames or ()):
+            raise ValueError(f"{file} is no such table of clips; it needs tabs between columns, one called 'path'.")
 
 
 def _kaldi(folder: Path) -> Iterator[Clip]:

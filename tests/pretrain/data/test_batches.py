@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import ssl_vc
@@ -83,12 +84,39 @@ def test_tables_without_clips_are_refused(tmp_path, text, message):
         read_manifest(tmp_path / "clips.tsv")
 
 
-def test_splits_that_are_not_there_are_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match="is a folder, which has no splits"):
-        read_manifest(folder, "train")
-    (tmp_path / "clips.tsv").write_text("path\na.wav\n")
-    with pytest.raises(ValueError, match="one called 'split'"):
-        read_manifest(tmp_path / "clips.tsv", "train")
+def test_clips_without_splits_are_divided_by_speaker(tmp_path, caplog):
+    wav = np.zeros(8000, np.float32)
+    for speaker in range(25):
+        for clip in "ab":
+            (tmp_path / f"{speaker:02d}").mkdir(exist_ok=True)
+            soundfile.write(tmp_path / f"{speaker:02d}" / f"{clip}.wav", wav, 16_000)
+    table = tmp_path / "clips.tsv"
+    listed = [f"{clip.path.relative_to(tmp_path)}\t{clip.speaker}" for clip in read_manifest(tmp_path)]
+    table.write_text("\n".join(["path\tspeaker", *listed]))
+    caplog.set_level(logging.INFO)
+    for source in (tmp_path, table):
+        train, dev = (read_manifest(source, split) for split in ("train", "dev"))
+        assert {clip.speaker for clip in dev} == {"00", "20"} and len(train) == 46
+        assert not {clip.key for clip in train} & {clip.key for clip in dev}
+        assert f"{source} has no splits; 46 of its 50 clips are used as 'train'" in caplog.text
+    one = read_manifest(tmp_path / "00", "train") + read_manifest(tmp_path / "00", "dev")  # a single speaker
+    assert [clip.key for clip in one] == ["b.wav", "a.wav"]
+    (tmp_path / "00" / "b.wav").unlink()
+    assert read_manifest(tmp_path / "00", "train") == read_manifest(tmp_path / "00", "dev")
+
+
+def test_a_table_with_splits_has_them(folder, tmp_path):
+    table = tmp_path / "clips.tsv"
+    table.write_text(f'"path"\t"split"\n{folder / "anna" / "0.wav"}\tdev\n')
+    assert len(read_manifest(table, "dev")) == 1
+    with pytest.raises(ValueError, match="lists no usable clips of the split 'train'"):
+        read_manifest(table, "train")
+
+
+def test_transcripts_beside_the_files_of_a_folder(folder):
+    (folder / "anna" / "0.txt").write_text(" Please  call\nStella. \n")
+    texts = {clip.key: clip.text for clip in read_manifest(folder)}
+    assert texts.pop("anna/0.wav") == "Please call Stella." and set(texts.values()) == {""}
 
 
 def test_a_missing_manifest_is_refused(tmp_path):
@@ -97,7 +125,6 @@ def test_a_missing_manifest_is_refused(tmp_path):
 
 
 def test_stereo_at_another_rate_becomes_mono_at_16_khz(tmp_path):
-    import soundfile
 
     soundfile.write(tmp_path / "a.wav", np.stack([np.ones(44_100), np.zeros(44_100)], 1) / 2, 44_100)
     wav = decode(tmp_path / "a.wav")
