@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -32,18 +32,21 @@ from pretrain.data.manifest import Clip, Samples, decode, parallel_clips, read_m
 from pretrain.data.mixing import NoiseBank
 from pretrain.data.pack import AudioFiles, ClipAudio, build_pack
 from pretrain.encoder import SpeechEncoder
-from pretrain.encoder.foreign import is_foreign
+from pretrain.encoder.quantiser_file import read_quantiser
 from pretrain.labels.align import AlignmentLabels, PhoneAlignments, align
+from pretrain.labels.codes import CodeFeatures
 from pretrain.labels.features import Features, LayerFeatures, MfccFeatures
+from pretrain.labels.kmeans import KMeans
 from pretrain.labels.kmeans_labels import KMeansLabels, label_clips
 from pretrain.labels.speakers import SpeakerLabels
 from pretrain.labels.tokenizers import CharacterTokenizer, PhonemeTokenizer, TranscriptTokenizer
 from pretrain.labels.trim import trim_silence
 from pretrain.objectives import OBJECTIVES, Settings
 from pretrain.objectives.ctc import CtcHead
-from pretrain.recipe import MUTABLE_SETTINGS, LabelConfig, PretrainConfig
+from pretrain.recipe import CODES, MUTABLE_SETTINGS, LabelConfig, PretrainConfig
 from pretrain.training.config import TrainConfig
 from pretrain.training.export import export
+from pretrain.training.initial import initial_encoder, load_encoder
 from pretrain.training.loaders import indexed_batches, streamed_batches, usable_clips
 from pretrain.training.trainer import CHECKPOINT, Trainer
 
@@ -139,7 +142,7 @@ class Pretraining:
         return self._kmeans_labels(config, number, folder, self.train)
 
     def _kmeans_labels(self, config: LabelConfig, number: int, folder: Path, train: ClipAudio) -> KMeansLabels:
-        """Label all clips by k-means, fitted on the training clips, and evaluate the labels once."""
+        """Label all clips by k-means, fitted on the training clips, or by codes, and evaluate the labels once."""
         splits = [train, self.valid] if self.valid else [train]
         location = {clip.key: (audio, index) for audio in splits for index, clip in enumerate(audio.clips)}
 
@@ -149,10 +152,12 @@ class Pretraining:
             audio, index = location[clip.key]
             return audio.read(index)
 
+        features = self._features(config, number)
         labels = label_clips(
             [clip for audio in splits for clip in audio.clips],
             folder,
-            self._features(config, number),
+            features,
+            model=self._clusters(features, folder, train.clips, read) if isinstance(features, CodeFeatures) else None,
             clusters=config.clusters,
             seed=self.config.seed,
             fit_hours=config.hours,
@@ -166,10 +171,24 @@ class Pretraining:
             log.info("%s: %s", folder, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         return labels
 
+    def _clusters(
+        self, features: CodeFeatures, folder: Path, clips: list[Clip], read: Callable[[Clip], Samples]
+    ) -> KMeans:
+        """Return the clusters of a quantiser's codes: those of existing labels, or of the training clips."""
+        if (folder / "kmeans.safetensors").is_file():
+            existing = KMeans.load(folder / "kmeans.safetensors")
+            if existing.facts == features.facts:
+                return existing
+        return features.clusters(torch.from_numpy(read(clip)) for clip in clips)
+
     def _features(self, config: LabelConfig, number: int) -> Features:
         if config.of == "mfcc":
             return MfccFeatures()
-        encoder = load_encoder(self._iteration_folder(number - 1) / "model" if config.of == "previous" else config.of)
+        name = config.of.removesuffix(CODES)
+        source = str(self._iteration_folder(number - 1) / "model") if name == "previous" else name
+        encoder = load_encoder(source)
+        if config.of.endswith(CODES):
+            return CodeFeatures(encoder, read_quantiser(source), self.state.device)
         layers = (config.layer, encoder.config.matching_layer, self.config.matching_layer)
         layer = next((n for n in layers if n is not None), None)
         if layer is None:
@@ -182,7 +201,8 @@ class Pretraining:
         settings = asdict(config.train_config(number))
         for name in MUTABLE_SETTINGS:
             del settings[name]
-        parts = [settings, config.iterations[number - 1].start, asdict(config.encoder_config()), config.seed, previous]
+        shape = config.encoder_config(number).as_stored()
+        parts = [settings, config.iterations[number - 1].start, shape, config.seed, previous]
         parts += [[of.fingerprint for of in labels], config.noise_clips, config.noise_split]
         scales = [of.weight for of in config.iterations[number - 1].labels]
         parts += [scales] if set(scales) != {1.0} else []
@@ -259,17 +279,10 @@ class Pretraining:
         return config.objective_settings(noises=NoiseBank([clips[index] for index in order]))
 
     def _initial_encoder(self, number: int) -> SpeechEncoder:
-        start, shape = self.config.iterations[number - 1].start, self.config.encoder_config()
-        if not start:
-            return SpeechEncoder(shape)
-        encoder = load_encoder(self._iteration_folder(number - 1) / "model" if start == "previous" else start)
-        if shape.depth > encoder.config.depth:
-            log.info("iteration %d adds %d blocks to %s", number, shape.depth - encoder.config.depth, start)
-            encoder = encoder.with_blocks(shape.depth)
-        recommendations: dict[str, Any] = {"matching_layer": None, "cepstra": 0.0}
-        if replace(encoder.config, **recommendations) != replace(shape, **recommendations):
-            log.info("iteration %d keeps the architecture of %s", number, start)
-        return encoder
+        start, shape = self.config.iterations[number - 1].start, self.config.encoder_config(number)
+        if start.removesuffix(CODES) == "previous":
+            start = start.replace("previous", str(self._iteration_folder(number - 1) / "model"))
+        return initial_encoder(start, shape)
 
     def _tokenizer(self, config: TrainConfig) -> CharacterTokenizer | PhonemeTokenizer:
         if config.text.units == "phones":
@@ -277,13 +290,6 @@ class Pretraining:
         if self.train is None:
             return CharacterTokenizer()
         return CharacterTokenizer.of(clip.text for clip in self.train.clips)
-
-
-def load_encoder(name: str | Path) -> SpeechEncoder:
-    """Load an encoder in our format, or a published one."""
-    if Path(name).is_dir() and not is_foreign(name):
-        return SpeechEncoder.from_pretrained(name)
-    return SpeechEncoder.from_foreign(name)
 
 
 def _process_options() -> dict[str, Any]:

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pretrain.encoder.config import EncoderConfig
+from pretrain.encoder.config import ONE_WAY, EncoderConfig
 from pretrain.training.config import TextConfig, TrainConfig, refuse_unknown, require_choice, require_minimum
+
+CODES = ":codes"  # after the name of an encoder: its quantiser rather than its layers
 
 # settings that may change when a training is resumed
 MUTABLE_SETTINGS = (
@@ -20,7 +22,8 @@ class LabelConfig:
 
     Attributes:
         of: where they come from: k-means over `mfcc`, the `previous` iteration's encoder, or an encoder's folder or
-            hub id; `phones`, by forced alignment of the transcripts; `speakers`; or a folder of labels.
+            hub id; `previous:codes` or `FOLDER:codes`, an encoder's quantiser; `phones`, by forced alignment of the
+            transcripts; `speakers`; or a folder of labels.
         states: consecutive parts that each phone is split into.
         weight: scale of the encoder's gradients from these labels; below 0 they are adversarial, which removes, for
             example, speaker information.
@@ -53,12 +56,15 @@ class Iteration:
     Attributes:
         labels: one set or several.
         start: initial encoder: random if empty, `previous` (iteration), or an encoder's folder or hub id; untrained
-            blocks are added on top where the shape is deeper.
-        train: changes to the recipe's `train`.
+            blocks are added on top where the shape is deeper. With `:codes` at its end, only what makes codes is taken
+            over: front end and quantiser.
+        shape: changes to the recipe's `shape`.
+        train: changes to the recipe's `train`, whose settings are not those of another objective.
     """
 
     labels: list[LabelConfig] = field(default_factory=list)
     start: str = ""
+    shape: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
 
 
@@ -112,28 +118,36 @@ class PretrainConfig:
         if not isinstance(getattr(EncoderConfig, self.encoder, None), type(EncoderConfig.tiny)):
             raise ValueError(f"encoder is {self.encoder!r}; possible are the shapes of EncoderConfig, such as tiny.")
         require_minimum(self, seed=0, cepstra=0)
-        depth = self.encoder_config().depth
+        if self.centred and self.encoder_config().context in ONE_WAY:
+            raise ValueError("centred needs a context of transformer or conformer blocks; set centred to false.")
         for number, iteration in enumerate(self.iterations, 1):
-            if number == 1 and (iteration.start == "previous" or any(of.of == "previous" for of in iteration.labels)):
+            needed = [iteration.start, *(of.of for of in iteration.labels)]
+            if number == 1 and any(of.removesuffix(CODES) == "previous" for of in needed):
                 raise ValueError("the first iteration has no previous one.")
+            shape = self.encoder_config(number)
             train = self.train_config(number)
-            if not iteration.labels and train.objective_settings().needs_labels:
+            objective = train.objective_settings()
+            objective.check(shape)
+            if not iteration.labels and objective.needs_labels:
                 raise ValueError(f"iteration {number} has no labels.")
             if train.settings.get("noise_probability") and not self.noise_clips:
                 raise ValueError("noise_probability is above 0 without noise; set noise_clips, or 0.")
             layers = [of.layer for of in iteration.labels if of.of == "previous"]
             if self.matching_layer is None and None in layers:
-                raise ValueError(f"the labels of iteration {number} need a layer, from 0 to {depth}.")
+                raise ValueError(f"the labels of iteration {number} need a layer, from 0 to {shape.depth}.")
             if not iteration.start:
                 layers += [train.text.layer, train.settings.get("layer")]
             for layer in (*layers, self.matching_layer):
-                if layer is not None and not 0 <= layer <= depth:
-                    raise ValueError(f"iteration {number} names layer {layer}; this encoder has layers 0 to {depth}.")
+                if layer is not None and not 0 <= layer <= shape.depth:
+                    known = f"this encoder has layers 0 to {shape.depth}"
+                    raise ValueError(f"iteration {number} names layer {layer}; {known}.")
 
-    def encoder_config(self) -> EncoderConfig:
-        """Return the encoder's architecture."""
-        refuse_unknown(self.shape, EncoderConfig, "shape")
-        config: EncoderConfig = getattr(EncoderConfig, self.encoder)(**self.shape)
+    def encoder_config(self, number: int | None = None) -> EncoderConfig:
+        """Return the encoder's architecture, in iteration `number` (from 1) or in all of them."""
+        changes = self.iterations[number - 1].shape if number else {}
+        for shape in (self.shape, changes):
+            refuse_unknown(shape, EncoderConfig, "shape")
+        config: EncoderConfig = getattr(EncoderConfig, self.encoder)(**{**self.shape, **changes})
         return config
 
     def train_config(self, number: int) -> TrainConfig:
@@ -143,8 +157,8 @@ class PretrainConfig:
         if "text" in changes:
             refuse_unknown(changes["text"], TextConfig, f"text of iteration {number}")
             changes["text"] = TextConfig(**{**_shallow_dict(self.train.text), **changes["text"]})
-        if "settings" in changes:
-            changes["settings"] = {**self.train.settings, **changes["settings"]}
+        same = changes.get("objective", self.train.objective) == self.train.objective
+        changes["settings"] = {**(self.train.settings if same else {}), **changes.get("settings", {})}
         for name in {"betas", "speeds"} & changes.keys():
             changes[name] = tuple(changes[name])
         return TrainConfig(**{**_shallow_dict(self.train), **changes})

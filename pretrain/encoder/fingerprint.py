@@ -10,7 +10,7 @@ from torch import Tensor
 from pretrain.encoder.config import EncoderConfig
 
 # settings that change the frames without changing the shapes of the weights
-SHAPELESS_SETTINGS = ("frontend", "conv_norm", "heads", "pre_norm", "max_distance")
+SHAPELESS_SETTINGS = ("frontend", "conv_norm", "heads", "pre_norm", "max_distance", "context", "causal")
 
 
 def fingerprint(config: EncoderConfig, weights: Mapping[str, Tensor]) -> str:

@@ -1,10 +1,9 @@
-"""Published encoders -> ours, and ours -> transformers.
+"""Published encoders -> ours.
 
 Four families are supported: microsoft/unilm and fairseq (`.pt`), transformers (folder or hub id), torchaudio
 (bundle name).
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -14,8 +13,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import load_file
 
 from pretrain.encoder import names
 from pretrain.encoder.checkpoint import load_inert, settings_of
@@ -24,13 +22,12 @@ from pretrain.encoder.frontend import KERNELS, STRIDES
 from pretrain.encoder.names import Weights
 from pretrain.files import read_json, require_file
 
-MODEL_TYPES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio")
+MODEL_TYPES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio", "unispeech", "unispeech-sat")
 SUPPORTED = {  # options of transformers with one supported value
     "conv_stride": list(STRIDES),
     "feat_extract_activation": "gelu",
     "hidden_act": "gelu",
     "layer_norm_eps": 1e-5,
-    "feat_proj_layer_norm": True,
     "conv_pos_batch_norm": False,
 }
 
@@ -40,7 +37,7 @@ def read(source: str | Path) -> tuple[EncoderConfig, Weights]:
 
     Args:
         source: a `.pt` of microsoft/unilm (WavLM) or fairseq (HuBERT, wav2vec 2.0), a transformers folder or hub id
-            (WavLM, HuBERT, wav2vec 2.0), or `torchaudio:NAME` for a bundle such as `torchaudio:WAVLM_LARGE`.
+            (of `MODEL_TYPES`), or `torchaudio:NAME` for a bundle such as `torchaudio:WAVLM_LARGE`.
 
     Returns:
         Our config, and the weights under our names.
@@ -64,52 +61,6 @@ def convert(weights: Weights, hints: Mapping[str, Any]) -> tuple[EncoderConfig, 
     """Convert weights under transformers' names to our config and names; `hints` has what shapes do not reveal."""
     weights = names.encoder_only(weights)
     return EncoderConfig(**{**_shape(weights), **hints}), names.to_ours(weights)
-
-
-def write_transformers(config: EncoderConfig, weights: Mapping[str, Tensor], folder: str | Path) -> None:
-    """Write `config.json` and `model.safetensors` for transformers' WavLMModel or HubertModel."""
-    if config.frontend != "conv":
-        raise ValueError("transformers has no encoder with a log-mel front end; only `frontend: conv` can be exported.")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    model_type = "wavlm" if config.gated_bias else "hubert"
-    theirs = {
-        "model_type": model_type,
-        "architectures": ["WavLMModel" if config.gated_bias else "HubertModel"],
-        "conv_dim": [config.conv_dim] * len(KERNELS),
-        "conv_kernel": list(KERNELS),
-        "num_feat_extract_layers": len(KERNELS),
-        "conv_bias": config.conv_bias,
-        "feat_extract_norm": config.conv_norm,
-        "do_stable_layer_norm": config.pre_norm,
-        "hidden_size": config.dim,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.ffn_dim,
-        "num_conv_pos_embeddings": config.pos_kernel,
-        "num_conv_pos_embedding_groups": config.pos_groups,
-        "num_buckets": config.num_buckets,
-        "max_bucket_distance": config.max_distance,
-        "hidden_dropout": config.dropout,
-        "feat_proj_dropout": config.dropout,
-        "attention_dropout": config.attention_dropout,
-        "activation_dropout": config.activation_dropout,
-        "layerdrop": config.layer_drop,
-        **SUPPORTED,
-    }
-    preprocessor = {
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "do_normalize": config.normalized,
-        "feature_size": 1,
-        "padding_side": "right",
-        "padding_value": 0.0,
-        "return_attention_mask": True,
-        "sampling_rate": 16_000,
-    }
-    renamed = {key: value.contiguous() for key, value in names.to_transformers(weights).items()}
-    (folder / "model.safetensors").write_bytes(save(renamed, {"format": "pt"}))
-    (folder / "config.json").write_text(json.dumps(theirs, indent=2), encoding="utf-8")
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2), encoding="utf-8")
 
 
 def is_foreign(source: str | Path) -> bool:
@@ -142,6 +93,7 @@ def _shape(weights: Weights) -> dict[str, Any]:
         "conv_dim": shapes[0][0],
         "conv_norm": "layer" if large else "group",
         "conv_bias": f"{convs}.0.conv.bias" in weights,
+        "project_norm": "feature_projection.layer_norm.weight" in weights,
         "dim": dim,
         "depth": 1 + max(int(key.split(".")[2]) for key in weights if key.startswith("encoder.layers.")),
         "heads": dim // 64 if gate is None else gate.numel(),
@@ -174,7 +126,7 @@ def _read_transformers(name: str) -> tuple[Weights, dict[str, Any]]:
         weights = load_inert(file)
     else:
         raise ValueError(f"{name} holds neither model.safetensors nor pytorch_model.bin.")
-    prefix = f"{theirs['model_type']}."
+    prefix = theirs["model_type"].replace("-", "_") + "."
     preprocessor = _fetch(name, "preprocessor_config.json")
     hints = {
         "heads": theirs.get("num_attention_heads", 12),

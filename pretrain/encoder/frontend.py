@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,22 @@ class Moments(NamedTuple):
 
     mean: Tensor
     covariance: Tensor
+
+
+class Statistics(NamedTuple):
+    """Statistics of whole utterances that an encoder needs to process windows of them; one row per utterance."""
+
+    shift: Tensor  # (batch, 1)
+    scale: Tensor  # (batch, 1)
+    moments: Moments | None
+
+    @classmethod
+    def stack(cls, rows: "Sequence[Statistics]", device: torch.device) -> "Statistics":
+        """Concatenate statistics to match a batch of windows."""
+        shifts, scales, moments = zip(*rows, strict=True)
+        known = [moment for moment in moments if moment is not None]
+        joined = Moments(*(torch.cat(part).to(device) for part in zip(*known, strict=True))) if known else None
+        return cls(torch.cat(shifts).to(device), torch.cat(scales).to(device), joined)
 
 
 def strided_conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""SpeechEncoder: one class for HuBERT, WavLM and wav2vec 2.0, Base and Large, and for small log-mel encoders."""
+"""SpeechEncoder: one class for HuBERT, WavLM, wav2vec 2.0 and so on, and for small encoders on log-mel spectra."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, Self, overload
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -13,36 +13,22 @@ from torch import Tensor, nn
 
 from pretrain.encoder import foreign
 from pretrain.encoder.config import EncoderConfig
+from pretrain.encoder.context import Context
 from pretrain.encoder.fingerprint import fingerprint
 from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD, SAMPLE_RATE, num_frames
-from pretrain.encoder.frontend import ConvFrontend, LogMelFrontend, Moments, valid_frames
-from pretrain.encoder.transformer import Transformer
+from pretrain.encoder.frontend import Moments, Statistics, valid_frames
+from pretrain.encoder.kinds import make_frontend, make_quantiser
+from pretrain.encoder.to_transformers import write_transformers
 from pretrain.encoder.weights import build, read_weights, require_finite
 
 WEIGHTS = "model.safetensors"
 
 
-class Statistics(NamedTuple):
-    """Statistics of whole utterances that an encoder needs to process windows of them; one row per utterance."""
-
-    shift: Tensor  # (batch, 1)
-    scale: Tensor  # (batch, 1)
-    moments: Moments | None
-
-    @classmethod
-    def stack(cls, rows: "Sequence[Statistics]", device: torch.device) -> "Statistics":
-        """Concatenate statistics to match a batch of windows."""
-        shifts, scales, moments = zip(*rows, strict=True)
-        known = [moment for moment in moments if moment is not None]
-        joined = Moments(*(torch.cat(part).to(device) for part in zip(*known, strict=True))) if known else None
-        return cls(torch.cat(shifts).to(device), torch.cat(scales).to(device), joined)
-
-
 class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags=["speech", "ssl"]):
     """Map a 16 kHz waveform to frames of 20 ms, from any of its layers.
 
-    Layer 0 is the transformer's input (after the positional convolution), layer n the residual stream after the n-th
-    block, without a final norm. Extraction stops at the requested layer.
+    Layer 0 is the context network's input (after the positional convolution), layer n the residual stream after the
+    n-th block, without a final norm. Extraction stops at the requested layer.
     """
 
     sample_rate = SAMPLE_RATE
@@ -51,16 +37,13 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.frontend: ConvFrontend | LogMelFrontend
-        if config.frontend == "conv":
-            self.frontend = ConvFrontend(config.conv_dim, config.conv_norm, config.conv_bias)
-        else:
-            self.frontend = LogMelFrontend(config.conv_dim, config.mel_bins)
-        self.feature_norm = nn.LayerNorm(config.conv_dim)
-        self.project = nn.Linear(config.conv_dim, config.dim)
+        self.frontend = make_frontend(config)
+        self.feature_norm = nn.LayerNorm(config.feature_dim) if config.project_norm else nn.Identity()
+        self.quantiser = make_quantiser(config)
+        self.project = nn.Linear(config.feature_dim, config.dim)
         self.project_dropout = nn.Dropout(config.dropout)
         self.mask_embedding = nn.Parameter(torch.empty(config.dim).uniform_())
-        self.transformer = Transformer(config)
+        self.transformer = Context(config)  # of any kind: files know it under this name
 
     @classmethod
     def from_foreign(cls, source: str | Path, *, normalized: bool | None = None) -> Self:
@@ -127,9 +110,9 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         deeper.load_state_dict({**deeper.state_dict(), **self.state_dict()})
         return deeper.train(self.training)
 
-    def save_transformers(self, folder: str | Path) -> None:
-        """Write a folder for transformers' `WavLMModel` or `HubertModel`, with equal outputs."""
-        foreign.write_transformers(self.config, self.state_dict(), folder)
+    def save_transformers(self, folder: str | Path, heads: Mapping[str, Tensor] | None = None) -> None:
+        """Write a folder for transformers, with equal outputs; see `pretrain.encoder.to_transformers`."""
+        write_transformers(self.config, self.state_dict(), folder, heads)
 
     @overload
     @staticmethod
@@ -161,7 +144,7 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         return Statistics(shift, scale, moments)
 
     def features(self, wav: Tensor, lengths: Tensor | None = None, statistics: Statistics | None = None) -> Tensor:
-        """Map (batch, samples) to front-end features (batch, frames, conv_dim)."""
+        """Map (batch, samples) to front-end features (batch, frames, feature_dim)."""
         lengths = self._lengths(wav, lengths)
         if statistics is None:
             statistics = self.statistics(wav, lengths)
@@ -181,7 +164,7 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
         """Map the front end's features to layers 0 .. `upto`, each (batch, frames, dim).
 
         Args:
-            features: (batch, frames, conv_dim).
+            features: (batch, frames, feature_dim).
             counts: how many frames of each row are real (batch,); all if None.
             mask: (batch, frames), True where the mask embedding takes the frame's place (pretraining).
             upto: the last layer to compute; all if None.
@@ -191,7 +174,14 @@ class SpeechEncoder(nn.Module, PyTorchModelHubMixin, library_name="ssl-vc", tags
 
     def embed(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Project the front end's features to the transformer's input (batch, frames, dim); see `encode`."""
-        x = self.project_dropout(self.project(self.feature_norm(features)))
+        if features.dtype == torch.float32:  # a front end without weights knows no other
+            features = features.to(self.project.weight.dtype)
+        x = self.feature_norm(features)
+        if self.quantiser is not None:
+            x = self.quantiser.vectors(
+                self.quantiser.codes(x)
+            ).detach()  # how codes are learnt is an objective's matter
+        x = self.project_dropout(self.project(x))
         return x if mask is None else self.masked(x, mask)
 
     def masked(self, x: Tensor, mask: Tensor) -> Tensor:

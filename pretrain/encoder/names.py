@@ -64,8 +64,8 @@ _WEIGHT_NORM = {
 }
 # heads of pretraining or fine-tuning, which are not part of the encoder
 _HEADS = re.compile(
-    r"(final_proj|label_embs_concat|project_q|quantizer|target_glu|lm_head|aux|logit_generator|project_hid|"
-    r"projector|proj|classifier|layer_weights)\b.*"
+    r"(final_proj|label_embs_concat|label_embeddings_concat|project_q|quantizer|target_glu|lm_head|aux|logit_generator|"
+    r"project_hid|projector|proj|classifier|layer_weights|speaker_proj|ctc_proj|layer_norm_for_extract)\b.*"
 )
 
 

@@ -45,8 +45,10 @@ class PositionalStack(nn.Module):
         return x
 
 
-def positional(config: EncoderConfig) -> PositionalConv | PositionalStack:
-    """Return the convolutions of a config."""
+def positional(config: EncoderConfig) -> PositionalConv | PositionalStack | None:
+    """Return the convolutions of a config, if it has any."""
+    if config.position == "none":
+        return None
     if config.pos_depth == 1:
         return PositionalConv(config.dim, config.pos_kernel, config.pos_groups)
     return PositionalStack(config.dim, config.pos_kernel, config.pos_groups, config.pos_depth)
@@ -66,6 +68,11 @@ def convolve(conv: nn.Conv1d, x: Tensor, chunk: int | None) -> Tensor:
     inputs = rearrange(inputs, "batch time (group width) kernel -> batch time group width kernel", group=conv.groups)
     outputs = torch.einsum("btgik,goik->btgo", inputs, weight).flatten(2)
     return outputs if conv.bias is None else outputs + conv.bias
+
+
+def convolve_causally(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Convolve (batch, frames, dim) over each frame and those before it, by a convolution without padding."""
+    return conv(F.pad(x.transpose(1, 2), (conv.kernel_size[0] - 1, 0))).transpose(1, 2)
 
 
 def chunk_ends(frames: Tensor, chunk: int) -> Tensor:

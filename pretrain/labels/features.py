@@ -10,7 +10,7 @@ from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.framing import HOP, num_samples
 from pretrain.labels.mfcc import DIM, frame_mfcc
 
-WINDOW, CONTEXT = 1500, 64  # frames of a long clip computed at a time, and their context on both sides
+WINDOW = 1500  # frames of a long clip computed at a time, besides their context
 
 
 class Features(Protocol):
@@ -54,7 +54,7 @@ class LayerFeatures:
             self.facts["less_mean"] = True
         self.layer, self.less_mean = layer, less_mean
         self.device = torch.device(device)
-        self.context = max(CONTEXT, config.pos_kernel // 2 + 2)
+        self.context = config.context_frames
         self.encoder = encoder.first_layers(layer).eval().requires_grad_(False).to(self.device)
 
     def __call__(self, wav: Tensor) -> Tensor:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from pretrain.data.batch import Batch
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import LogMelFrontend, log_mel_spectrogram, valid_frames
+from pretrain.encoder.quantisers import RandomProjectionQuantiser
 from pretrain.objectives.hubert import perplexity
 from pretrain.objectives.masking import MaskSettings
 from pretrain.objectives.protocol import Objective, ObjectiveOutput
-from pretrain.objectives.quantisers import RandomProjectionQuantiser
 
 STEPS = 2  # spectra of 10 ms in a frame of 20 ms
 LABEL_BANDS = 80

@@ -19,7 +19,7 @@ from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import valid_frames
 from pretrain.objectives.masking import MaskSettings
 from pretrain.objectives.protocol import Objective, ObjectiveOutput, scale_gradient
-from pretrain.objectives.teacher import Teacher, annealed
+from pretrain.objectives.teacher import Teacher, annealed, normalised_over_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +92,10 @@ class Data2Vec(Objective):
         real = valid_frames(counts, x.shape[1])
         inner: list[Tensor] = []
         self.teacher.network(x, None if bool(real.all()) else real, len(self.teacher.network.blocks), inner=inner)
-        chosen = [self._normalised(frames.float(), real) for frames in inner[-self.settings.top_blocks :]]
+        chosen = [normalised_over_time(frames.float(), real) for frames in inner[-self.settings.top_blocks :]]
         return torch.stack(chosen).mean(0)
 
-    @staticmethod
-    def _normalised(frames: Tensor, real: Tensor) -> Tensor:
-        """Scale each channel to mean 0 and variance 1 over a clip's frames."""
-        real, count = real[:, :, None], real.sum(1)[:, None, None]
-        mean = (frames * real).sum(1, keepdim=True) / count
-        variance = ((frames - mean) * real).square().sum(1, keepdim=True) / count
-        return (frames - mean) * torch.rsqrt(variance + 1e-5)
-
-    def after_step(self, encoder: SpeechEncoder, step: int, progress: float) -> None:
+    def after_step(self, encoder: SpeechEncoder, step: int, progress: float, stats: Mapping[str, Tensor]) -> None:
         """Let the teacher follow the student."""
         self.teacher.follow(encoder.transformer, annealed(*self.settings.decay, step, self.settings.decay_steps))
 

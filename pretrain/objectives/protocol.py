@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pretrain.data.batch import Batch, Prepared
 from pretrain.data.manifest import Samples
-from pretrain.encoder import SpeechEncoder
+from pretrain.encoder import EncoderConfig, SpeechEncoder
 
 
 class ObjectiveOutput(NamedTuple):
@@ -44,10 +44,22 @@ class Settings:
     Attributes:
         needs_labels: whether it trains on at least one set of labels.
         two_views: whether every clip is in its batches twice, see `pretrain.data.batch`.
+        needs: the values that fields of the encoder's shape may have.
     """
 
     needs_labels: ClassVar[bool] = True
     two_views: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, Sequence[object]]] = {}
+
+    def check(self, shape: EncoderConfig) -> None:
+        """Raise ValueError for an encoder that the method cannot train."""
+        for name, possible in self.needs.items():
+            if (value := getattr(shape, name)) not in possible:
+                wanted = " or ".join(str(of).lower() for of in possible)
+                raise ValueError(
+                    f"the encoder has {name} {str(value).lower()}, and this objective needs {wanted}; set "
+                    f"shape.{name}, or choose another encoder or objective."
+                )
 
     def prepare(
         self, wavs: list[Samples], counts: list[int], generators: list[np.random.Generator], training: bool
@@ -75,9 +87,12 @@ class Objective(nn.Module):
     Attributes:
         weights: of the losses in the total.
         batch_wide: whether a loss is not a sum over clips, so that steps cannot be divided into several batches.
+        exported: the modules, of `encoder.` or `objective.`, that are written beside the encoder: a `quantiser` of the
+            front end's features, and what goes with it.
     """
 
     weights: Mapping[str, float]
+    exported: ClassVar[Sequence[str]] = ()
     batch_wide: ClassVar[bool] = False
 
     def __init__(
@@ -88,6 +103,7 @@ class Objective(nn.Module):
         gradient_scales: Sequence[float] = (),
     ) -> None:
         super().__init__()
+        settings.check(encoder.config)
         self.settings = settings
 
     @abstractmethod
@@ -102,5 +118,5 @@ class Objective(nn.Module):
     def metrics(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """Compute metrics from the summed statistics."""
 
-    def after_step(self, encoder: SpeechEncoder, step: int, progress: float) -> None:
-        """Update, for example, a teacher after each step; does nothing by default."""
+    def after_step(self, encoder: SpeechEncoder, step: int, progress: float, stats: Mapping[str, Tensor]) -> None:
+        """Update, for example, a teacher after each step, of which these are the statistics; nothing by default."""

@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Generic, Self, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -36,3 +36,11 @@ class Teacher(nn.Module, Generic[Network]):
 def annealed(start: float, end: float, step: int, steps: int) -> float:
     """Return a number that goes linearly from `start` to `end` within `steps` steps, and stays there."""
     return end if step >= steps else end - (end - start) * (1 - step / steps)
+
+
+def normalised_over_time(frames: Tensor, real: Tensor) -> Tensor:
+    """Scale each channel of (batch, frames, dim) to mean 0 and variance 1 over a clip's real frames (batch, frames)."""
+    real, count = real[:, :, None], real.sum(1)[:, None, None]
+    mean = (frames * real).sum(1, keepdim=True) / count
+    variance = ((frames - mean) * real).square().sum(1, keepdim=True) / count
+    return (frames - mean) * torch.rsqrt(variance + 1e-5)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from pretrain.data.batch import Batch
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.frontend import valid_frames
+from pretrain.encoder.quantisers import GumbelQuantiser, code_counts, code_perplexity, temperature_at
 from pretrain.objectives.contrast import contrastive_logits, sample_negatives
 from pretrain.objectives.masking import MaskSettings
 from pretrain.objectives.protocol import Objective, ObjectiveOutput, scale_gradient
-from pretrain.objectives.quantisers import GumbelQuantiser, code_counts, code_perplexity, temperature_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class Wav2Vec2(Objective):
     """wav2vec 2.0's quantiser, projections and losses; see `Objective` for the arguments."""
 
     settings: Wav2Vec2Settings
+    exported: ClassVar[Sequence[str]] = ("objective.quantiser", "objective.project", "objective.project_target")
 
     def __init__(
         self,
@@ -103,9 +104,7 @@ class Wav2Vec2(Objective):
         )
         layers = encoder.normalise_last(encoder.encode(features, batch.counts, batch.mask))
         loss, right = self._contrast(self.project(layers[-1][batch.mask]), quantised.vectors, batch.mask.sum(1))
-        shares = quantised.probabilities.mean(0)
-        unused = 1 - code_perplexity(shares) / shares.numel()
-        losses = {"contrastive": loss, "diversity": unused * len(latents), "features": penalty}
+        losses = {"contrastive": loss, "diversity": quantised.loss, "features": penalty}
         stats = {"right": torch.stack([right, right.new_tensor(len(latents))]), "codes": code_counts(quantised)}
         return ObjectiveOutput(losses, stats, layers)
 

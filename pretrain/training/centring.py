@@ -7,9 +7,10 @@ mean is subtracted from an existing bias, so the encoder is otherwise unchanged.
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.encoder import SpeechEncoder
+from pretrain.encoder.config import ONE_WAY
 from pretrain.labels.features import LayerFeatures
 
 
@@ -24,6 +25,8 @@ def centre_layer(encoder: SpeechEncoder, layer: int, wavs: Iterable[Tensor]) -> 
     """
     if layer < 1:
         raise ValueError(f"layer {layer} has no block with a bias to shift; centre layer 1 or a later one.")
+    if encoder.config.context in ONE_WAY:
+        raise ValueError(f"a context of {encoder.config.context} has no bias to shift; set centred to false.")
     features = LayerFeatures(encoder, layer)
     total, count = torch.zeros(encoder.config.dim, dtype=torch.float64), 0
     for wav in wavs:
@@ -32,6 +35,7 @@ def centre_layer(encoder: SpeechEncoder, layer: int, wavs: Iterable[Tensor]) -> 
         count += len(frames)
     centred = SpeechEncoder(features.encoder.config)
     centred.load_state_dict(features.encoder.state_dict())
-    last = "narrow" if centred.config.pre_norm else "ffn_norm"
-    centred.get_parameter(f"transformer.blocks.{layer - 1}.{last}.bias").sub_(total / count)
+    bias = centred.transformer.blocks[layer - 1].output_bias
+    assert isinstance(bias, nn.Parameter)
+    bias.sub_(total / count)
     return centred.eval()

@@ -61,7 +61,7 @@ class TrainConfig:
     """The training of one iteration. The defaults are HuBERT Base's.
 
     Attributes:
-        objective: hubert, wavlm or frame_contrast.
+        objective: a name in `pretrain.objectives.OBJECTIVES`.
         settings: of the objective, where they differ from its defaults.
         text: an auxiliary CTC loss.
         seconds: of audio in a batch, over all processes, padding included.

@@ -10,6 +10,9 @@ import torch
 
 from pretrain.data.pack import ClipAudio
 from pretrain.encoder import SpeechEncoder
+from pretrain.encoder.quantiser_file import FILE
+from pretrain.encoder.to_transformers import HEADS, has_equal
+from pretrain.encoder.weights import read_weights
 from pretrain.recipe import PretrainConfig
 from pretrain.training.centring import centre_layer
 
@@ -42,10 +45,13 @@ def export(model: Path, folder: Path, config: PretrainConfig, fingerprint: str, 
     encoder.load_state_dict(trained.state_dict())
     shutil.rmtree(part, ignore_errors=True)
     (encoder.half() if config.half else encoder).save_pretrained(part)
+    if (model / FILE).is_file():
+        shutil.copyfile(model / FILE, part / FILE)
     (part / "recipe.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
     (part / "made_of").write_text(fingerprint, encoding="utf-8")
-    if encoder.config.frontend == "conv":
-        encoder.save_transformers(folder / "transformers")
+    if has_equal(encoder.config):
+        heads = read_weights(model / FILE) if (model / FILE).is_file() else {}
+        encoder.save_transformers(folder / "transformers", heads if HEADS.keys() <= heads.keys() else None)
     shutil.rmtree(out, ignore_errors=True)
     part.rename(out)
 

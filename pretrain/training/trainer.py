@@ -27,6 +27,7 @@ from accelerate.utils import DistributedType
 from pretrain.data.batch import Batch
 from pretrain.data.dataset import ClipDataset
 from pretrain.encoder import SpeechEncoder
+from pretrain.encoder.quantiser_file import write_quantiser
 from pretrain.objectives.ctc import CtcHead
 from pretrain.objectives.protocol import Objective
 from pretrain.training import checkpoint
@@ -208,8 +209,8 @@ class Trainer:
         if self.ema:
             keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.ema, [p.detach() for p in model.encoder.parameters()], 1 - keep)
-        model.objective.after_step(model.encoder, self.step, self.progress)
         stats = gather_stats(self.accelerator, stats)
+        model.objective.after_step(model.encoder, self.step, self.progress, stats)
         metrics = sum_over_ranks(self.accelerator, losses) | model.objective.metrics(stats)
         return {**metrics, "gradient": norm, "learning_rate": rate, "seconds": seconds}
 
@@ -237,7 +238,9 @@ class Trainer:
         weights, optimizer_state = checkpoint.gather(self.model, self.optimizer.optimizer)
         if self.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._encoder(weights).save_pretrained(self.folder / ".model")
+            encoder = self._encoder(weights)
+            encoder.save_pretrained(self.folder / ".model")
+            self._save_quantiser(weights | {f"encoder.{name}": value for name, value in encoder.state_dict().items()})
             (self.folder / "training.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
             (self.folder / "model").mkdir(exist_ok=True)
             for file in sorted((self.folder / ".model").iterdir()):
@@ -246,6 +249,14 @@ class Trainer:
             rest = {"step": self.step, "elapsed": self.elapsed, "lr_scale": self.lr_scale, "ema": self.ema}
             checkpoint.save(self.folder / CHECKPOINT, {"weights": weights, "optimizer": optimizer_state, **rest})
         self.accelerator.wait_for_everyone()
+
+    def _save_quantiser(self, weights: Sums) -> None:
+        """Write the objective's quantiser beside the encoder, if it has one."""
+        model: PretrainModel = self.accelerator.unwrap_model(self.model)
+        modules = tuple(f"{name}." for name in model.objective.exported)
+        kept = {name.partition(".")[2]: value for name, value in weights.items() if name.startswith(modules)}
+        if modules:
+            write_quantiser(kept, self.folder / ".model")
 
     def resume(self) -> None:
         """Load the folder's checkpoint, if there is one."""

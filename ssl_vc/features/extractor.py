@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pretrain import SpeechEncoder
 from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD
-from pretrain.encoder.model import Statistics
+from pretrain.encoder.frontend import Statistics
 from ssl_vc.audio import SAMPLE_RATE, AudioError, Source
 from ssl_vc.device import choose_device, fast_bfloat16
 from ssl_vc.features.cepstra import DIM as CEPSTRA
@@ -133,7 +133,7 @@ class Extractor:
             weight = config.cepstra if layer == config.matching_layer else 0.0
         dim = config.dim + CEPSTRA if weight else config.dim
         self.spec = FrameSpec(encoder.fingerprint(layer), layer, config.normalized, dim, cepstra=weight)
-        self.context = max(CONTEXT, config.pos_kernel // 2 + 2)
+        self.context = config.context_frames
         self.encoder = encoder.first_layers(layer).eval().requires_grad_(False).to(self.device, self.dtype)
 
     @classmethod

@@ -77,12 +77,12 @@ def test_clips_are_named_by_a_variable_or_a_setting(path, monkeypatch):
         with pytest.raises(ValueError, match=r"^there are no clips at my/clips\.tsv"):
             read_protocol(path).test_set()
         return
-    assert read_config(path, [], kind).clips == "my/clips.tsv"
+    assert read_config(path, [], kind, path.parent.name).clips == "my/clips.tsv"
     monkeypatch.delenv(CLIPS)
-    config = read_config(path, ["clips=other"], kind)
+    config = read_config(path, ["clips=other"], kind, path.parent.name)
     assert {config.clips, getattr(config, "valid_clips", "other")} == {"other"}
     with pytest.raises(typer.BadParameter) as caught:
-        read_config(path, [], kind)
+        read_config(path, [], kind, path.parent.name)
     sentence = f"{path}: set the environment variable SSL_VC_CLIPS to a folder or table of clips, or write clips=PATH"
     assert str(caught.value) == sentence
 

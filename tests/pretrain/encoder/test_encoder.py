@@ -23,6 +23,12 @@ KINDS = {
     "base, normalised": EncoderConfig.hubert_base(**SMALL, normalized=True),
     "log-mel": EncoderConfig.tiny(**SMALL),
     "log-mel, gated": EncoderConfig.tiny(**SMALL, gated_bias=True),
+    "conformer": EncoderConfig.tiny(**SMALL, context="conformer", conv_kernel=5),
+    "cpc": EncoderConfig.cpc(**SMALL),
+    "cpc, lstm": EncoderConfig.cpc(**SMALL, context="lstm"),
+    "wav2vec": EncoderConfig.wav2vec(**SMALL),
+    "stack": EncoderConfig(**SMALL, frontend="stack", causal=True, position="none", pre_norm=True),
+    "stack, conformer": EncoderConfig(**SMALL, frontend="stack", causal=True, position="none", context="conformer"),
 }
 
 
@@ -349,8 +355,8 @@ def test_wrong_input_is_refused(wav, arguments, sentence):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"frontend": "mel"}, "possible are 'conv' and 'log_mel'"),
-        ({"conv_norm": "batch"}, "possible are 'group' and 'layer'"),
+        ({"frontend": "mel"}, "frontend is 'mel'; possible are conv, log_mel, stack"),
+        ({"conv_norm": "batch"}, "possible are group, layer"),
         ({"heads": 5}, "cannot be divided into heads 5"),
         ({"depth": -1}, "depth is -1"),
         ({"dim": 0}, "dim is 0"),
@@ -358,6 +364,10 @@ def test_wrong_input_is_refused(wav, arguments, sentence):
         ({"dim": True}, "dim is True; it must be int"),
         ({"dropout": None}, "dropout is None; it must be int or float"),
         ({"conv_dim": [512] * 7}, "it must be int"),
+        ({"context": "rnn"}, "possible are transformer, conformer, gru, lstm, conv"),
+        ({"context": "gru"}, "context gru sees no later frames; set causal to true"),
+        ({"causal": True}, "causal needs a frontend that sees no later frames"),
+        ({"conv_kernel": 4}, "conv_kernel is 4; it must be odd"),
         ({"matching_layer": 13}, "matching_layer is 13; possible are 0 to depth 12"),
     ],
 )
@@ -380,7 +390,7 @@ def test_published_sizes():
     assert sizes == pytest.approx({"hubert base": 94.37, "wavlm base": 94.38, "wavlm large": 315.45}, abs=0.01)
 
 
-@pytest.mark.parametrize("kind", ["hubert-base", "wavlm-large", "log-mel"])
+@pytest.mark.parametrize("kind", ["hubert-base", "wavlm-large", "log-mel", "conformer"])
 @pytest.mark.parametrize("chunk", [3, 8])
 def test_in_chunks_a_frame_sees_nothing_beyond_its_chunk(kind, chunk):
     torch.manual_seed(0)

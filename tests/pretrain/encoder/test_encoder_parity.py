@@ -3,9 +3,17 @@
 import pytest
 import torch
 from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
     HubertConfig,
+    HubertForCTC,
     HubertModel,
+    UniSpeechConfig,
+    UniSpeechForPreTraining,
+    UniSpeechSatConfig,
+    UniSpeechSatForPreTraining,
     Wav2Vec2Config,
+    Wav2Vec2ForPreTraining,
     Wav2Vec2Model,
     WavLMConfig,
     WavLMModel,
@@ -32,6 +40,17 @@ MODELS = {
     "wavlm": (WavLMConfig, WavLMModel),
     "hubert": (HubertConfig, HubertModel),
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+}
+# published with heads of training, which are not read: kind -> classes and what differs from their defaults
+WITH_HEADS = {
+    "xls-r, mms": (Wav2Vec2Config, Wav2Vec2ForPreTraining, LARGE),
+    "wav2vec 2.0 base": (Wav2Vec2Config, Wav2Vec2ForPreTraining, {}),
+    "unispeech": (UniSpeechConfig, UniSpeechForPreTraining, LARGE),
+    "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatForPreTraining, {}),
+    "unispeech-sat large": (UniSpeechSatConfig, UniSpeechSatForPreTraining, LARGE),
+    "distilhubert": (HubertConfig, HubertModel, {"feat_proj_layer_norm": False, "num_hidden_layers": 2}),
+    "hubert for ctc": (HubertConfig, HubertForCTC, LARGE),
+    "data2vec": (Data2VecAudioConfig, Data2VecAudioModel, {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 7}),
 }
 
 
@@ -142,7 +161,9 @@ def test_masked_frames_equal_fairseq(golden, tmp_path):
 def streams(model, output):
     """The residual stream after each block; before transformers 5.16, Large's last one is normalised, and left out."""
     states = output.hidden_states
-    normalised = model.config.do_stable_layer_norm and torch.equal(states[-1], output.last_hidden_state)
+    normalised = getattr(model.config, "do_stable_layer_norm", False) and torch.equal(
+        states[-1], output.last_hidden_state
+    )
     return states[:-1] if normalised else states
 
 
@@ -164,6 +185,32 @@ def test_random_weights_of_transformers(tmp_path, kind, shape):
         layers = ours.encode(ours.features(wav), counts) if leaks else ours.layers(wav, lengths)
         for layer, want in zip(layers, streams(theirs, masked), strict=False):
             assert_close(layer, want, counts)
+
+
+@pytest.mark.parametrize("name", WITH_HEADS)
+def test_random_weights_with_heads(tmp_path, name):
+    config_class, model_class, shape = WITH_HEADS[name]
+    torch.manual_seed(3)
+    codes = {"codevector_dim": 8, "proj_codevector_dim": 8, "num_codevectors_per_group": 4, "num_clusters": 5}
+    theirs = model_class(config_class(**TINY | codes | shape)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    theirs.save_pretrained(tmp_path)
+    ours, wav = SpeechEncoder.from_foreign(tmp_path, normalized=False), torch.randn(2, 6_000) * 0.3
+    encoder = getattr(theirs, theirs.base_model_prefix, theirs)
+    with torch.inference_mode():
+        output = encoder(wav, output_hidden_states=True)
+        for layer, want in zip(ours.layers(wav), streams(theirs, output), strict=False):
+            assert_close(layer, want)
+        assert_close(ours(wav), output.last_hidden_state)
+
+
+def test_adapters_for_languages_are_refused(tmp_path):
+    """MMS for recognition: without its adapters the encoder would be another one."""
+    foreign_folder(tmp_path, "wav2vec2", TINY | LARGE | {"adapter_attn_dim": 8})
+    with pytest.raises(ValueError, match="adapter_layer"):
+        SpeechEncoder.from_foreign(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [{}, LARGE], ids=["base", "large"])

@@ -235,7 +235,7 @@ def test_missing_and_misfit_weights_are_named(tmp_path):
 
 def test_log_mel_cannot_be_exported(tmp_path):
     encoder = SpeechEncoder(EncoderConfig.tiny(**SMALL))
-    with pytest.raises(ValueError, match="no encoder with a log-mel front end"):
+    with pytest.raises(ValueError, match="no encoder with frontend log_mel"):
         encoder.save_transformers(tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 

@@ -12,7 +12,8 @@ import torch
 
 from pretrain import EncoderConfig, SpeechEncoder
 from pretrain.data.manifest import read_manifest
-from pretrain.labels.features import CONTEXT, LayerFeatures, MfccFeatures
+from pretrain.encoder.config import CONTEXT
+from pretrain.labels.features import LayerFeatures, MfccFeatures
 from pretrain.labels.kmeans import BLOCK, KMeans
 from pretrain.labels.kmeans_labels import KMeansLabels, label_clips
 from pretrain.labels.mfcc import deltas, frame_mfcc, mfcc

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from pretrain import EncoderConfig, SpeechEncoder
 from pretrain.data.batch import Batch
 from pretrain.encoder.frontend import log_mel_spectrogram
+from pretrain.encoder.quantisers import RandomProjectionQuantiser
 from pretrain.objectives.best_rq import LABEL_BANDS, BestRq, BestRqSettings
-from pretrain.objectives.quantisers import RandomProjectionQuantiser
 
 SHAPE = {"dim": 16, "conv_dim": 16, "depth": 2, "heads": 2, "ffn_dim": 32, "pos_kernel": 8, "pos_groups": 2}
 SMALL = EncoderConfig.tiny(**SHAPE, dropout=0.0)

@@ -78,7 +78,7 @@ def test_the_teacher_follows_and_is_never_in_training():
     before = objective.teacher.network.blocks[0].widen.weight.clone()
     with torch.no_grad():
         encoder.transformer.blocks[0].widen.weight.add_(1.0)
-    objective.after_step(encoder, 0, 0.0)
+    objective.after_step(encoder, 0, 0.0, {})
     torch.testing.assert_close(objective.teacher.network.blocks[0].widen.weight, before + 0.5)
     assert any(name.startswith("teacher.") for name in objective.state_dict())  # so that a resumed run has it
 

@@ -7,9 +7,9 @@ from torch import nn
 from pretrain import SpeechEncoder
 from pretrain.data.batch import Batch
 from pretrain.encoder import foreign, names
+from pretrain.encoder.quantisers import GumbelQuantiser, code_counts, code_perplexity, temperature_at
 from pretrain.objectives import wav2vec2
 from pretrain.objectives.contrast import contrastive_logits, sample_negatives
-from pretrain.objectives.quantisers import GumbelQuantiser, code_counts, code_perplexity, temperature_at
 from pretrain.objectives.wav2vec2 import Wav2Vec2, Wav2Vec2Settings
 
 
