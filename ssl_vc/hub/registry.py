@@ -125,8 +125,8 @@ def load_encoder(name: str, normalized: bool | None = None, *, offline: bool = F
     """Load an encoder by name.
 
     Args:
-        name: of `MODELS`, a folder or hub id of ours (`encoder/` inside a folder takes precedence), or anything that
-            `SpeechEncoder.from_foreign` reads.
+        name: of `MODELS`, a folder or hub id of ours (`encoder/` inside a folder takes precedence), a folder with
+            kNN-VC's published files, or anything that `SpeechEncoder.from_foreign` reads.
         normalized: whether its input is normalised to zero mean and unit variance; its own setting if None. kNN-VC's
             vocoders expect WavLM-Large on the raw waveform (False), although it was trained with normalisation.
         offline: download nothing.
@@ -203,6 +203,10 @@ def _resolve(name: str, offline: bool, part: str) -> str:
     """Return the location of a model outside the table: a file, a folder, torchaudio's name, or a hub id."""
     if (Path(name) / part).is_dir():
         return str(Path(name) / part)
+    assets = (getattr(MODELS[model], part) for model in ("knn-vc", "knn-vc-plain"))
+    for file in (Path(name, asset.name) for asset in assets):
+        if file.is_file():
+            return str(file)
     if Path(name).is_dir() or Path(name).suffix in (".pt", ".pth") or name.startswith("torchaudio:"):
         return name
     if part == "vocoder" and Path(name).is_file():  # some generators are published without a suffix

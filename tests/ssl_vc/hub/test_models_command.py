@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 import torch
 
+import ssl_vc
 from pretrain import EncoderConfig, SpeechEncoder
 from ssl_vc.hub.registry import BUNDLED, MODELS, load_encoder, load_vocoder, model
 from vocoder.hifigan import HiFiGAN, HiFiGANConfig
@@ -100,6 +101,18 @@ def test_sizes_fit_the_published_shapes(golden):
 
 
 # ---- loading
+
+
+def test_knn_vc_from_a_folder_with_its_files(published, tmp_path):
+    by_name = ssl_vc.VoiceConverter.from_pretrained("knn-vc", device="cpu")
+    files = published / "WavLM-Large.pt", published / "prematch_g_02500000.pt"
+    for name, vocoder in ((published, None), (files[0], files[1])):
+        local = ssl_vc.VoiceConverter.from_pretrained(str(name), vocoder=vocoder, device="cpu", offline=True)
+        assert local.extractor.spec == by_name.extractor.spec and local.same_frames
+        weights = by_name.vocoder.state_dict()
+        assert all(torch.equal(value, weights[key]) for key, value in local.vocoder.state_dict().items())
+    files[1].unlink()  # then the other one
+    assert ssl_vc.VoiceConverter.from_pretrained(str(published), device="cpu").extractor.spec == by_name.extractor.spec
 
 
 def test_knn_vc_from_its_published_files(published, golden, cache):
