@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import log_to_stderr, notify
-from ssl_vc.cli.settings import read_config, working_in
+from ssl_vc.cli.messages import StoppedError, log_to_stderr, notify
+from ssl_vc.cli.settings import Settings, read_config, working_in
 from ssl_vc.files import replacing
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
@@ -19,10 +19,8 @@ if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
 
 
 def pretrain(
-    config: Annotated[Path, typer.Argument(help="YAML recipe, such as those in configs/pretrain.")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as train.minutes=20.")
-    ] = None,
+    config: Annotated[Path, typer.Argument(help="A recipe by name, of those in configs/pretrain, or a YAML file.")],
+    settings: Settings = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Output folder; runs/CONFIG by default.")
     ] = None,
@@ -35,7 +33,7 @@ def pretrain(
     """
     from pretrain.recipe import PretrainConfig
 
-    recipe = read_config(config, settings or [], PretrainConfig)
+    recipe = read_config(config, settings or [], PretrainConfig, "pretrain")
     folder = output or Path("runs") / config.stem
     with working_in(folder):
         _run(recipe, folder, resume, as_json)
@@ -62,8 +60,9 @@ def _run(recipe: "PretrainConfig", folder: Path, resume: bool, as_json: bool) ->
     try:
         encoder = run.run(on_step)
     except KeyboardInterrupt:
-        notify("info", f"stopped; --resume continues from the last checkpoint in {folder}")
-        raise
+        raise StoppedError(
+            f"the same command with --resume goes on from the last checkpoint, which is in {folder}."
+        ) from None
     except ValueError as error:
         if not str(error).startswith("Caught "):
             raise

@@ -9,10 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from tqdm import tqdm
 
-from ssl_vc.cli.messages import log_to_stderr, notify
-from ssl_vc.cli.settings import read_config
+from ssl_vc.cli.messages import log_to_stderr, notify, track
+from ssl_vc.cli.settings import Settings, read_config
 from ssl_vc.files import replacing
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
@@ -43,10 +42,8 @@ CURVES = {
 
 
 def probe(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/probe/dev.yaml.")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as encoder=my/model.")
-    ] = None,
+    config: Annotated[Path, typer.Argument(help="A recipe by name, of those in configs/probe, or a YAML file.")],
+    settings: Settings = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for probe.json and probe.svg.", show_default=False)
     ] = None,
@@ -57,7 +54,7 @@ def probe(
     from pretrain.probing.probe import ProbeConfig, chance_levels
     from ssl_vc.evaluate.layers import prepare_probe_data, probe_layers, recommend_layer
 
-    options = read_config(config, settings or [], ProbeConfig)
+    options = read_config(config, settings or [], ProbeConfig, "probe")
     existing = [output / name for name in FILES if (output / name).exists()] if output else []
     if existing and not force:
         raise ValueError(f"{existing[0]} exists; --force overwrites it.")
@@ -66,7 +63,7 @@ def probe(
         output.mkdir(parents=True, exist_ok=True)
     rows = []
     with TemporaryDirectory(prefix=".frames-", dir=output) as folder:  # may need gigabytes, so not in /tmp
-        data = prepare_probe_data(options, Path(folder), lambda clips, split: tqdm(clips, split, disable=None))
+        data = prepare_probe_data(options, Path(folder), lambda clips, split: track(clips, "clip", label=split))
         chance = {name: round(100 * share, 2) for name, share in chance_levels(data.test).items()}
         notify("info", "chance level: " + ", ".join(f"{name} {share:.1f} %" for name, share in chance.items()))
         if not as_json:

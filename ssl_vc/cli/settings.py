@@ -9,35 +9,44 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from ssl_vc.cli.messages import StoppedError
 from ssl_vc.files import LOCK, locked, require_file
 
 Kind = TypeVar("Kind")
 LARGEST = 2**20  # bytes of a configuration
+OF_ONE_CORPUS = {"speakers", "leave_out"}  # settings that name what the clips of a recipe have
 RANKS = "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"  # as accelerate finds its processes
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Output folder.", show_default=False)]
 Settings = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as clips=my/speech.")
+    list[str] | None,
+    typer.Argument(metavar="[CLIPS] [KEY=VALUE]...", help="A folder or table of clips, and overrides, as steps=1000."),
 ]
+CONFIGS = Path(__file__).parents[1] / "configs"  # of the repository, or of the wheel
 Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line per report.")]
 
 
-def read_config(path: Path, settings: list[str], kind: type[Kind]) -> Kind:
+def read_config(name: Path, settings: list[str], kind: type[Kind], room: str) -> Kind:
     """Read a YAML configuration, apply overrides (`key=value`, `list.0.key=value`) and validate the result.
 
     Args:
-        path: the file.
-        settings: the overrides.
+        name: of a file, or of one in `configs/ROOM` without its ending.
+        settings: the overrides; a first one without a key is the clips.
         kind: the dataclass to return.
+        room: see `name`.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    if not path.is_file():
-        raise typer.BadParameter(f"there is no file {path}")
+    path = _find_config(name, room)
     try:
         written = OmegaConf.load(require_file(path, LARGEST))
+        if settings and "=" not in settings[0]:
+            clips, *settings = settings
+            OmegaConf.update(written, "clips", require_clips(clips), force_add=True)
+            for key in OF_ONE_CORPUS & {*map(str, written)}:
+                OmegaConf.update(written, key, [])
         for setting in settings:
             key, equals, value = setting.partition("=")
             if not equals:
@@ -55,6 +64,24 @@ def read_config(path: Path, settings: list[str], kind: type[Kind]) -> Kind:
         raise typer.BadParameter(f"{path}: it must be a mapping of names to values") from None
     assert isinstance(config, kind)
     return config
+
+
+def _find_config(config: Path, room: str) -> Path:
+    """Return a file, or the one of this name in a folder of `CONFIGS`."""
+    if config.is_file():
+        return config
+    named = CONFIGS / room / f"{config}.yaml"
+    if config.name == str(config) and named.is_file():
+        return named
+    possible = ", ".join(sorted(path.stem for path in (CONFIGS / room).glob("*.yaml")))
+    raise typer.BadParameter(f"there is no file {config}; recipes by name are {possible}")
+
+
+def require_clips(clips: str) -> str:
+    """Return the place of clips; raise BadParameter if there is nothing."""
+    if not Path(clips).exists():
+        raise typer.BadParameter(f"there are no clips at {clips}; settings are written KEY=VALUE")
+    return clips
 
 
 def _check_numbers(value: Any, key: str = "") -> None:
@@ -101,4 +128,11 @@ def training_in(output: Path, state: Path, resume: bool) -> Iterator[None]:
     with working_in(output):
         if state.exists() and not resume:
             raise ValueError(f"{output} holds a training; resume it with --resume, or choose another folder.")
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:
+            if state.exists():
+                message = f"the same command with --resume goes on from the last checkpoint, which is in {output}."
+            else:
+                message = f"there is no checkpoint yet; the same command skips the finished stages, kept in {output}."
+            raise StoppedError(message) from None

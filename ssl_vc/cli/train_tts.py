@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from ssl_vc.cli.messages import log_to_stderr, notify, progress
-from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, training_in
+from ssl_vc.cli.messages import log_to_stderr, notify, progress, track
+from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, require_clips, training_in
 
 EVERY = 100  # steps between reports
 
 
 def train_tts(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/tts/tiny.yaml.")],
+    config: Annotated[Path, typer.Argument(help="A recipe by name, of those in configs/tts, or a YAML file.")],
     output: Folder,
     settings: Settings = None,
     resume: Resume = False,
@@ -25,15 +25,16 @@ def train_tts(
     from ssl_vc.tts.dataset import extract_rows, train_g2p
     from ssl_vc.tts.recipe import TTSConfig
 
-    recipe = read_config(config, settings or [], TTSConfig)
+    recipe = read_config(config, settings or [], TTSConfig, "tts")
     if not recipe.clips:
-        raise typer.BadParameter("there is no training data; set clips=MANIFEST, a table of clips with transcripts")
+        raise typer.BadParameter("there is no training data; name a folder or table of clips with transcripts")
+    require_clips(recipe.clips)  # the dictionary's model takes minutes, and comes first
     with training_in(output, output / "state.pt", resume):
         for package in ("pretrain", "ssl_vc.tts"):
             log_to_stderr(package)
-        for _ in tqdm(train_g2p(recipe, output), total=recipe.g2p_steps, unit="step", disable=None):
+        for _ in track(train_g2p(recipe, output), "step", recipe.g2p_steps, "pronunciations"):
             pass
-        for _ in tqdm(extract_rows(recipe, output), unit="clip", disable=None):
+        for _ in track(extract_rows(recipe, output), "clip", label="frames"):
             pass
         trainer = import_module("ssl_vc.tts.training").Trainer(recipe, output)
         if resume:

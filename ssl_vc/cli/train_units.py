@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
-from ssl_vc.cli.messages import log_to_stderr, notify
+from ssl_vc.cli.messages import log_to_stderr, notify, track
 from ssl_vc.cli.settings import Folder, Json, Resume, Settings, read_config, training_in
 from ssl_vc.cli.train_vocoder import train_with_progress
 
 
 def train_units(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/units/tiny.yaml.")],
+    config: Annotated[Path, typer.Argument(help="A recipe by name, of those in configs/units, or a YAML file.")],
     output: Folder,
     settings: Settings = None,
     resume: Resume = False,
@@ -29,7 +28,7 @@ def train_units(
         vocoder_recipe,
     )
 
-    recipe = read_config(config, settings or [], UnitsConfig)
+    recipe = read_config(config, settings or [], UnitsConfig, "units")
     if not recipe.clips:
         raise typer.BadParameter("there is no training data; set clips=FOLDER, or a manifest of clips")
     with training_in(output, output / "vocoder" / "state.pt", resume):
@@ -37,11 +36,10 @@ def train_units(
         vocoder = vocoder_recipe(recipe, output)
         for package in ("vocoder", "pretrain"):
             log_to_stderr(package)
-        for _ in tqdm(extract_frames(recipe, output), unit="clip", disable=None):
+        for _ in track(extract_frames(recipe, output), "clip", label="frames"):
             pass
         if not (output / "vocoder" / "state.pt").exists():
-            with tqdm(train_prosody(recipe, output), total=recipe.prosody_steps, unit="step", disable=None) as bar:
-                losses = list(bar)
+            losses = list(track(train_prosody(recipe, output), "step", recipe.prosody_steps, "prosody"))
             notify("prosody", f"loss {losses[0]:.2f} at the first step, {losses[-1]:.2f} at the last")
         trainer = import_module("vocoder.training.trainer").Trainer(vocoder, output / "vocoder")
         if resume:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
 
 
 def train_vocoder(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as those in configs/vocoder.")],
+    config: Annotated[Path, typer.Argument(help="A recipe by name, of those in configs/vocoder, or a YAML file.")],
     output: Folder,
     settings: Settings = None,
     resume: Resume = False,
@@ -29,7 +29,7 @@ def train_vocoder(
     """Train a vocoder as CONFIG says; pass OUTPUT/model to `--weights`. Supports torchrun."""
     from vocoder.training.recipe import TrainConfig
 
-    recipe = read_config(config, settings or [], TrainConfig)
+    recipe = read_config(config, settings or [], TrainConfig, "vocoder")
     with training_in(output, output / "state.pt", resume):
         log_to_stderr("vocoder")
         trainer = _trainer(recipe, output)

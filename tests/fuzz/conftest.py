@@ -131,7 +131,7 @@ def config_files(folder):
     )
 
     def read(path):
-        return read_config(path, [], kinds[path.name]) if path.name in kinds else read_protocol(path)
+        return read_config(path, [], kinds[path.name], "") if path.name in kinds else read_protocol(path)
 
     return Reader(contents(folder), read)
 

@@ -43,6 +43,7 @@ def test_sdist_and_wheel_hold_every_file_of_the_packages(dist):
     kept = {".py", ".typed", ".safetensors", ".json", ".flac", ".opus"}
     files = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in kept)
     wanted = {path.relative_to(ROOT).as_posix() for path in files}
+    wanted |= {f"ssl_vc/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
         assert wanted | set(FILES) <= names

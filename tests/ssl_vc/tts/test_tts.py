@@ -324,10 +324,10 @@ def test_models_of_an_earlier_version_are_read(trained, tts, tmp_path):
 
 def test_former_names_of_settings(tmp_path):
     (tmp_path / "tts.yaml").write_text("letters: words.safetensors\nletters_steps: 7\ncut: 32\n")
-    former = read_config(tmp_path / "tts.yaml", [], TTSConfig)
+    former = read_config(tmp_path / "tts.yaml", [], TTSConfig, "tts")
     assert former == TTSConfig(g2p="words.safetensors", g2p_steps=7, segment=32)
     with pytest.raises(typer.BadParameter, match="segment is 0"):
-        read_config(tmp_path / "tts.yaml", ["cut=0"], TTSConfig)
+        read_config(tmp_path / "tts.yaml", ["cut=0"], TTSConfig, "tts")
 
 
 def test_batches_hold_sentences_of_similar_length(trained, tmp_path):
