@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 
 import ssl_vc
 from demos.limits import ADDRESS_BYTES, Logins, RequestLimits, Uploads, unknown_name
-from demos.memory import limit_kernel_caches, return_memory
+from demos.memory import return_memory
 from demos.panel import voice_panel
 from demos.studio import Studio
 from demos.tabs.batch import batch_tab
@@ -24,6 +24,7 @@ from demos.tabs.explore import explore_tab
 from demos.tabs.speak import speak_tab
 from demos.tabs.units import units_tab
 from demos.uploads import MAX_BYTES, MAX_MINUTES, demo_folder
+from ssl_vc.process import limit_kernel_caches
 
 log = logging.getLogger(__name__)
 

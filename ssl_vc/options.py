@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
+MOST_NEIGHBOURS = 1000  # the mean of more is the mean of the voice
+
 PARSERS: Mapping[str, tuple[Callable[[str], Any], Mapping[str, Any], str]] = {
     "matcher": (str, {}, "a name"),
     "k": (int, {}, "a whole number"),
     "blend": (float, {}, "a number"),
-    "pitch": (float, {"keep": "keep", "match": "match"}, "keep, match or a number of semitones"),
+    "pitch": (float, {"match": "match", "keep": "match"}, "match or a number of semitones"),
     "speed": (float, {}, "a number"),
     "loudness": (float, {"keep": None}, "keep or a number of LUFS"),
 }
@@ -45,11 +47,11 @@ def check_range(name: str, value: Any, low: float, high: float) -> None:
 
 def check_pitch(pitch: object, takes_pitch: bool) -> None:
     """Raise ValueError for an invalid pitch option, or one that the vocoder does not support."""
-    known = pitch in ("keep", "match") if isinstance(pitch, str) else isinstance(pitch, int | float)
+    known = pitch in ("match", "keep") if isinstance(pitch, str) else isinstance(pitch, int | float)
     if not known or isinstance(pitch, bool) or (isinstance(pitch, int | float) and not -48 <= pitch <= 48):
-        raise ValueError(f"pitch is {pitch!r}; possible are keep, match, or a number of semitones from -48 to 48.")
-    if pitch != "keep" and not takes_pitch:
+        raise ValueError(f"pitch is {pitch!r}; possible are match, or a number of semitones from -48 to 48.")
+    if not isinstance(pitch, str) and not takes_pitch:
         raise ValueError(
             f"pitch is {pitch!r}, but this vocoder takes no pitch: its F0 comes from the matched frames; leave it at "
-            "keep, or use a vocoder that takes pitch, such as tiny's own or 'world'."
+            "match, or use a vocoder that takes pitch, such as tiny's own or 'world'."
         )

@@ -22,7 +22,7 @@ MATCHERS = [
     ("smooth paths", "smooth"),
     ("optimal transport (short references)", "transport"),
 ]
-PITCHES = [("as converted", "keep"), ("shift to the target's median", "match"), ("shift by semitones", "moved")]
+PITCHES = [("of the target voice", "keep"), ("shift by semitones", "moved")]
 
 
 def convert_tab(studio: Studio, panel: VoicePanel) -> None:

@@ -21,13 +21,11 @@ from typing import Any, NamedTuple
 import torch
 
 from ssl_vc.batch.jobs import PlannedJob, Result
-from ssl_vc.batch.run import Groups, Results
+from ssl_vc.batch.run import TRIES, Groups, Results, chunked, died
 from ssl_vc.batch.worker import Converter, Worker
 from ssl_vc.voice.voice import Voice
 
-TRIES = 3  # of a job that kills its workers
-MAX_CHUNK = 8  # jobs per chunk
-PASSIVE = "OMP_WAIT_POLICY", "PASSIVE"  # else threads that share a core busy-wait
+PASSIVE = "OMP_WAIT_POLICY", "PASSIVE"  # see `ssl_vc.process`
 
 
 class RayEngine(NamedTuple):
@@ -57,8 +55,7 @@ class RayEngine(NamedTuple):
         actors: list[Any] = []
         try:
             actors += self._start(ray, folder, options, started and not address)
-            size = -(-sum(map(len, groups)) // (4 * len(actors)))
-            yield from _distribute(ray, actors, _chunks(groups, max(1, min(size, MAX_CHUNK))))
+            yield from _distribute(ray, actors, chunked(groups, len(actors)))
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -107,12 +104,6 @@ class _Actor:
         return list(worker(fetched))
 
 
-def _chunks(groups: Groups, size: int) -> Iterator[Sequence[PlannedJob]]:
-    for group in groups:
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
-
-
 def _distribute(ray: Any, actors: Sequence[Any], chunks: Iterable[Sequence[PlannedJob]]) -> Iterator[Result]:
     """Assign a chunk to each idle worker until all are done."""
     waiting, idle = deque(chunks), list(actors)
@@ -135,8 +126,7 @@ def _distribute(ray: Any, actors: Sequence[Any], chunks: Iterable[Sequence[Plann
             continue
         except ray.exceptions.RayError:
             single = len(chunk) == 1
-            message = f"its worker died {TRIES} times on this job; try it alone with the local engine."
-            results = [chunk[0].result("failed", error=message)] if single else []
+            results = [died(chunk[0])] if single else []
             waiting.extend([] if single else [[job] for job in chunk])  # one of them may be the cause
         idle.append(actor)
         yield from results

@@ -35,6 +35,8 @@ OWN = re.compile(  # files in the subfolder: reports, outputs (see `Worker`), vo
     re.IGNORECASE,  # of a job's suffix
 )
 TABLE_EVERY = 10  # seconds
+MAX_CHUNK = 8  # jobs that a worker is given at a time
+TRIES = 3  # of a job that kills its workers
 
 
 class Engine(Protocol):
@@ -64,6 +66,20 @@ class LocalEngine(NamedTuple):
         worker = Worker(self.load_converter(), folder, options)
         for group in groups:
             yield from worker(group)
+
+
+def chunked(groups: Groups, workers: int) -> Iterator[Sequence[PlannedJob]]:
+    """Yield chunks of one source, several for each worker, so that all end at about the same time."""
+    size = -(-sum(map(len, groups)) // (4 * workers))
+    size = max(1, min(size, MAX_CHUNK))
+    for group in groups:
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def died(job: PlannedJob) -> Result:
+    """Return the result of a job whose workers died."""
+    return job.result("failed", error=f"its worker died {TRIES} times on this job; try it alone, with one worker.")
 
 
 def convert_batch(

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from ssl_vc.cli.evaluate import evaluate
 from ssl_vc.cli.extract import extract
 from ssl_vc.cli.label import label
 from ssl_vc.cli.make_parallel import make_parallel
-from ssl_vc.cli.messages import log_to_stderr, notify
+from ssl_vc.cli.messages import StoppedError, log_to_stderr, notify
 from ssl_vc.cli.models import models
 from ssl_vc.cli.multi_value import MultiValueCommand
 from ssl_vc.cli.prematch import prematch
@@ -31,12 +31,16 @@ from ssl_vc.cli.train_units import train_units
 from ssl_vc.cli.train_vocoder import train_vocoder
 from ssl_vc.cli.units import units
 from ssl_vc.cli.voice import voice
+from ssl_vc.process import use_passive_threads
+
+INTERRUPTED = 130  # status after Ctrl-C
 
 app = typer.Typer(
     name="ssl-vc",
     help="Voice conversion and synthesis on self-supervised speech features.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(batch)
 app.command(cls=MultiValueCommand)(convert)
@@ -77,18 +81,22 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments  # in any position
     _set_up_process(debug)
     try:
-        status = app([word for word in arguments if word != "--debug"], standalone_mode=False)
-    except KeyboardInterrupt:
-        status = 130
+        status = app([word for word in arguments if word != "--debug"], prog_name="ssl-vc", standalone_mode=False)
+        if status == INTERRUPTED:  # by Ctrl-C, of which typer makes this status
+            notify("stopped", "no output is left half written.")
+    except StoppedError as stop:
+        notify("stopped", stop)
+        status = INTERRUPTED
     except Exception as error:
         if debug:
             raise
-        message, status = _explain(error)
+        message, status = _explain(error, arguments)
         notify("error", message)
     sys.exit(status or 0)
 
 
 def _set_up_process(debug: bool) -> None:
+    use_passive_threads()
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot display must not crash
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
@@ -103,9 +111,21 @@ def _set_up_process(debug: bool) -> None:
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else it logs every attempt to reach the hub
 
 
-def _explain(error: Exception) -> tuple[str, int]:
+def _explain(error: Exception, arguments: list[str]) -> tuple[str, int]:
     if hasattr(error, "format_message"):  # a usage error of typer
-        return f"{error.format_message().rstrip('.')}. `ssl-vc --help` lists what is possible.", 2
+        return f"{error.format_message().rstrip('.')}. `{_command(arguments)} --help` lists what is possible.", 2
     if isinstance(error, ValueError | OSError):
         return str(error), 1
     return f"{type(error).__name__}: {error} (a bug; --debug shows the traceback)", 1
+
+
+def _command(arguments: list[str]) -> str:
+    """Return the command that these arguments call, such as `ssl-vc voice build`."""
+    command: Any = typer.main.get_command(app)
+    names = ["ssl-vc"]
+    for word in (word for word in arguments if word != "--debug"):
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            break
+        names.append(word)
+    return " ".join(names)

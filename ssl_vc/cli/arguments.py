@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ssl_vc.files import printable
+from ssl_vc.options import MOST_NEIGHBOURS
 
 MODEL = "tiny, knn-vc, untrained, a folder or a hub id; see `ssl-vc models list`."
 VOCODER = "world, griffin-lim, or weights: a folder, a file or a hub id. Default: the model's own."
@@ -35,12 +36,19 @@ Target = Annotated[
 ]
 Voice = Annotated[Path | None, typer.Option(help="A voice file from `ssl-vc voice build`.")]
 Matcher = Annotated[str, typer.Option(help="auto, knn, smooth, linear, orthogonal, low-rank or transport.")]
-Neighbours = Annotated[int | None, typer.Option(help="Number of neighbours. Default: the matcher's own.")]
+Neighbours = Annotated[
+    int | None, typer.Option(min=1, max=MOST_NEIGHBOURS, help="Number of neighbours. Default: the matcher's own.")
+]
 Blend = Annotated[
     float, typer.Option(help="1: matched frames, 0: the source's own, between: a mixture, above 1: extrapolation.")
 ]
-Pitch = Annotated[str, typer.Option(help="keep, match (the target's median F0), or semitones.")]
+Pitch = Annotated[str, typer.Option(help="match (the target's F0), or semitones above the source's own F0.")]
 Speed = Annotated[float, typer.Option(help="Tempo factor.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads, of each worker. Default: one per core, shared by the workers.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that convert at the same time; each loads the model.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Skip what an earlier run of this command finished.")]
 Approximate = Annotated[
     bool, typer.Option("--approximate", help="Approximate search (99% recall), for hours of reference.")
 ]
@@ -54,6 +62,11 @@ def parse_number(text: str, *words: str) -> float | str:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is neither a number nor {' or '.join(words)}") from None
+
+
+def parse_pitch(text: str) -> float | str:
+    """Return a pitch option: `match`, also by its former name `keep`, or semitones."""
+    return "match" if text == "keep" else parse_number(text, "match")
 
 
 def parse_loudness(text: str) -> float | None:
@@ -94,6 +107,14 @@ def refuse_overwriting(paths: Iterable[Path], force: bool) -> None:
         raise ValueError(f"{printable(existing[0])} exists; --force overwrites it.")
 
 
+def check_voice_file(path: Path) -> None:
+    """Refuse a recording where a voice file is wanted."""
+    from ssl_vc.audio import CONTAINERS, DEMUXERS  # this loads torch, which `ssl-vc --help` does not need
+
+    if path.suffix.lower() in (*CONTAINERS, *DEMUXERS):
+        raise typer.BadParameter(f"--voice {printable(path)}: that is a sound; use --target")
+
+
 def refuse_existing(output: Path, force: bool, example: str) -> None:
     """Refuse an output file that is a folder, lies in a missing one, or exists already."""
     if output.is_dir():
@@ -101,6 +122,18 @@ def refuse_existing(output: Path, force: bool, example: str) -> None:
     if not output.parent.is_dir():
         raise ValueError(f"the folder {printable(output.parent)} does not exist; create it first.")
     refuse_overwriting([output], force)
+
+
+def audio_output(output: Path, name: str) -> Path:
+    """Return the audio file to write: the output, or a file of this name in it if it is a folder, which is created."""
+    from ssl_vc.audio import CONTAINERS  # this loads torch, which `ssl-vc --help` does not need
+
+    if output.is_dir() or not (output.suffix or output.exists()):
+        output.mkdir(parents=True, exist_ok=True)
+        return output / name
+    if output.suffix.lower() not in CONTAINERS:
+        raise typer.BadParameter(f"{output} is not an audio file name; end it in one of {', '.join(CONTAINERS)}")
+    return output
 
 
 def stem_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 import ssl_vc
 from ssl_vc.cli import arguments
 from ssl_vc.cli.arguments import refuse_overwriting
+from ssl_vc.cli.messages import pace
 from ssl_vc.files import printable, replacing
 from ssl_vc.tables import format_csv
 
@@ -101,9 +102,7 @@ def _run_pair(
     seconds = len(wav) / rate
     result = {"input": printable(source), "output": printable(output), "features": pair[0], "vocoder": pair[1]}
     report: dict[str, Any] = result | {"sample_rate": rate, "samples": len(wav), "seconds": round(elapsed, 3)}
-    line = (
-        f"{source} -> {output}: {' × '.join(pair)}, {seconds:.2f} s at {rate} Hz, {seconds / elapsed:.1f} x real time"
-    )
+    line = f"{source} -> {output}: {' × '.join(pair)}, {pace(seconds, elapsed)}"
     typer.echo(json.dumps(report) if as_json else line)
 
 

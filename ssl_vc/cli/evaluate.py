@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from tqdm import tqdm
 
-from ssl_vc.cli.arguments import MODEL, VOCODER, parse_number, refuse_inputs
+from ssl_vc.cli.arguments import MODEL, VOCODER, parse_number, parse_pitch, refuse_inputs
+from ssl_vc.cli.messages import track
 from ssl_vc.cli.systems import build_systems, parse_folder
+from ssl_vc.process import prepare_inference
 
 if TYPE_CHECKING:  # these load torch, which `ssl-vc --help` need not wait for
     from ssl_vc.evaluate.judges import LoadedJudges
@@ -90,7 +91,7 @@ def evaluate(
     blend: Annotated[
         list[float] | None, typer.Option(help="1: matched frames, 0: the source's; several are compared.")
     ] = None,
-    pitch: Annotated[list[str] | None, typer.Option(help="keep, match, or semitones; several are compared.")] = None,
+    pitch: Annotated[list[str] | None, typer.Option(help="match, or semitones; several are compared.")] = None,
     judges: Annotated[
         Path | None,
         typer.Option(
@@ -124,13 +125,14 @@ def evaluate(
     from ssl_vc.evaluate.pairs import TestSet
     from ssl_vc.evaluate.run import evaluate as run_evaluation
 
+    prepare_inference()
     lengths = [None if each == "all" else float(parse_number(each, "all")) for each in reference_seconds or []]
     selection = {"utterances": utterances, "targets_per_source": targets, "reference_seconds": lengths or None}
     named = {"recogniser": recogniser, "verifier": verifier, "language": language}
     chosen = _override(_select(pairs, protocol, clips, split, selection), lengths, subset or first, named)
     _check_output(output, pairs, converted or [], force)
     test_set = chosen if isinstance(chosen, TestSet) else chosen.test_set()
-    pitches = [parse_number(each, "keep", "match") for each in pitch or ()]
+    pitches = [parse_pitch(each) for each in pitch or ()]
     grid = {"layer": layer, "matcher": matcher, "k": k, "blend": blend, "pitch": pitches}
     systems = build_systems(
         test_set,
@@ -239,4 +241,4 @@ def _print(results: "Results", output: Path, as_json: bool) -> None:
 
 
 def _progress(items: Sequence[Any], label: str) -> Iterable[Any]:
-    return tqdm(items, label, disable=None, leave=False)
+    return track(items, "pair", label=label)

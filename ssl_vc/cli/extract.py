@@ -12,7 +12,8 @@ import typer
 import ssl_vc
 from ssl_vc.cli import arguments
 from ssl_vc.cli.arguments import refuse_overwriting
-from ssl_vc.cli.messages import for_each_file
+from ssl_vc.cli.messages import for_each_file, pace
+from ssl_vc.process import prepare_inference
 
 
 class Dtype(StrEnum):
@@ -35,6 +36,7 @@ def extract(
 ) -> None:
     """Write the frames of each INPUT and their spec to OUTPUT/NAME.safetensors."""
     outputs = _plan_outputs(inputs, output, force)
+    prepare_inference()
     if not any(source.is_file() for source in inputs):
         ssl_vc.read(inputs[0])  # raises before a model is loaded
     extractor = ssl_vc.Extractor.from_pretrained(model, layer, device=device, dtype=dtype.value)
@@ -45,7 +47,7 @@ def extract(
         elapsed = time.perf_counter() - start
         report = {"input": str(source), "output": str(path), "frames": frames, "dim": extractor.spec.dim}
         report |= {"layer": extractor.spec.layer, "encoder": extractor.spec.encoder, "seconds": round(elapsed, 3)}
-        line = f"{source} -> {path}: {frames} frames of {extractor.spec.dim}, {frames / 50 / elapsed:.0f} x real time"
+        line = f"{source} -> {path}: {frames} frames of {extractor.spec.dim}, {pace(frames / 50, elapsed)}"
         return json.dumps(report) if as_json else line
 
     for_each_file(outputs, extract_file)

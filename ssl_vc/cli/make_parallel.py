@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
-from ssl_vc.cli.messages import log_to_stderr
+from ssl_vc.cli.messages import log_to_stderr, track
 from ssl_vc.cli.settings import working_in
 from ssl_vc.files import read_text
 
@@ -54,7 +53,7 @@ def make_parallel(
         if not clips:
             raise ValueError(f"{texts} has {len(listed)} sentences, of which {skip} are skipped: none is left.")
         done = synthesize_corpus(clips, output, synthesizer, phonemizer, config, workers)
-        for _ in tqdm(done, total=len(clips), unit="clip", disable=None):
+        for _ in track(done, "clip", len(clips)):
             pass
     import soundfile
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 import ssl_vc
 from ssl_vc.cli import arguments
-from ssl_vc.cli.messages import log_to_stderr
+from ssl_vc.cli.messages import log_to_stderr, track
 from ssl_vc.cli.settings import working_in
 
 
@@ -73,7 +72,7 @@ def prematch(
             layout = disentangled_layout(analysis.feature_spec)
         start, seconds, count = time.perf_counter(), 0.0, 0
         finished = prematch_clips(chosen, output, extractor, analysis, layout, config)
-        for clip in tqdm(finished, total=len(chosen), unit="clip", disable=None):
+        for clip in track(finished, "clip", len(chosen)):
             seconds, count = seconds + clip.seconds, count + 1
     elapsed, table, dim = time.perf_counter() - start, output / "clips.tsv", analysis.feature_spec["dim"]
     report = {"output": str(table), "clips": count, "hours": round(seconds / 3600, 3), "seconds": round(elapsed, 1)}

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 import ssl_vc
-from ssl_vc.cli.arguments import MODEL, parse_number, refuse_existing, refuse_inputs
+from ssl_vc.cli import arguments
+from ssl_vc.cli.arguments import MODEL, audio_output, check_voice_file, parse_pitch, refuse_existing, refuse_inputs
 from ssl_vc.files import printable, read_text
+from ssl_vc.options import MOST_NEIGHBOURS
+from ssl_vc.process import prepare_inference
 
 LONGEST = 2**24  # characters of a text: several hundred hours
 
@@ -22,7 +25,7 @@ def speak(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output audio file.", show_default=False)] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="An audio file, or a folder for speech.wav.")] = Path(
         "speech.wav"
     ),
     file: Annotated[Path | None, typer.Option(help="Text file, instead of TEXT.", readable=False)] = None,
@@ -37,8 +40,8 @@ def speak(
     blend: Annotated[
         float, typer.Option(min=0, max=4, help="1: matched frames only; 0: the text model's frames only.")
     ] = 1.0,
-    k: Annotated[int, typer.Option(min=1, help="Number of neighbours.")] = 4,
-    pitch: Annotated[str, typer.Option(help="keep, match, or semitones.")] = "keep",
+    k: Annotated[int, typer.Option(min=1, max=MOST_NEIGHBOURS, help="Number of neighbours.")] = 4,
+    pitch: Annotated[str, typer.Option(help="match (the target's F0), or semitones.")] = "match",
     speed: Annotated[float, typer.Option(min=0.25, max=4, help="Speaking rate.")] = 1.0,
     speaker: Annotated[
         str, typer.Option(help="Training speaker whose speaking style is used, by number or name.")
@@ -55,6 +58,7 @@ def speak(
     reader: Annotated[
         str, typer.Option(help="Source of pronunciations: g2p (the model's network), or espeak, if installed.")
     ] = "g2p",
+    threads: arguments.Threads = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ... or mps.")] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Use local files only.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
@@ -65,9 +69,13 @@ def speak(
         raise typer.BadParameter("give either TEXT or --file")
     if voice and target:
         raise typer.BadParameter("give either --voice or --target")
+    if voice:
+        check_voice_file(voice)
+    output = audio_output(output, "speech.wav")
     refuse_existing(output, force, "speech.wav")
     refuse_inputs([output], [path for path in (file, voice, *(target or ())) if path])
     content = _text(text, file)
+    prepare_inference(threads)
     from ssl_vc.tts.markup import parse_markup
 
     count = len(parse_markup(content))  # reports errors in the text before a model is loaded
@@ -80,7 +88,7 @@ def speak(
         enrolled,
         blend=blend,
         k=k,
-        pitch=parse_number(pitch, "keep", "match"),
+        pitch=parse_pitch(pitch),
         speed=speed,
         speaker=int(speaker) if speaker.isdecimal() else speaker,
         temperature=temperature,

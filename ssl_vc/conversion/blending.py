@@ -1,6 +1,6 @@
 """Blending matched frames with the source's own on their way to the vocoder, and the diagnostics of a conversion."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,8 +47,9 @@ class ConversionResult:
 class ConversionStats:
     """Statistics of the frames that stream through a conversion."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_frames: Callable[[int], None] | None = None) -> None:
         self.query_jump, self.output_jump = Jump(), Jump()
+        self._on_frames = on_frames  # called with numbers of output frames
         self._distances: list[Tensor] = []
 
     def record_query(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -63,7 +64,10 @@ class ConversionStats:
 
     def record_output(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Pass the vocoder's input through."""
-        return self._record(self.output_jump, chunks)
+        for chunk in self._record(self.output_jump, chunks):
+            yield chunk
+            if self._on_frames is not None:
+                self._on_frames(len(chunk))
 
     def _record(self, jump: Jump, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         for chunk in chunks:

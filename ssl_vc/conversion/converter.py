@@ -3,7 +3,7 @@
 source --> extractor --> query frames --> matcher, voice --> matched frames --> blend, prosody --> vocoder --> waveform
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -15,15 +15,17 @@ from ssl_vc.audio import SAMPLE_RATE, Source
 from ssl_vc.batch.run import Job, Result, convert_batch
 from ssl_vc.conversion.blending import ConversionResult, ConversionStats, blend_matches, blend_weight, is_constant
 from ssl_vc.conversion.live import Stream
+from ssl_vc.conversion.progress import Progress
 from ssl_vc.conversion.prosody import ProsodyTransfer
 from ssl_vc.conversion.source import EncodedSource
-from ssl_vc.conversion.vocoder_choice import select_vocoder
+from ssl_vc.conversion.vocoder_choice import require_voice, select_vocoder
 from ssl_vc.features.analysis import analysis_for, layout_of, synthesize
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.features.time_stretch import stretch
 from ssl_vc.features.waveform import read_waveform
 from ssl_vc.hub.registry import load_encoder
-from ssl_vc.loudness import LOUDNESS, loudness_gain
+from ssl_vc.limiter import master
+from ssl_vc.loudness import LOUDNESS
 from ssl_vc.match.choice import Choice, MixedMatcher, choose
 from ssl_vc.match.protocol import Matcher, Pool
 from ssl_vc.options import check_pitch, check_range
@@ -136,9 +138,10 @@ class VoiceConverter:
         matcher: str | Matcher | None = None,
         k: int | None = None,
         blend: float | Tensor = 1.0,
-        pitch: str | float = "keep",
+        pitch: str | float = "match",
         speed: float = 1.0,
         loudness: float | None = LOUDNESS,
+        progress: Callable[[float], None] | None = None,
     ) -> ConversionResult:
         """Convert a source to a voice, with diagnostics.
 
@@ -149,17 +152,20 @@ class VoiceConverter:
             k: number of neighbours; the matcher's default if None.
             blend: 1: matched frames, 0: the source's own, between: interpolation, above 1: extrapolation; or one
                 number for each frame of the source.
-            pitch: `keep` what matching yields; `match` the voice's median; or semitones above the source's own F0.
-                A vocoder whose frames have pitch takes all three, with `keep` as `match`; any other only `keep`.
+            pitch: `match` (formerly also `keep`): the voice's F0, by its median if the vocoder's frames have pitch,
+                else by the matched frames; or semitones above the source's own F0, for the former vocoders only.
             speed: factor of the tempo.
-            loudness: of the output in LUFS; None leaves it unchanged.
+            loudness: of the output in LUFS, see `ssl_vc.limiter.master`; None leaves it unchanged.
+            progress: called with the share that is done, from 0 to 1.
         """
         self._check_options(pitch, speed, loudness)
-        pool, stats = self.pool(voice), ConversionStats()
+        pool = self.pool(voice)
         choice = choose(self.matcher if matcher is None else matcher, pool, k)
         encoded = self._encoded(source)
         samples = max(round(len(encoded.wav) / speed), 1)
         frames = -(-samples // self.extractor.hop_length)
+        done = Progress(progress, encoded.frames, frames)
+        encoded.on_frames, stats = done.analyzed, ConversionStats(done.generated)
         weight = blend_weight(blend, encoded.frames, frames)
         matched = not is_constant(weight, 0)
         prosody = self._prosody(voice, pool, pitch, encoded)
@@ -169,8 +175,8 @@ class VoiceConverter:
         matches = stats.record_matches(choice.matcher(stats.record_query(query), pool)) if matched else None
         blended = stats.record_output(blend_matches(matches, own, prosody, weight))
         wav = self._synthesize(blended, samples)
-        wav = wav if loudness is None else wav.mul_(loudness_gain(wav, loudness, self.sample_rate))
-        return self._result(wav, voice, choice if matched else None, stats)
+        note = None if loudness is None else master(wav, loudness, self.sample_rate)
+        return self._result(wav, voice, choice if matched else None, stats, note)
 
     converted = convert_detailed  # former name, kept for one release
 
@@ -193,10 +199,11 @@ class VoiceConverter:
         *,
         k: int | None = None,
         blend: float = 1.0,
-        pitch: str | float = "keep",
+        pitch: str | float = "match",
         block: float = 0.1,
         lookahead: float = 0.26,
         sample_rate: int = SAMPLE_RATE,
+        threads: int = 1,
     ) -> Stream:
         """Start a live conversion: call the returned `Stream` with chunks of a waveform, then its `finish`.
 
@@ -208,6 +215,7 @@ class VoiceConverter:
         check_range("block", block, 0.02, 10)
         check_range("lookahead", lookahead, 0.02, 10)
         check_range("sample_rate", sample_rate, 1000, 768_000)
+        check_range("threads", threads, 1, 1024)
         pool = self.pool(voice)
         chosen = choose(self.matcher, pool, k).matcher
         return Stream(
@@ -221,6 +229,7 @@ class VoiceConverter:
             block=block,
             lookahead=lookahead,
             sample_rate=sample_rate,
+            threads=threads,
         )
 
     def pool(self, voice: Voice) -> Pool:
@@ -228,24 +237,9 @@ class VoiceConverter:
         if not isinstance(voice, Voice):
             raise ValueError(f"the voice is a {type(voice).__name__}; give the result of `enroll` or `Voice.load`.")
         if voice not in self._pools:
-            self._check_voice(voice)
+            require_voice(voice, self.extractor, self.analysis, self.vocoder)
             self._pools[voice] = voice.pool(self.extractor.device, approximate=self.approximate)
         return self._pools[voice]
-
-    def _check_voice(self, voice: Voice) -> None:
-        self.extractor.spec.require(voice.spec, f"the voice {voice.name!r}")
-        has, wanted = voice.feature_spec, self.analysis.feature_spec
-        if dict(has) != dict(wanted):
-            raise ValueError(
-                f"the voice {voice.name!r} was built for a vocoder that reads {has.get('kind')} frames, and this one "
-                f"reads other {wanted.get('kind')} frames; build the voice again with this vocoder."
-            )
-        width = voice.frames.shape[1] if voice.synthesis is None else voice.synthesis.shape[1]
-        if width != self.vocoder.dim:
-            raise ValueError(
-                f"the voice {voice.name!r} has frames of {width} dimensions, and the vocoder reads "
-                f"{self.vocoder.dim}; build the voice again."
-            )
 
     def _check_options(self, pitch: str | float, speed: float, loudness: float | None) -> None:
         check_pitch(pitch, self.layout is not None)
@@ -284,7 +278,9 @@ class VoiceConverter:
         wav = synthesize(self.vocoder, frames, samples / SAMPLE_RATE)
         return wav[: round(samples * self.sample_rate / SAMPLE_RATE)]
 
-    def _result(self, wav: Tensor, voice: Voice, choice: Choice | None, stats: ConversionStats) -> ConversionResult:
+    def _result(
+        self, wav: Tensor, voice: Voice, choice: Choice | None, stats: ConversionStats, note: str | None
+    ) -> ConversionResult:
         coverage = quality.coverage(stats.distance, voice.findings)
         return ConversionResult(
             wav=wav,
@@ -295,5 +291,5 @@ class VoiceConverter:
             coverage=coverage,
             jump=stats.output_jump.value,
             source_jump=stats.query_jump.value if self.same_frames and choice else None,
-            warnings=tuple(quality.warnings(voice, coverage)),
+            warnings=(*quality.warnings(voice, coverage), *([note] if note else [])),
         )

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD
+from ssl_vc import process
 from ssl_vc.audio import SAMPLE_RATE, AudioError, as_frames
 from ssl_vc.conversion.blending import blend_matches
 from ssl_vc.conversion.prosody import ProsodyTransfer
@@ -49,6 +50,7 @@ class Stream:
         block: seconds converted at a time.
         lookahead: seconds of lookahead beyond a block; more lookahead approaches offline quality.
         sample_rate: of the chunks, in Hz.
+        threads: that compute a block, which is so short that more than one gain little and wait for each other.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Stream:
         block: float = 0.1,
         lookahead: float = 0.26,
         sample_rate: int = SAMPLE_RATE,
+        threads: int = 1,
     ) -> None:
         if not isinstance(matcher, KNN):
             raise ValueError("live conversion matches frame by frame; use the matcher 'knn'.")
@@ -76,6 +79,7 @@ class Stream:
         self._vocoder, self._analysis, self._prosody, self._weight = vocoder, analysis, prosody, float(weight)
         self._vocoder_ahead = min(VOCODER_AHEAD, vocoder.context, frames_ahead - 1)
         self._encoder_ahead = frames_ahead - self._vocoder_ahead
+        self._threads = threads
         self._resample = _resampler(sample_rate)
         self._resampling_delay = _delay(sample_rate)
         self._wav = torch.empty(0)  # input that is still needed
@@ -107,7 +111,8 @@ class Stream:
         if not bool(wav.isfinite().all()):
             raise AudioError("a chunk has samples that are NaN or infinite; leave them out.")
         self._append(wav, last=False)
-        return self._convert_ready_blocks()
+        with process.threads(self._threads):
+            return self._convert_ready_blocks()
 
     def finish(self) -> Tensor:
         """Return the rest (samples,), as if silence followed; the conversion ends here."""
@@ -119,10 +124,11 @@ class Stream:
         self._finished = True
         if not samples:
             return torch.empty(0)
-        output = [self._convert_ready_blocks()]
-        while self._encoded < total:
-            output.append(self._convert_block(min(self._block, total - self._encoded)))
-        output.append(self._vocode(total))
+        with process.threads(self._threads):
+            output = [self._convert_ready_blocks()]
+            while self._encoded < total:
+                output.append(self._convert_block(min(self._block, total - self._encoded)))
+            output.append(self._vocode(total))
         wanted = round(samples * self._vocoder.sample_rate / SAMPLE_RATE)
         rest = torch.cat(output)
         return rest[: len(rest) - (self._returned - wanted)]

@@ -24,7 +24,7 @@ class ProsodyTransfer:
         layout: of the frames.
         target: F0 of the voice.
         target_frames: all frames of the voice (frames, dim).
-        pitch: `keep` or `match`: shift F0 to the target's median; a number: keep the source's F0, so many semitones up.
+        pitch: `match`: shift F0 to the target's median; a number: the source's own F0, so many semitones up.
     """
 
     def __init__(

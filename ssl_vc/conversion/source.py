@@ -25,6 +25,7 @@ class EncodedSource:
 
     def __init__(self, wav: Waveform, extractor: Extractor, analysis: Analysis) -> None:
         self.wav, self._extractor, self._analysis = wav, extractor, analysis
+        self.on_frames: Callable[[int], None] | None = None  # called with numbers of query frames as they are computed
         self.specs = extractor.spec, dict(analysis.feature_spec)
         self._cache: dict[str, Tensor | FrameBuffer] = {}
 
@@ -42,7 +43,7 @@ class EncodedSource:
 
     def query_frames(self) -> Iterator[Tensor]:
         """Yield the frames that are matched, in chunks."""
-        yield from self._chunks("query", lambda wav: self._extractor.stream(wav, every_hop=True))
+        yield from self._chunks("query", lambda wav: self._report(self._extractor.stream(wav, every_hop=True)))
 
     def vocoder_frames(self) -> Iterator[Tensor]:
         """Yield the frames that the vocoder reads, of the source itself, in chunks."""
@@ -53,6 +54,12 @@ class EncodedSource:
             yield from self._chunks("vocoder", lambda wav: from_query(wav, self.query_frames()))
         else:
             yield from self._chunks("vocoder", lambda wav: self._analysis.frames(wav[:]))
+
+    def _report(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        for chunk in chunks:
+            if self.on_frames is not None:
+                self.on_frames(len(chunk))
+            yield chunk
 
     def _chunks(self, name: str, analyze: Callable[[Any], Iterable[Tensor]]) -> Iterable[Tensor]:
         if name not in self._cache:

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from ssl_vc.audio import SAMPLE_RATE, Source, read_blocks
 
-LONG = 600  # seconds; a longer clip is not held in memory
+LONG = 60  # seconds; a longer clip is not held in memory
 
 
 class WaveformFile:

@@ -12,6 +12,7 @@ from ssl_vc.match.protocol import Match, Matcher, Pool, blend
 from ssl_vc.match.replay import replay
 from ssl_vc.match.smooth import Smooth
 from ssl_vc.match.transport import Transport
+from ssl_vc.options import MOST_NEIGHBOURS
 
 MATCHERS: dict[str, KNN | Smooth | Linear | Transport] = {
     "knn": KNN(),
@@ -70,8 +71,8 @@ def choose(name: str | Matcher, pool: Pool, k: int | None = None) -> Choice:
         pool: the target.
         k: number of neighbours averaged; the matcher's default if None. Refused by matchers without neighbours.
     """
-    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
-        raise ValueError(f"k is {k!r}; give a whole number of at least 1.")
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_NEIGHBOURS):
+        raise ValueError(f"k is {k!r}; give a whole number from 1 to {MOST_NEIGHBOURS}.")
     if not isinstance(name, str):
         matcher, name = name, type(name).__name__.lower()
     elif name == "auto":

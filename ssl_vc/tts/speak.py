@@ -5,6 +5,7 @@
 It therefore takes what a conversion takes: any voice of the same encoder and vocoder, blend, pitch and speed.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,12 +19,15 @@ from ssl_vc.conversion.converter import VoiceConverter
 from ssl_vc.conversion.source import EncodedSource
 from ssl_vc.features.analysis import synthesize
 from ssl_vc.hub.registry import BUNDLED
-from ssl_vc.loudness import LOUDNESS, normalize_loudness
+from ssl_vc.limiter import master
+from ssl_vc.loudness import LOUDNESS
 from ssl_vc.options import check_range
 from ssl_vc.tts.espeak import Espeak
 from ssl_vc.tts.markup import MarkedSentence, parse_markup
 from ssl_vc.tts.model import TextModel
 from ssl_vc.voice.voice import Voice
+
+log = logging.getLogger(__name__)
 
 PAUSE = 0.15  # seconds between sentences
 MATCHER, NEIGHBOURS = "knn", 4
@@ -82,7 +86,9 @@ class TextToSpeech:
     ) -> Tensor:
         """Returns a text in a voice, (samples,) at `sample_rate`; options as in `stream`."""
         wav = torch.cat(list(self.stream(text, voice, **options)))
-        return wav if loudness is None else normalize_loudness(wav, loudness, self.sample_rate)
+        if loudness is not None and (note := master(wav, loudness, self.sample_rate)):
+            log.warning(note)
+        return wav
 
     def stream(
         self,
@@ -91,7 +97,7 @@ class TextToSpeech:
         *,
         blend: float | Sequence[float] = 1.0,
         speed: float = 1.0,
-        pitch: str | float = "keep",
+        pitch: str | float = "match",
         k: int = NEIGHBOURS,
         speaker: int | str = 0,
         steps: int = 4,

@@ -9,6 +9,7 @@ Self-Supervised Representations", arXiv 2104.00355. Here speakers are represente
 embeddings, so that unseen ones need no training, and the vocoder is excited by pulses at F0.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
@@ -26,7 +27,8 @@ from ssl_vc.features.disentangled import KIND as DISENTANGLED
 from ssl_vc.features.disentangled import disentangled_layout, interpolated_log_f0
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.hub.registry import BUNDLED, load_encoder
-from ssl_vc.loudness import LOUDNESS, normalize_loudness
+from ssl_vc.limiter import master
+from ssl_vc.loudness import LOUDNESS
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Pool
 from ssl_vc.units import f0_codes
@@ -37,6 +39,8 @@ from ssl_vc.voice.voice import Voice
 from vocoder.kinds import load
 from vocoder.pitch import DEFAULT_F0, voiced_median
 from vocoder.protocol import Vocoder, check_features
+
+log = logging.getLogger(__name__)
 
 PITCHES = ("codes", "bytes", "none")
 CONTEXT_WEIGHTS = (0.1, 0.2, 0.4, 0.2, 0.1)  # of neighbouring centres in unit selection
@@ -258,7 +262,9 @@ def entropy(counts: Tensor) -> float:
 def _synthesize(vocoder: Vocoder, frames: Iterable[Tensor], units: Units, loudness: float | None) -> Tensor:
     wav = synthesize(vocoder, frames, units.samples / SAMPLE_RATE)
     wav = wav[: round(units.samples * vocoder.sample_rate / SAMPLE_RATE)]
-    return wav if loudness is None else normalize_loudness(wav, loudness, vocoder.sample_rate)
+    if loudness is not None and (note := master(wav, loudness, vocoder.sample_rate)):
+        log.warning(note)
+    return wav
 
 
 def _fit_durations(durations: Tensor, frames: int) -> Tensor:

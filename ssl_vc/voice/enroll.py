@@ -86,10 +86,15 @@ def _recordings(sources: Source | Iterable[Source]) -> Iterator[tuple[str, Sourc
         elif not Path(source).is_dir():
             yield printable(source), source
         else:
-            files = sorted(path for path in Path(source).rglob("*") if _is_audio(path))
+            files = audio_files(Path(source))
             if not files:
                 raise ValueError(f"the folder {str(source)!r} contains no audio files.")
             yield from ((printable(path), path) for path in files)
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """Return the audio files in and below a folder, by their suffixes, without hidden ones."""
+    return sorted(path for path in folder.rglob("*") if _is_audio(path))
 
 
 def _is_audio(path: Path) -> bool:

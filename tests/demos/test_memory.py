@@ -8,7 +8,8 @@ import pytest
 
 SCRIPT = """
 import torch
-from demos.memory import limit_kernel_caches, return_memory
+from demos.memory import return_memory
+from ssl_vc.process import limit_kernel_caches
 
 def resident():
     return_memory()

@@ -347,7 +347,7 @@ def test_one_pair_on_the_command_line(run, tmp_path, clip, voice):
     out_file = tmp_path / "copy.flac"
     status, out, err = run("copy-synth", clip, "-o", out_file)
     assert (status, err) == (0, "")
-    assert "mel × griffin-lim, 1.00 s at 16000 Hz" in out
+    assert "mel × griffin-lim, 1.0 s of sound in " in out
     samples, rate = soundfile.read(out_file)
     assert (len(samples), rate) == (len(voice), RATE)
     status, _, err = run("copy-synth", clip, "-o", out_file)

@@ -184,7 +184,7 @@ def test_one_bad_file_never_stops_the_rest(tmp_path, speech):
         "no recordings": (Job(a, []), "the job lacks a source or a voice"),
         "no source": (Job("", anna), "the job lacks a source"),
         "k": (Job(a, anna, "", {"k": "many"}), "k is 'many'; give a whole number"),
-        "pitch": (Job(a, anna, "", {"pitch": "up"}), "pitch is 'up'; give keep, match or a number of semitones"),
+        "pitch": (Job(a, anna, "", {"pitch": "up"}), "pitch is 'up'; give match or a number of semitones"),
         "loudness": (Job(a, anna, "", {"loudness": "loud"}), "give keep or a number of LUFS"),
         "bug": (Job(a, anna, "", {"k": 13}), "RuntimeError: k brings bad luck"),
     }

@@ -263,7 +263,10 @@ def test_interrupting_gives_130(run, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ssl_vc.Extractor, "save", interrupt)
-    assert run("extract", tone(tmp_path / "clip.wav"), "-o", tmp_path, "--model", "untrained") == (130, "", "")
+    command = ("extract", tone(tmp_path / "clip.wav"), "-o", tmp_path, "--model", "untrained")
+    assert run(*command) == (130, "", "stopped: no output is left half written.\n")
+    _, _, err = run(*command[:2], tone(tmp_path / "other.wav"), *command[2:])
+    assert err == "stopped: 0 of 2 files are done and kept; give the rest again.\n"
 
 
 def test_warnings_are_one_line(run, tmp_path, monkeypatch):

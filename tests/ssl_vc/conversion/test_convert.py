@@ -358,14 +358,14 @@ def test_what_does_not_fit_is_refused(vc, anna, extractor, source):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"pitch": "match"}, "pitch is 'match', but this vocoder takes no pitch"),
         ({"pitch": 3}, "pitch is 3, but this vocoder takes no pitch"),
-        ({"pitch": "high"}, "pitch is 'high'; possible are keep, match, or a number of semitones"),
+        ({"pitch": "high"}, "pitch is 'high'; possible are match, or a number of semitones"),
         ({"pitch": float("nan")}, "pitch is nan; possible are"),
         ({"blend": -0.1}, "blend is -0.1; possible are numbers from 0 to 4"),
         ({"blend": "much"}, "blend is 'much'; possible are"),
         ({"speed": 0}, "speed is 0; possible are numbers from 0.25 to 4"),
-        ({"k": 0}, "k is 0; give a whole number of at least 1"),
+        ({"k": 0}, "k is 0; give a whole number from 1 to 1000"),
+        ({"k": 100_000}, "k is 100000; give a whole number from 1 to 1000"),
         ({"k": 2.5}, "k is 2.5; give a whole number"),
         ({"matcher": "nearest"}, "there is no matcher 'nearest'; possible are auto, knn"),
         ({"loudness": float("nan")}, "loudness is nan; possible are numbers from -70 to 0"),
@@ -374,6 +374,23 @@ def test_what_does_not_fit_is_refused(vc, anna, extractor, source):
 def test_options_that_mean_nothing_are_refused(vc, anna, source, options, problem):
     with pytest.raises(ValueError, match=problem):
         vc.convert(source, anna, **options)
+
+
+def test_match_and_its_former_name_are_one_without_pitch_too(vc, anna, source):
+    assert torch.equal(vc.convert(source, anna, pitch="match"), vc.convert(source, anna, pitch="keep"))
+
+
+def test_progress_rises_to_one(vc, anna, source, monkeypatch):
+    monkeypatch.setattr("ssl_vc.features.waveform.LONG", 1)  # in chunks
+    shares = []
+    vc.convert(torch.cat([source] * 8), anna, progress=shares.append)
+    assert len(shares) > 3 and shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1
+
+
+def test_a_missed_loudness_is_a_warning(vc, anna, source, monkeypatch):
+    assert loudness(vc.convert(source, anna, loudness=-20)) == pytest.approx(-20, abs=0.2)
+    monkeypatch.setattr("ssl_vc.limiter.MOST", -40.0)
+    assert any("LUFS instead of -20" in each for each in vc.convert_detailed(source, anna, loudness=-20).warnings)
 
 
 def test_silence_and_crumbs_are_refused(vc, anna):

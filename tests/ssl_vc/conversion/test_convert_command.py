@@ -48,7 +48,8 @@ MODEL = ("--model", "model")
 def test_one_file(here, run):
     status, out, err = run("convert", "me.wav", "--target", "anna1.wav", "anna2.wav", "-o", "out.wav", *MODEL)
     assert (status, out.count("\n")) == (0, 1)
-    assert out.startswith("me.wav -> out.wav: 2.0 s in the voice anna1, ")
+    assert out.startswith("me.wav -> out.wav: voice anna1, ")
+    assert ", 2.0 s of sound in " in out and out.endswith(" than real time)\n")
     assert "warning: " in err  # four seconds are little
     vc = ssl_vc.VoiceConverter.from_pretrained("model")
     wav = vc.convert("me.wav", vc.enroll(["anna1.wav", "anna2.wav"]))
@@ -174,7 +175,8 @@ def test_nothing_is_overwritten(here, run):
         (("convert", "no.wav", "--target", "bert.wav", "-o", "out.wav"), 1, "'no.wav' does not exist as a file"),
         (("convert", "me.wav", "--target", "no.wav", "-o", "out.wav"), 1, "'no.wav' does not exist as a file"),
         (("convert", "me.wav", "--voice", "no.voice", "-o", "out.wav"), 1, "there is no voice 'no.voice'"),
-        (("convert", "me.wav", "--voice", "bert.wav", "-o", "out.wav"), 1, "bert.wav is not a voice that this version"),
+        (("convert", "me.wav", "--voice", "bert.wav", "-o", "out.wav"), 2, "bert.wav: that is a sound; use --target"),
+        (("convert", "me.wav", "--target", "bert.wav", "-o", "out.wav", "--k", "100000"), 2, "Invalid value for '--k'"),
         (("voice", "build", "no.wav", "-o", "anna.voice"), 1, "'no.wav' does not exist as a file"),
         (("voice", "build", "bert.wav", "-o", "model"), 2, "model is a folder; name a file"),
         (("voice", "mix", "a", "b", "--weights", "1", "-o", "both.voice"), 2, "2 voices need as many weights, not 1"),

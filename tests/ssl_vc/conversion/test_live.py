@@ -57,6 +57,21 @@ def test_chunks_do_not_matter(vc, anna, source):
         assert torch.equal(run_live(vc.stream(anna), source, size), whole)
 
 
+def test_one_thread_computes_unless_more_are_asked_for(vc, anna, source, monkeypatch):
+    match, used = KNN.__call__, []
+
+    def spy(*arguments):
+        used.append(torch.get_num_threads())
+        return match(*arguments)
+
+    monkeypatch.setattr(KNN, "__call__", spy)
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        run_live(vc.stream(anna, threads=threads), source[:8_000], 8_000)
+        assert {*used} == {threads} and torch.get_num_threads() == before
+        used.clear()
+
+
 def test_arrays_and_empty_chunks(vc, anna, source):
     stream = vc.stream(anna)
     parts = [stream(source[:9_000].numpy()), stream(np.zeros(0, np.float32)), stream(source[9_000:]), stream.finish()]
