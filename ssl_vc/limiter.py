@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, max_pool1d, pad
@@ -84,10 +85,15 @@ def _limited(wav: Tensor, peaks: Tensor, gain: float, sample_rate: int) -> Itera
     curve, frame = _gain_curve(peaks * 10 ** (gain / 20)).numpy() * 10 ** (gain / 20), sample_rate // 1000
     length = block_length(sample_rate)
     for start, block in zip(range(0, len(wav), length), wav.split(length), strict=True):
-        at = (np.arange(start, start + len(block)) + 0.5) / frame - 0.5  # in frames, whose gain is that of their middle
-        first = max(int(at[0]), 0)
-        near = curve[first : int(at[-1]) + 2]
-        yield block * torch.from_numpy(np.interp(at - first, np.arange(len(near)), near)).to(block)
+        yield block * interpolated(curve, start, len(block), frame).to(block)
+
+
+def interpolated(curve: npt.NDArray[np.float64], start: int, count: int, frame: float) -> Tensor:
+    """Return the values at `count` samples from `start` on of a curve that has one at the middle of each frame."""
+    at = (np.arange(start, start + count) + 0.5) / frame - 0.5
+    first = max(int(at[0]), 0)
+    near = curve[first : int(at[-1]) + 2]
+    return torch.from_numpy(np.interp(at - first, np.arange(len(near)), near))
 
 
 def _gain_curve(peaks: Tensor) -> Tensor:

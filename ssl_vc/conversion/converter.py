@@ -14,6 +14,7 @@ from torch import Tensor
 from ssl_vc.audio import SAMPLE_RATE, Source
 from ssl_vc.batch.run import Job, Result, convert_batch
 from ssl_vc.conversion.blending import ConversionResult, ConversionStats, blend_matches, blend_weight, is_constant
+from ssl_vc.conversion.gate import apply_gain, pause_gain
 from ssl_vc.conversion.live import Stream
 from ssl_vc.conversion.progress import Progress
 from ssl_vc.conversion.prosody import ProsodyTransfer
@@ -175,6 +176,8 @@ class VoiceConverter:
         matches = stats.record_matches(choice.matcher(stats.record_query(query), pool)) if matched else None
         blended = stats.record_output(blend_matches(matches, own, prosody, weight))
         wav = self._synthesize(blended, samples)
+        if matched:
+            apply_gain(wav, pause_gain(encoded.wav))
         note = None if loudness is None else master(wav, loudness, self.sample_rate)
         return self._result(wav, voice, choice if matched else None, stats, note)
 

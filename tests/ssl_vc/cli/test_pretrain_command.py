@@ -57,9 +57,9 @@ def test_an_interrupted_training_needs_resume(run, clips, tmp_path):
     ("settings", "status", "message"),
     [
         (["train.stepz=3"], 2, "stepz"),
-        (["train.steps"], 2, "'train.steps' is no setting; write key=value"),
+        (["train.steps"], 2, "there are no clips at train.steps; settings are written KEY=VALUE"),
         (["train.steps=few"], 2, "few"),
-        (["train.objective=cpc"], 2, "possible are hubert, wavlm"),
+        (["train.objective=karaoke"], 2, "possible are hubert, wavlm"),
         (["iterations.7.train.steps=3"], 2, "debug.yaml"),
         (["clips="], 1, "there are no clips to train on"),
         (["clips=nowhere"], 1, "there are no clips at nowhere"),

@@ -469,7 +469,7 @@ def test_k_goes_to_who_averages(talk):
         with pytest.raises(ValueError, match=r"k is 7, but .* averages no neighbours; leave k out, or choose knn or"):
             choose(name, pool, 7)
     for name in ("knn", "auto", "linear"):
-        with pytest.raises(ValueError, match="k is 0; give a whole number of at least 1"):
+        with pytest.raises(ValueError, match="k is 0; give a whole number from 1 to 1000"):
             choose(name, pool, 0)
 
 
