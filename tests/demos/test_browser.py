@@ -167,9 +167,11 @@ def test_two_users_do_not_meet(page, browser, server, sounds):
     other.close()
 
 
-def test_work_can_be_stopped(page, sounds):
+def test_work_can_be_stopped(page, sounds, tmp_path):
+    wav = ssl_vc.read(sounds / "source.wav").repeat(4)  # of 3 s it may be done before it is stopped
+    ssl_vc.write(tmp_path / "long.wav", wav, 16_000)
     open_tab(page, "Copies")
-    give(page, "copy-source", sounds / "source.wav")
+    give(page, "copy-source", tmp_path / "long.wav")
     page.locator("#copy").click()
     page.locator("#copy-status").get_by_text("original done").wait_for()
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
