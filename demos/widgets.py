@@ -67,13 +67,12 @@ def start_and_stop(
         earlier.requested = True  # earlier work of this session stops
         return StopSignal()
 
-    def request(signal: StopSignal) -> Any:
-        signal.requested = True
-        return "stopping …" if signal.running else gr.skip()
+    def request(signal: StopSignal) -> None:
+        signal.requested = True  # only the work writes its status: from here, "stopping" might come after "stopped"
 
     started = start.click(renew, signal, signal, queue=False, api_visibility="private")
     started.then(work, [signal, *inputs], outputs, api_name=name, **ALONE)
-    stop.click(request, signal, outputs[-1], queue=False, api_visibility="private")
+    stop.click(request, signal, queue=False, api_visibility="private")
 
 
 def report_errors(work: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
