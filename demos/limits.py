@@ -171,7 +171,7 @@ class RequestLimits:
             else:
                 await self.app(scope, await _body(receive), send)
         except RequestRefusedError as refusal:
-            await _discard(receive)
+            await discard(receive)
             await refusal.response()(scope, receive, send)
         except ClientDisconnect:
             pass
@@ -191,7 +191,7 @@ class RequestLimits:
         self.uploads.begin(address, int(length))
         answer = _Answer(send)
         try:
-            await self.app(scope, lambda: _patient(receive, PATIENCE), answer)
+            await self.app(scope, lambda: receive_within(receive, PATIENCE), answer)
         finally:
             paths = json.loads(answer.body) if answer.status == 200 else []
             await asyncio.to_thread(self.uploads.end, address, int(length), paths)
@@ -215,14 +215,15 @@ class _Answer:
         await self._send(message)
 
 
-async def _patient(receive: Receive, seconds: float) -> Message:
+async def receive_within(receive: Receive, seconds: float) -> Message:
+    """Return the next message of a request; raises RequestRefusedError if it does not come in time."""
     try:
         return await asyncio.wait_for(receive(), seconds)
     except TimeoutError:
         raise RequestRefusedError(408, "The request came too slowly.") from None
 
 
-async def _discard(receive: Receive) -> None:
+async def discard(receive: Receive) -> None:
     """Receive the rest of a request, for a while: who still sends reads no answer."""
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
@@ -234,7 +235,7 @@ async def _body(receive: Receive) -> Receive:
     """Read a whole request, to be received again; raises RequestRefusedError if it is too large or too slow."""
     body, more, end = b"", True, time.monotonic() + PATIENCE
     while more:
-        message = await _patient(receive, end - time.monotonic())
+        message = await receive_within(receive, end - time.monotonic())
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body, more = body + message.get("body", b""), message.get("more_body", False)

@@ -11,7 +11,7 @@ from gradio.utils import get_upload_folder
 from torch import Tensor
 
 import ssl_vc
-from ssl_vc.audio import TooLongError
+from ssl_vc.audio import Source, TooLongError
 from ssl_vc.files import LOCK, locked
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -72,17 +72,17 @@ def require_present(paths: Sequence[Path]) -> None:
             raise ValueError(f"{path.name!r} was deleted, because of its age or to make room; upload it again.")
 
 
-def sounds(paths: Sequence[Path], minutes: float) -> list[Tensor]:
-    """Returns sound files as 16 kHz mono, (samples,) each.
+def sounds(sources: Sequence[Source], minutes: float) -> list[Tensor]:
+    """Returns sound files, by their paths or as file objects, as 16 kHz mono, (samples,) each.
 
     Raises:
         ValueError: one is no sound or is silent, or together they are longer than `minutes`; then decoding stops.
     """
-    require_present(paths)
+    require_present([source for source in sources if isinstance(source, Path)])
     left, wavs = minutes * 60.0, []
-    for path in paths:
+    for source in sources:
         try:
-            wavs.append(ssl_vc.read(path, speech=True, max_seconds=left))
+            wavs.append(ssl_vc.read(source, speech=True, max_seconds=left))
         except TooLongError:
             raise ValueError(f"This is longer than {minutes:g} minutes; send a shorter recording.") from None
         left -= len(wavs[-1]) / 16_000
