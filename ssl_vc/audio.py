@@ -1,60 +1,48 @@
-"""Audio input and output: files and arrays to mono tensors at 16 kHz, and tensors to files.
+"""Audio input and output: files, bytes and arrays to mono tensors at 16 kHz, and tensors to files.
 
-The only module that opens a user's audio file: decoding, downmixing, resampling, trimming, loudness. Unusable input
-raises an `AudioError`, one sentence for the user. Private functions raise it without a subject; `_about` prepends it.
+Unusable input raises an `AudioError`, one sentence for the user. Private functions and `ssl_vc.decoding` raise it
+without a subject; `_about` prepends it.
 """
 
 import math
 import os
-import shutil
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from itertools import count, takewhile
+from itertools import takewhile
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
-from tempfile import TemporaryFile
 from threading import Event
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
-import soxr
 import torch
 from torch import Tensor
 
-from ssl_vc.containers import UNKNOWN, Completeness, split
+from ssl_vc.decoding import BLOCK, Array, Blocks, check_length, check_rate, decode_bytes, decode_file, mono_16k
+from ssl_vc.decoding import DEMUXERS as DEMUXERS
+from ssl_vc.decoding import SAMPLE_RATE as SAMPLE_RATE
+from ssl_vc.decoding import AudioError as AudioError
+from ssl_vc.decoding import TooLongError as TooLongError
+from ssl_vc.decoding import read_file_object as read_file_object
 from ssl_vc.files import CheckedFile, replacing
 
-SAMPLE_RATE = 16_000
 MAX_SECONDS = 6 * 3600.0
 
-Array: TypeAlias = npt.NDArray[Any]
-Blocks: TypeAlias = Generator[Array, None, None]
-Source: TypeAlias = str | os.PathLike[str] | Tensor | tuple[Array | Tensor, int]
+Source: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Tensor | Array | tuple[Array | Tensor, int]
+)
 
 LARGEST_PEAK = 2.0**31  # samples of 32 bits that were not scaled; the squares of more would overflow
 SILENCE = 1e-4  # a peak below -80 dBFS
-BLOCK = 2**18  # samples decoded or encoded at a time, all channels together
 NO_SAMPLES = "has no samples; give a longer recording"
 NOT_FINITE = "has samples that are NaN or infinite; repair it first"
-NOT_AUDIO = "is not an audio file, or its start is missing; give wav, flac, ogg, opus, mp3 or aiff"
 
-DEMUXERS = {".m4a": "mov", ".mp4": "mov", ".mov": "mov", ".aac": "aac", ".webm": "matroska", ".mkv": "matroska"}
 CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}
 OPUS_RATES = 8_000, 12_000, 16_000, 24_000, 48_000
 MP3_RATES = *OPUS_RATES, 11_025, 22_050, 32_000, 44_100
 ENCODER_RATES = {".opus": OPUS_RATES, ".mp3": MP3_RATES, ".ogg": range(200_001)}  # above, Vorbis crashes
-
-
-class AudioError(ValueError):
-    """Audio that cannot be read or written; the message is one sentence with the reason and the remedy."""
-
-
-class TooLongError(AudioError):
-    """Audio that is longer than the limit."""
 
 
 def read(source: Source, *, speech: bool = False, max_seconds: float = MAX_SECONDS) -> Tensor:
@@ -63,9 +51,10 @@ def read(source: Source, *, speech: bool = False, max_seconds: float = MAX_SECON
     Reads in blocks, so only the result of a long file is held in memory.
 
     Args:
-        source: a path (wav, flac, ogg, opus, mp3, aiff and others; with ffmpeg also m4a, mp4, mov, aac, webm, mkv), an
-            `(array, rate)` pair, or a tensor at 16 kHz. Arrays and tensors are (samples,), (samples, channels) or, up
-            to 8 channels, (channels, samples). Channels are averaged, integers scaled to [-1, 1].
+        source: a path (wav, flac, ogg, opus, mp3, aiff and others; with ffmpeg also m4a, mp4, mov, aac, webm, mkv); the
+            bytes of such a file, or a binary file object, which is read from its start; an `(array, rate)` pair; or an
+            array or tensor at 16 kHz. Arrays and tensors are (samples,), (samples, channels) or, up to 8 channels,
+            (channels, samples). Channels are averaged, integers scaled to [-1, 1].
         speech: refuse audio that is silent throughout.
         max_seconds: raise a `TooLongError` for longer audio, where possible before decoding it.
     """
@@ -76,15 +65,10 @@ def read_blocks(source: Source, *, speech: bool = False, max_seconds: float = MA
     """Yield what `read` returns, block by block."""
     length, peak = 0, 0.0
     with _about(repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else "The audio"):
-        blocks = (
-            _file_blocks(Path(source), max_seconds)
-            if isinstance(source, str | os.PathLike)
-            else _array_blocks(source, max_seconds)
-        )
-        with closing(blocks):
+        with closing(_blocks(source, max_seconds)) as blocks:
             for block in blocks:
                 length += len(block)
-                _check_length(length, SAMPLE_RATE, max_seconds)
+                check_length(length, SAMPLE_RATE, max_seconds)
                 loudest = float(np.abs(block).max(initial=0))
                 if not math.isfinite(loudest):
                     raise AudioError(NOT_FINITE)
@@ -125,7 +109,7 @@ def write(path: str | os.PathLike[str], wav: Tensor | Array, sample_rate: int) -
     path = Path(path)
     name, suffix = repr(str(path)), path.suffix.lower()
     with _about(f"The audio for {name}"):
-        _check_rate(sample_rate)
+        check_rate(sample_rate)
         frames = as_frames(wav)
         if frames.shape[1] > 1:
             raise AudioError(f"has {frames.shape[1]} channels; give (samples,) or (1, samples)")
@@ -185,81 +169,41 @@ def _about(name: str) -> Iterator[None]:
         raise AudioError(f"{name} failed midway ({error.error_string}); it is damaged, or the disk is full.") from error
 
 
-def _check_length(samples: int, rate: int, max_seconds: float) -> None:
-    if samples > max_seconds * rate:
-        units = ("hours", 3600), ("minutes", 60), ("seconds", 1)
-        limit, unit = next((max_seconds / size, unit) for unit, size in units if max_seconds >= size or size == 1)
-        raise TooLongError(f"is longer than {limit:.3g} {unit}; cut it into parts")
-
-
-def _file_blocks(path: Path, max_seconds: float) -> Blocks:
-    """Return the file at 16 kHz mono (samples,), block by block."""
-    if not path.is_file():
-        problem = "is a folder; give one audio file" if path.is_dir() else "does not exist as a file; check the path"
-        raise AudioError(problem)
-    with path.open("rb") as file:
-        if not file.read(1):
-            raise AudioError("is empty (0 bytes); save or download it again")
-    return _ffmpeg_blocks(path) if path.suffix.lower() in DEMUXERS else _soundfile_blocks(path, max_seconds)
-
-
-def _soundfile_blocks(path: Path, max_seconds: float) -> Blocks:
-    completeness = Completeness()
-    for part in split(path):
-        with _open_sound(part.open(path)) as file:
-            if file.frames < UNKNOWN:
-                _check_length(file.frames, file.samplerate, max_seconds)
-            blocks = takewhile(len, (file.read(BLOCK // file.channels, "float32", always_2d=True) for _ in count()))
-            yield from _mono_16k(completeness.record(part, file, blocks), file.samplerate)
-    if completeness.problem:
-        warnings.warn(f"{str(path)!r} {completeness.problem}.", UserWarning, stacklevel=2)
-
-
-def _open_sound(file: Any) -> soundfile.SoundFile:
-    try:
-        sound = soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, TypeError, UnicodeError) as error:  # TypeError: a .raw
-        raise AudioError(NOT_AUDIO) from error
-    if sound.format == "RAW":  # libsndfile takes anything named .au, .vox or .gsm for headerless audio
-        sound.close()
-        raise AudioError(NOT_AUDIO)
-    sound.seekable = lambda: False  # else soundfile seeks after every block, which fails if the length is unknown
-    return sound
-
-
-def _ffmpeg_blocks(path: Path) -> Blocks:
-    ffmpeg, suffix = shutil.which("ffmpeg"), path.suffix.lower()
-    if ffmpeg is None:
-        remedy = "install it (apt, brew or winget install ffmpeg), or convert to wav, flac, ogg, opus, mp3 or aiff"
-        raise AudioError(f"is {suffix}, which cannot be read without ffmpeg; {remedy}")
-    # The demuxer is forced: if ffmpeg guessed, a renamed playlist could make it open other files.
-    command = [ffmpeg, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-f", DEMUXERS[suffix]]
-    # rematrix_maxval makes mono the mean of two channels (it weights more); "-ac 1" is 3 dB louder, for six 11 dB.
-    mono = f"aresample={SAMPLE_RATE}:rematrix_maxval=1,aformat=channel_layouts=mono"
-    command += ["-i", f"file:{path.absolute()}", "-vn", "-af", mono, "-f", "f32le", "pipe:1"]
-    with TemporaryFile() as log, Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=log) as process:
-        assert process.stdout is not None
-        try:
-            while data := process.stdout.read(4 * BLOCK):
-                yield np.frombuffer(data, "<f4", count=len(data) // 4)
-            process.wait()
-        finally:
-            process.kill()  # in case the reader stopped early; harmless once it has ended
-        if process.returncode:
-            log.seek(0)
-            reason = log.read().decode(errors="replace").strip().rpartition("\n")[2] or "no reason given"
-            raise AudioError(f"could not be decoded by ffmpeg ({reason}); make sure that it is {suffix}")
-
-
-def _array_blocks(source: Any, max_seconds: float) -> Blocks:
-    """Return the array at 16 kHz mono (samples,), block by block."""
-    pair = (source, SAMPLE_RATE) if isinstance(source, Tensor) else source
+def _blocks(source: Any, max_seconds: float) -> Blocks:
+    """Return a source at 16 kHz mono (samples,), block by block."""
+    if isinstance(source, str | os.PathLike):
+        return decode_file(Path(source), max_seconds)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode_bytes(bytes(source), max_seconds)
+    if hasattr(source, "read"):
+        return decode_bytes(read_file_object(source), max_seconds)
+    pair = (source, SAMPLE_RATE) if isinstance(source, Tensor | np.ndarray) else source
     if not isinstance(pair, tuple) or len(pair) != 2:
-        raise AudioError(f"is a {type(source).__name__}; give a path, an (array, rate) pair or a 16 kHz tensor")
+        raise AudioError(
+            f"is a {type(source).__name__}; give a path, bytes, an (array, rate) pair, or an array or tensor at 16 kHz"
+        )
     frames, rate = as_frames(pair[0]), pair[1]
-    _check_rate(rate)
-    _check_length(len(frames), rate, max_seconds)
-    return _mono_16k([frames], rate)
+    check_rate(rate)
+    check_length(len(frames), rate, max_seconds)
+    return mono_16k([frames], rate)
+
+
+def is_single(sources: object) -> bool:
+    """Return whether something is one source, rather than several."""
+    if isinstance(sources, tuple):
+        return len(sources) == 2 and isinstance(sources[1], int | np.integer)
+    one = isinstance(sources, str | os.PathLike | bytes | bytearray | memoryview | Tensor | np.ndarray)
+    return one or hasattr(sources, "read")
+
+
+def raw_data(source: Any) -> Array:
+    """Return what a source in memory consists of: its samples as they are, or the bytes of its file."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return np.frombuffer(source, np.uint8)
+    if hasattr(source, "read"):
+        return np.frombuffer(read_file_object(source), np.uint8)
+    samples = source[0] if isinstance(source, tuple) else source
+    return samples.numpy(force=True) if isinstance(samples, Tensor) else np.asarray(samples)
 
 
 def as_frames(audio: Any) -> Array:
@@ -280,20 +224,3 @@ def as_frames(audio: Any) -> Array:
     if frames.ndim != 2 or len(frames) < frames.shape[1]:
         raise AudioError(f"has the shape {audio.shape}; give (samples,) or (samples, channels)")
     return frames if kind == "f" else frames / 2.0 ** (8 * audio.itemsize - 1) - (kind == "u")
-
-
-def _mono_16k(blocks: Iterable[Array], rate: int) -> Blocks:
-    """Downmix (samples, channels) at `rate` to mono, and resample."""
-    _check_rate(rate)
-    mono = (block.mean(axis=1) for block in blocks)
-    if rate == SAMPLE_RATE:
-        yield from mono
-    else:
-        stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        yield from map(stream.resample_chunk, mono)
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def _check_rate(rate: Any) -> None:
-    if not isinstance(rate, int | np.integer) or not 1_000 <= rate <= 768_000:
-        raise AudioError(f"has the sample rate {rate!r}; it must be a whole number of Hz from 1000 to 768000")

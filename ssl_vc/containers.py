@@ -48,11 +48,12 @@ class Part(NamedTuple):
     lost: float = 0.0
     ended: bool = True
 
-    def open(self, path: Path) -> str | bytes | BytesIO:
-        """Return what libsndfile opens, of the file at this path, which need not be text."""
-        if self.content is not None:
-            return BytesIO(self.content)
-        return str(path) if os.name == "nt" else os.fsencode(path)
+    def open(self, source: Path | bytes) -> str | bytes | BytesIO:
+        """Return what libsndfile opens, of the file at this path, which need not be text, or with this content."""
+        content = source if self.content is None else self.content
+        if isinstance(content, bytes):
+            return BytesIO(content)
+        return str(content) if os.name == "nt" else os.fsencode(content)
 
 
 class Completeness:
@@ -92,15 +93,17 @@ def _cut_off(file: soundfile.SoundFile) -> float:
     return file.frames * (declared / there - 1) if there < declared < STREAMED and there else 0.0
 
 
-def split(path: Path) -> list[Part]:
-    """Return the parts of a sound file in order."""
-    with path.open("rb") as file:
+def split(source: Path | bytes) -> list[Part]:
+    """Return the parts of a sound file, or of its content, in order."""
+    named_mp3 = isinstance(source, Path) and source.suffix.lower() == ".mp3"
+    with source.open("rb") if isinstance(source, Path) else BytesIO(source) as file:
         start = file.read(4)
         ogg = start == b"OggS"
-        mp3 = start.startswith(b"ID3") or _parse(start) is not None or path.suffix.lower() == ".mp3"
-        if not (ogg or mp3) or path.stat().st_size > LARGEST:
+        mp3 = start.startswith(b"ID3") or _parse(start) is not None or named_mp3
+        if not (ogg or mp3) or file.seek(0, os.SEEK_END) > LARGEST:
             return [Part()]
-        data = start + file.read()
+        file.seek(0)
+        data = file.read()
     return (_ogg_links(data) if ogg else _mp3_streams(data)) or [Part()]
 
 

@@ -1,6 +1,7 @@
 """Relative positions by grouped convolutions over the frames, which are added to them."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +12,26 @@ from torch.nn.utils.parametrizations import weight_norm
 from pretrain.encoder.config import EncoderConfig
 
 
+class WeightNormConv1d(nn.Conv1d):
+    """A convolution under weight norm that can be pickled, as torch's parametrizations themselves cannot."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # the hook, a local function, reads weights under their former names; a new convolution has its own
+        hooks = "_load_state_dict_pre_hooks"
+        return _without_weights, (), {name: value for name, value in vars(self).items() if name != hooks}
+
+
+def _without_weights() -> nn.Conv1d:
+    conv: nn.Conv1d = weight_norm(WeightNormConv1d(1, 1, 1, device="meta"), dim=2)
+    return conv
+
+
 class PositionalConv(nn.Module):
     """One wide convolution (wav2vec 2.0)."""
 
     def __init__(self, dim: int, kernel: int, groups: int) -> None:
         super().__init__()
-        conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
+        conv = WeightNormConv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
         nn.init.normal_(conv.weight, std=math.sqrt(4.0 / (kernel * dim)))
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)

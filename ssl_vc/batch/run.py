@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from ssl_vc.audio import CONTAINERS, Source
+from ssl_vc.audio import CONTAINERS, Source, raw_data
 from ssl_vc.batch.jobs import PARTS, Job, PlannedJob, Result, input_paths, plan_jobs
 from ssl_vc.batch.worker import Converter, Worker
 from ssl_vc.files import locked, require_file
@@ -157,7 +157,7 @@ def _group_by_source(jobs: Iterable[PlannedJob]) -> list[list[PlannedJob]]:
 def _size(source: Source) -> int:
     if isinstance(source, str | os.PathLike):
         return Path(source).stat().st_size if Path(source).is_file() else 0
-    return len(source[0] if isinstance(source, tuple) else source)
+    return len(raw_data(source))
 
 
 class _Report:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_vc.audio import Source, write
+from ssl_vc.audio import Source, raw_data, write
 from ssl_vc.batch.jobs import PARTS, PlannedJob, Result, VoiceSource, describe
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
@@ -107,7 +107,7 @@ class Worker:
 
     def _run(self, planned: PlannedJob, source: "_LazySource") -> Result:
         job, path = planned.job, self.folder / planned.output
-        if job.source == "" or job.voice in ("", []):
+        if (isinstance(job.source, str) and not job.source) or job.voice in ("", []):
             raise ValueError("the job lacks a source or a voice; name an audio file, and a voice file or recordings.")
         options = parse_options({**self.options, **job.options})
         voice = self._fingerprints.voice(job.voice)
@@ -192,9 +192,9 @@ class _Fingerprints:
     def source(self, source: Source) -> str:
         if isinstance(source, str | os.PathLike):
             return self._path(Path(source))
-        audio, rate = source if isinstance(source, tuple) else (source, 0)
-        samples = audio.numpy(force=True) if isinstance(audio, Tensor) else np.asarray(audio)
-        return _fingerprint([str(samples.dtype), samples.shape, rate], samples)
+        rate = source[1] if isinstance(source, tuple) else 0 if isinstance(source, Tensor | np.ndarray) else "file"
+        data = raw_data(source)
+        return _fingerprint([str(data.dtype), data.shape, rate], data)
 
     def voice(self, target: VoiceSource) -> str:
         if isinstance(target, list):

@@ -1,6 +1,6 @@
 """Blending matched frames with the source's own on their way to the vocoder, and the diagnostics of a conversion."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +8,11 @@ from torch import Tensor
 
 from ssl_vc.conversion.prosody import ProsodyTransfer
 from ssl_vc.features.time_stretch import Regroup
+from ssl_vc.match.choice import Choice
 from ssl_vc.match.protocol import Jump, Match, blend
 from ssl_vc.options import check_range
+from ssl_vc.voice import quality
+from ssl_vc.voice.voice import Voice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,24 @@ class ConversionStats:
         """Distances from the source's frames to their nearest neighbours, where those were searched (frames,)."""
         known = torch.cat(self._distances).cpu() if self._distances else torch.empty(0)
         return known[~known.isnan()]
+
+
+def summarize(
+    wav: Tensor, sample_rate: int, voice: Voice, choice: Choice | None, stats: ConversionStats, notes: Sequence[str]
+) -> ConversionResult:
+    """Return a waveform with its diagnostics; without a choice of a matcher, the source's own frames were used."""
+    coverage = quality.coverage(stats.distance, voice.findings)
+    return ConversionResult(
+        wav=wav,
+        sample_rate=sample_rate,
+        matcher=choice.name if choice else "none",
+        reason=choice.reason if choice else "blend is 0, so these are the source's own frames.",
+        distance=float(stats.distance.mean()) if len(stats.distance) else None,
+        coverage=coverage,
+        jump=stats.output_jump.value,
+        source_jump=stats.query_jump.value if voice.synthesis is None and choice else None,
+        warnings=(*quality.warnings(voice, coverage), *notes),
+    )
 
 
 def blend_weight(blend: float | Tensor, source_frames: int, frames: int) -> float | Tensor:

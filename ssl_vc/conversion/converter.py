@@ -5,7 +5,7 @@ source --> extractor --> query frames --> matcher, voice --> matched frames --> 
 
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,24 +13,29 @@ from torch import Tensor
 
 from ssl_vc.audio import SAMPLE_RATE, Source
 from ssl_vc.batch.run import Job, Result, convert_batch
-from ssl_vc.conversion.blending import ConversionResult, ConversionStats, blend_matches, blend_weight, is_constant
-from ssl_vc.conversion.gate import apply_gain, pause_gain
+from ssl_vc.conversion.blending import (
+    ConversionResult,
+    ConversionStats,
+    blend_matches,
+    blend_weight,
+    is_constant,
+    summarize,
+)
+from ssl_vc.conversion.finish import finish
 from ssl_vc.conversion.live import Stream
+from ssl_vc.conversion.options import ConversionOptions
 from ssl_vc.conversion.progress import Progress
-from ssl_vc.conversion.prosody import ProsodyTransfer
+from ssl_vc.conversion.prosody import transfer_for
 from ssl_vc.conversion.source import EncodedSource
 from ssl_vc.conversion.vocoder_choice import require_voice, select_vocoder
 from ssl_vc.features.analysis import analysis_for, layout_of, synthesize
 from ssl_vc.features.extractor import Extractor
-from ssl_vc.features.time_stretch import stretch
 from ssl_vc.features.waveform import read_waveform
 from ssl_vc.hub.registry import load_encoder
-from ssl_vc.limiter import master
 from ssl_vc.loudness import LOUDNESS
-from ssl_vc.match.choice import Choice, MixedMatcher, choose
+from ssl_vc.match.choice import MixedMatcher, choose
 from ssl_vc.match.protocol import Matcher, Pool
 from ssl_vc.options import check_pitch, check_range
-from ssl_vc.voice import quality
 from ssl_vc.voice.enroll import build_voice
 from ssl_vc.voice.voice import Voice
 from vocoder.protocol import Vocoder
@@ -57,15 +62,36 @@ class VoiceConverter:
         synthesis: Extractor | None = None,
         approximate: bool = False,
     ) -> None:
-        self.approximate = approximate
-        self.extractor, self.matcher = extractor, matcher
+        self.extractor, self.matcher, self.approximate = extractor, matcher, approximate
+        self._extractors = (extractor, *([synthesis] if synthesis else []))
         self.vocoder: Vocoder = World() if vocoder is None else vocoder
-        if isinstance(self.vocoder, torch.nn.Module):
-            self.vocoder.to(extractor.device)
-        self.analysis = analysis_for(self.vocoder, extractor, *([synthesis] if synthesis else []))
         self.layout = layout_of(self.vocoder)
-        self.same_frames = self.analysis.feature_spec == extractor.spec.feature_spec
+        self._connect()
+
+    def _connect(self) -> None:
+        if isinstance(self.vocoder, torch.nn.Module):
+            self.vocoder.to(self.extractor.device)
+        self.analysis = analysis_for(self.vocoder, *self._extractors)
+        self.same_frames = self.analysis.feature_spec == self.extractor.spec.feature_spec
         self._pools: WeakKeyDictionary[Voice, Pool] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        vocoder = f"{type(self.vocoder).__name__} at {self.sample_rate} Hz"
+        return f"VoiceConverter({self.extractor!r}, matcher {self.matcher}, vocoder {vocoder})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("analysis", "_pools")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._connect()
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the models to a device, see `Extractor.to`; voices stay where they are. Return the converter."""
+        for extractor in self._extractors:
+            extractor.to(device)
+        self._connect()
+        return self
 
     @classmethod
     def from_pretrained(
@@ -126,9 +152,23 @@ class VoiceConverter:
         """Analyse a source once, for many voices."""
         return EncodedSource(read_waveform(source), self.extractor, self.analysis)
 
-    def convert(self, source: Source | EncodedSource, voice: Voice, **options: Any) -> Tensor:
+    def convert(
+        self,
+        source: Source | EncodedSource,
+        voice: Voice,
+        *,
+        matcher: str | Matcher | None = None,
+        k: int | None = None,
+        blend: float | Tensor = 1.0,
+        pitch: str | float = "match",
+        speed: float = 1.0,
+        loudness: float | None = LOUDNESS,
+        progress: Callable[[float], None] | None = None,
+    ) -> Tensor:
         """Convert a source to a voice: (samples,) at `sample_rate`, as long as the source; see `convert_detailed`."""
-        return self.convert_detailed(source, voice, **options).wav
+        chosen: ConversionOptions = {"matcher": matcher, "k": k, "blend": blend}
+        chosen |= {"pitch": pitch, "speed": speed, "loudness": loudness}
+        return self.convert_detailed(source, voice, progress=progress, **chosen).wav
 
     @torch.no_grad()
     def convert_detailed(
@@ -156,10 +196,12 @@ class VoiceConverter:
             pitch: `match` (formerly also `keep`): the voice's F0, by its median if the vocoder's frames have pitch,
                 else by the matched frames; or semitones above the source's own F0, for the former vocoders only.
             speed: factor of the tempo.
-            loudness: of the output in LUFS, see `ssl_vc.limiter.master`; None leaves it unchanged.
+            loudness: of the output in LUFS, see `ssl_vc.conversion.finish`; None leaves the output as it is.
             progress: called with the share that is done, from 0 to 1.
         """
-        self._check_options(pitch, speed, loudness)
+        check_pitch(pitch, self.layout is not None)
+        check_range("speed", speed, 0.25, 4)
+        check_range("loudness", 0 if loudness is None else loudness, -70, 0)
         pool = self.pool(voice)
         choice = choose(self.matcher if matcher is None else matcher, pool, k)
         encoded = self._encoded(source)
@@ -169,22 +211,27 @@ class VoiceConverter:
         encoded.on_frames, stats = done.analyzed, ConversionStats(done.generated)
         weight = blend_weight(blend, encoded.frames, frames)
         matched = not is_constant(weight, 0)
-        prosody = self._prosody(voice, pool, pitch, encoded)
+        prosody = transfer_for(self.layout, voice, pool, pitch, encoded.vocoder_frames())
 
         # lazy: the vocoder pulls frames through all steps, in bounded memory
-        query, own = self._analyze(encoded, frames)
+        query, own = encoded.stretched(frames, self.extractor.device)
         matches = stats.record_matches(choice.matcher(stats.record_query(query), pool)) if matched else None
         blended = stats.record_output(blend_matches(matches, own, prosody, weight))
-        wav = self._synthesize(blended, samples)
-        if matched:
-            apply_gain(wav, pause_gain(encoded.wav))
-        note = None if loudness is None else master(wav, loudness, self.sample_rate)
-        return self._result(wav, voice, choice if matched else None, stats, note)
+        wav = synthesize(self.vocoder, blended, samples / SAMPLE_RATE)
+        wav = wav[: round(samples * self.sample_rate / SAMPLE_RATE)]
+        notes = finish(wav, self.sample_rate, encoded.wav, loudness, gated=not encoded.generated)
+        return summarize(wav, self.sample_rate, voice, choice if matched else None, stats, notes)
 
     converted = convert_detailed  # former name, kept for one release
 
     def convert_batch(
-        self, jobs: Iterable[Job | tuple[Any, ...]], out_dir: str | PathLike[str], resume: bool = False, **options: Any
+        self,
+        jobs: Iterable[Job | tuple[Any, ...]],
+        out_dir: str | PathLike[str],
+        resume: bool = False,
+        *,
+        force: bool = False,
+        **options: Unpack[ConversionOptions],
     ) -> Iterator[Result]:
         """Run many conversions and yield the outcome of each; see `ssl_vc.batch.run.run_batch`.
 
@@ -192,9 +239,10 @@ class VoiceConverter:
             jobs: each (source, voice, name of the output), or a `Job`.
             out_dir: folder of the outputs and of the report.
             resume: skip jobs that an earlier run has finished.
-            **options: `force`, and the options of `convert_detailed` for all jobs.
+            force: run all jobs, and overwrite existing outputs.
+            **options: of `convert_detailed`, for all jobs.
         """
-        return convert_batch(self, jobs, out_dir, resume, **options)
+        return convert_batch(self, jobs, out_dir, resume, force=force, **options)
 
     def stream(
         self,
@@ -210,15 +258,9 @@ class VoiceConverter:
     ) -> Stream:
         """Start a live conversion: call the returned `Stream` with chunks of a waveform, then its `finish`.
 
-        The matcher is the converter's own, which must be `knn`; of `auto` its kNN part is used. The source's median F0
-        is a running one.
+        Takes the converter's own matcher: `knn`, or the kNN part of `auto`. The source's median F0 is a running one.
         """
         check_pitch(pitch, self.layout is not None)
-        check_range("blend", blend, 0, 4)
-        check_range("block", block, 0.02, 10)
-        check_range("lookahead", lookahead, 0.02, 10)
-        check_range("sample_rate", sample_rate, 1000, 768_000)
-        check_range("threads", threads, 1, 1024)
         pool = self.pool(voice)
         chosen = choose(self.matcher, pool, k).matcher
         return Stream(
@@ -227,7 +269,7 @@ class VoiceConverter:
             chosen.second if isinstance(chosen, MixedMatcher) else chosen,
             self.vocoder,
             None if self.same_frames else self.analysis,
-            self._prosody(voice, pool, pitch),
+            transfer_for(self.layout, voice, pool, pitch),
             weight=blend,
             block=block,
             lookahead=lookahead,
@@ -244,55 +286,8 @@ class VoiceConverter:
             self._pools[voice] = voice.pool(self.extractor.device, approximate=self.approximate)
         return self._pools[voice]
 
-    def _check_options(self, pitch: str | float, speed: float, loudness: float | None) -> None:
-        check_pitch(pitch, self.layout is not None)
-        check_range("speed", speed, 0.25, 4)
-        check_range("loudness", 0 if loudness is None else loudness, -70, 0)
-
     def _encoded(self, source: Source | EncodedSource) -> EncodedSource:
         encoded = source if isinstance(source, EncodedSource) else self.encode(source)
         if encoded.specs != (self.extractor.spec, dict(self.analysis.feature_spec)):
             raise ValueError("this source was encoded by another converter; encode it with this one.")
         return encoded
-
-    def _prosody(
-        self, voice: Voice, pool: Pool, pitch: str | float, source: EncodedSource | None = None
-    ) -> ProsodyTransfer | None:
-        """Return the prosody of a source, observed as a whole; None if the vocoder takes none."""
-        if self.layout is None:
-            return None
-        prosody = ProsodyTransfer(self.layout, voice.pitch, pool.synthesis, pitch)
-        if source is not None:
-            for chunk in source.vocoder_frames():
-                prosody.observe(chunk)
-        return prosody
-
-    def _analyze(self, source: EncodedSource, frames: int) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
-        """Return query frames and the vocoder's frames of a source, stretched to this number and on the device."""
-        streams = source.query_frames(), source.vocoder_frames()
-        query, own = (stretch(chunks, source.frames, frames) for chunks in streams)
-        return self._to_device(query), self._to_device(own)
-
-    def _to_device(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        return (chunk.to(self.extractor.device) for chunk in chunks)
-
-    def _synthesize(self, frames: Iterable[Tensor], samples: int) -> Tensor:
-        """Return the waveform of frames, cut to a number of samples at 16 kHz."""
-        wav = synthesize(self.vocoder, frames, samples / SAMPLE_RATE)
-        return wav[: round(samples * self.sample_rate / SAMPLE_RATE)]
-
-    def _result(
-        self, wav: Tensor, voice: Voice, choice: Choice | None, stats: ConversionStats, note: str | None
-    ) -> ConversionResult:
-        coverage = quality.coverage(stats.distance, voice.findings)
-        return ConversionResult(
-            wav=wav,
-            sample_rate=self.sample_rate,
-            matcher=choice.name if choice else "none",
-            reason=choice.reason if choice else "blend is 0, so these are the source's own frames.",
-            distance=float(stats.distance.mean()) if len(stats.distance) else None,
-            coverage=coverage,
-            jump=stats.output_jump.value,
-            source_jump=stats.query_jump.value if self.same_frames and choice else None,
-            warnings=(*quality.warnings(voice, coverage), *([note] if note else [])),
-        )

@@ -3,6 +3,9 @@
 level of each 20 ms --> below the pauses' threshold for 200 ms or longer? --> gain, with slopes of 60 ms
 """
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, max_pool1d, pad
@@ -21,8 +24,20 @@ SILENCE = -90.0  # dB of full scale: a pause at this level becomes silence
 SAMPLED = 1_000_000  # frames of a long source on which quantiles are computed
 
 
-def pause_gain(wav: Waveform) -> Tensor:
-    """Return the gain of each 20 ms of a source at 16 kHz, (frames,): 1 in speech."""
+class Pauses(NamedTuple):
+    """The pauses of a source.
+
+    Attributes:
+        gain: of each 20 ms (frames,): 1 in speech.
+        noise: speech above the pauses, in dB; None without pauses, or if those are silent.
+    """
+
+    gain: Tensor
+    noise: float | None
+
+
+def find_pauses(wav: Waveform) -> Pauses:
+    """Find the pauses of a source at 16 kHz."""
     blocks = (wav[start : start + BLOCK * FRAME] for start in range(0, len(wav), BLOCK * FRAME))
     level = torch.cat([_levels(block) for block in blocks])
     sampled = level[:: -(-len(level) // SAMPLED)]
@@ -31,7 +46,10 @@ def pause_gain(wav: Waveform) -> Tensor:
     silent = _lasting(level < SILENCE)
     gain = torch.where(silent, 0.0, torch.where(paused, 10 ** (-REDUCTION / 20), 1.0))
     padded = pad(gain[None, None], (2 * SLOPE, 2 * SLOPE), "replicate")
-    return avg_pool1d(max_pool1d(padded, 2 * SLOPE + 1, 1), 2 * SLOPE + 1, 1)[0, 0]  # widened: speech keeps its level
+    widened = max_pool1d(padded, 2 * SLOPE + 1, 1)  # so that speech keeps its level
+    noisy = level[paused & (level >= SILENCE)]
+    speech = _mean(level[level > loud - BELOW_SPEECH])
+    return Pauses(avg_pool1d(widened, 2 * SLOPE + 1, 1)[0, 0], speech - _mean(noisy) if len(noisy) else None)
 
 
 def apply_gain(wav: Tensor, gain: Tensor) -> None:
@@ -48,6 +66,11 @@ def _levels(wav: Tensor) -> Tensor:
     """Return the level of each 20 ms in dB of full scale."""
     padded = pad(wav, (0, -len(wav) % FRAME))
     return 10 * padded.view(-1, FRAME).square().mean(1).clamp(min=1e-12).log10()
+
+
+def _mean(levels: Tensor) -> float:
+    """Return the level of frames together, in dB."""
+    return 10 * math.log10(float((10 ** (levels.double() / 10)).mean()))
 
 
 def _lasting(quiet: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from ssl_vc.features.cepstra import append_cepstra, cepstra, shrunk_mean
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.match.knn import KNN
 from ssl_vc.match.protocol import Matcher, Pool
+from ssl_vc.options import check_range
 from vocoder.network import NeuralVocoder
 from vocoder.protocol import Vocoder
 
@@ -68,6 +69,11 @@ class Stream:
         sample_rate: int = SAMPLE_RATE,
         threads: int = 1,
     ) -> None:
+        check_range("blend", weight, 0, 4)
+        check_range("block", block, 0.02, 10)
+        check_range("lookahead", lookahead, 0.02, 10)
+        check_range("sample_rate", sample_rate, 1000, 768_000)
+        check_range("threads", threads, 1, 1024)
         if not isinstance(matcher, KNN):
             raise ValueError("live conversion matches frame by frame; use the matcher 'knn'.")
         if not isinstance(vocoder, NeuralVocoder):

@@ -7,14 +7,28 @@ based on maximum-likelihood estimation of spectral parameter trajectory").
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from ssl_vc.features.layout import FrameLayout
-from ssl_vc.voice.voice import PitchRange
+from ssl_vc.match.protocol import Pool
+from ssl_vc.voice.voice import PitchRange, Voice
 
 REMEMBERED = 180_000  # voiced frames, an hour, over which the source's median F0 is taken
+
+
+def transfer_for(
+    layout: FrameLayout | None, voice: Voice, pool: Pool, pitch: str | float, source: Iterable[Tensor] = ()
+) -> "ProsodyTransfer | None":
+    """Return the prosody transfer to a voice, of a source's frames if it is known as a whole; None without a layout."""
+    if layout is None:
+        return None
+    prosody = ProsodyTransfer(layout, voice.pitch, pool.synthesis, pitch)
+    for chunk in source:
+        prosody.observe(chunk)
+    return prosody
 
 
 class ProsodyTransfer:

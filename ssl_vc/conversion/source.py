@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
+from ssl_vc.features.time_stretch import stretch
 from ssl_vc.features.waveform import Waveform
 from ssl_vc.match.replay import IN_MEMORY, FrameBuffer
 
@@ -27,6 +28,7 @@ class EncodedSource:
         self.wav, self._extractor, self._analysis = wav, extractor, analysis
         self.on_frames: Callable[[int], None] | None = None  # called with numbers of query frames as they are computed
         self.specs = extractor.spec, dict(analysis.feature_spec)
+        self.generated = False  # from text, so that its waveform says nothing
         self._cache: dict[str, Tensor | FrameBuffer] = {}
 
     @classmethod
@@ -34,6 +36,7 @@ class EncodedSource:
         """Return a source that consists of generated frames instead of a waveform; silence of their length."""
         encoded = cls(torch.zeros(1).expand(len(query) * extractor.hop_length), extractor, analysis)
         encoded._cache = {"query": query, "vocoder": vocoder}
+        encoded.generated = True
         return encoded
 
     @property
@@ -54,6 +57,14 @@ class EncodedSource:
             yield from self._chunks("vocoder", lambda wav: from_query(wav, self.query_frames()))
         else:
             yield from self._chunks("vocoder", lambda wav: self._analysis.frames(wav[:]))
+
+    def stretched(self, frames: int, device: torch.device) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+        """Return query frames and the vocoder's frames, stretched to this number and on the device."""
+        query, own = (
+            (chunk.to(device) for chunk in stretch(chunks, self.frames, frames))
+            for chunks in (self.query_frames(), self.vocoder_frames())
+        )
+        return query, own
 
     def _report(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         for chunk in chunks:

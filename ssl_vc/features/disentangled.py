@@ -46,6 +46,10 @@ class DisentangledAnalysis:
         self.mel = Mel(MEL).to(extractor.device)
         self.content = extractor.encoder.config.dim
 
+    def to(self, device: str | torch.device) -> None:
+        """Move the extractor and the spectrogram to a device."""
+        self.mel.to(self.extractor.to(device).device)
+
     @property
     def feature_spec(self) -> dict[str, Any]:
         """What these features are, as vocoders check it."""
@@ -84,7 +88,8 @@ class DisentangledAnalysis:
         return _Blocks(self._block, padded, self.extractor.hop_length)
 
     def _block(self, padded: Tensor) -> tuple[Tensor, Tensor]:
-        spectra = self.mel(padded[None].to(self.extractor.device))[0].cpu().view(-1, HALVES * self.mel.dim)
+        device = next(self.mel.buffers()).device
+        spectra = self.mel(padded[None].to(device))[0].cpu().view(-1, HALVES * self.mel.dim)
         loudness = spectra.logsumexp(1) - math.log(spectra.shape[1])
         return loudness, spectra - loudness[:, None]
 

@@ -14,10 +14,10 @@ first, so windows differ from the whole in their attention alone.
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from ssl_vc.audio import SAMPLE_RATE, AudioError, Source
 from ssl_vc.device import choose_device, fast_bfloat16
 from ssl_vc.features.cepstra import DIM as CEPSTRA
 from ssl_vc.features.cepstra import stream_with_cepstra
+from ssl_vc.features.frame_spec import FrameSpec as FrameSpec
 from ssl_vc.features.waveform import Waveform, WaveformFile, pad_end, read_waveform
 from ssl_vc.files import printable, replacing
 from ssl_vc.hub.registry import load_encoder
@@ -40,42 +41,6 @@ CORE = 500  # frames: 10 s
 CONTEXT = 64  # frames on each side, 1.28 s, unless an encoder's positional convolution is wider
 BATCH_SECONDS = {"cpu": 13.0}  # computed at once: more than a window does not help a CPU
 BATCH_SECONDS_ELSEWHERE = 200.0
-
-
-@dataclass(frozen=True)
-class FrameSpec:
-    """Everything that determines a clip's frames. Frames with different specs must never be mixed.
-
-    Attributes:
-        encoder: fingerprint of the encoder up to the layer.
-        layer: the layer whose output the frames are.
-        normalized: whether the waveform was normalised to zero mean and unit variance first.
-        dim: dimensions of a frame.
-        sample_rate: of the waveform, in Hz.
-        hop_length: samples from one frame to the next.
-        cepstra: weight of the cepstra appended to the layer's output, see `ssl_vc.features.cepstra`; 0 for none.
-    """
-
-    encoder: str
-    layer: int
-    normalized: bool
-    dim: int
-    sample_rate: int = SAMPLE_RATE
-    hop_length: int = HOP
-    cepstra: float = 0.0
-
-    @property
-    def feature_spec(self) -> dict[str, Any]:
-        """What these features are, as vocoders check it."""
-        spec = {"kind": "ssl", **asdict(self)}
-        return spec if self.cepstra else {name: value for name, value in spec.items() if name != "cepstra"}
-
-    def require(self, other: "FrameSpec", what: str) -> None:
-        """Refuse `other`, the spec of `what`, if it differs from this one."""
-        wanted, found = asdict(self), asdict(other)
-        differences = [f"{key} {found[key]} instead of {wanted[key]}" for key in wanted if wanted[key] != found[key]]
-        if differences:
-            raise ValueError(f"{what} does not fit: it has {', '.join(differences)}. Build it again with this encoder.")
 
 
 class Window(NamedTuple):
@@ -148,6 +113,16 @@ class Extractor:
     ) -> Self:
         """Load an encoder by name, see `ssl_vc.hub.registry.load_encoder`."""
         return cls(load_encoder(name, normalized), layer, device=device, dtype=dtype)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the encoder to a device, without a change of its dtype, and return the extractor."""
+        self.device = choose_device(str(device))
+        self.encoder.to(self.device)
+        return self
+
+    def __repr__(self) -> str:
+        spec, dtype = self.spec, str(self.dtype).removeprefix("torch.")
+        return f"Extractor(encoder {spec.encoder}, layer {spec.layer}, {spec.dim} dimensions, {self.device}, {dtype})"
 
     def __call__(self, source: Source, *, every_hop: bool = False) -> Tensor:
         """Return the frames (frames, dim) of a clip.

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -35,6 +35,21 @@ READERS = ("g2p", "espeak")
 FORMER_READERS = {"letters": "g2p"}
 
 
+class SpeechOptions(TypedDict, total=False):
+    """Options of `TextToSpeech.stream`, which says what they mean and has their defaults."""
+
+    blend: float | Sequence[float]
+    speed: float
+    pitch: str | float
+    k: int
+    speaker: int | str
+    steps: int
+    temperature: float
+    melody: float
+    seed: int
+    warmth: float | None
+
+
 class TextToSpeech:
     """Text to speech in any voice.
 
@@ -49,6 +64,14 @@ class TextToSpeech:
         if dict(converter.analysis.feature_spec) != model.reads:
             raise ValueError("the text model was trained for another vocoder; use the model it was trained with.")
         model.acoustic.to(converter.extractor.device)
+
+    def __repr__(self) -> str:
+        return f"TextToSpeech(speakers {', '.join(self.speakers)}; {self.converter!r})"
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the models to a device, and return the synthesizer; see `VoiceConverter.to`."""
+        self.model.acoustic.to(self.converter.to(device).extractor.device)
+        return self
 
     @classmethod
     def from_pretrained(
@@ -82,7 +105,12 @@ class TextToSpeech:
         return [speaker.name for speaker in self.model.speakers]
 
     def speak(
-        self, text: str, voice: Voice | None = None, *, loudness: float | None = LOUDNESS, **options: Any
+        self,
+        text: str,
+        voice: Voice | None = None,
+        *,
+        loudness: float | None = LOUDNESS,
+        **options: Unpack[SpeechOptions],
     ) -> Tensor:
         """Returns a text in a voice, (samples,) at `sample_rate`; options as in `stream`."""
         wav = torch.cat(list(self.stream(text, voice, **options)))

@@ -58,6 +58,18 @@ class UnitCodec:
         self.analyzer, self.codebook, self.vocoder = analyzer, analyzer.codebook, vocoder
         check_features(vocoder.reads, analyzer.feature_spec, "units of this codec")
 
+    def __repr__(self) -> str:
+        book, extractor = self.codebook, self.analyzer.extractor
+        vocoder = f"{type(self.vocoder).__name__} at {self.vocoder.sample_rate} Hz"
+        return f"UnitCodec({book.fingerprint}, {book.clusters} units, {extractor!r}, vocoder {vocoder})"
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move encoder and vocoder to a device, and return the codec."""
+        self.analyzer.analysis.to(device)
+        if isinstance(self.vocoder, torch.nn.Module):
+            self.vocoder.to(self.analyzer.extractor.device)
+        return self
+
     @classmethod
     def from_pretrained(
         cls,

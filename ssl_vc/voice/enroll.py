@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_vc.audio import CONTAINERS, DEMUXERS, SAMPLE_RATE, AudioError, Source, read, trim
+from ssl_vc.audio import CONTAINERS, DEMUXERS, SAMPLE_RATE, AudioError, Source, is_single, raw_data, read, trim
 from ssl_vc.features.analysis import Analysis
 from ssl_vc.features.extractor import Extractor
 from ssl_vc.files import printable
@@ -76,8 +76,7 @@ def build_voice(
 
 def _recordings(sources: Source | Iterable[Source]) -> Iterator[tuple[str, Source]]:
     """Yield (label, source) for every recording."""
-    single = isinstance(sources, str | os.PathLike | Tensor) or _is_pair(sources)
-    listed: list[Source] = [sources] if single else list(sources)  # type: ignore[list-item, arg-type]
+    listed: list[Source] = [sources] if is_single(sources) else list(sources)  # type: ignore[list-item, arg-type]
     if not listed:
         raise ValueError("there are no recordings; a voice needs at least one.")
     for number, source in enumerate(listed, 1):
@@ -101,17 +100,11 @@ def _is_audio(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
 
 
-def _is_pair(sources: object) -> bool:
-    return isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[1], int | np.integer)
-
-
 def _hash(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    wav = source[0] if isinstance(source, tuple) else source
-    samples = wav.numpy(force=True) if isinstance(wav, Tensor) else wav
-    return hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(raw_data(source)).tobytes()).hexdigest()
 
 
 def _concatenate(clips: Sequence[Tensor]) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from ssl_vc.audio import SAMPLE_RATE
+from ssl_vc.features.waveform import Waveform
 from ssl_vc.match.protocol import Pool
 from ssl_vc.voice.voice import Findings, Voice
 from vocoder.mel import Mfcc
@@ -64,7 +65,7 @@ def examine(
         pool: the frames of all clips.
         pitches: F0 of each clip; tracked here if None.
     """
-    clipped = sum(_clipped_samples(wav) for wav in wavs) / max(sum(len(wav) for wav in wavs), 1)
+    clipped = clipped_share(wavs)
     pitches = [track_pitch(wav) for wav in wavs] if pitches is None else pitches
     cepstrum = Mfcc(count=COEFFICIENTS)
     outliers = _outliers([_voice_features(wav, pitch, cepstrum) for wav, pitch in zip(wavs, pitches, strict=True)])
@@ -74,6 +75,29 @@ def examine(
         outlier_clips=tuple(name for index, name in enumerate(names) if index in outliers),
         distance_p95=_distance_p95(pool, [len(clip) for clip in clips]),
     )
+
+
+def clipped_share(wavs: Sequence[Waveform]) -> float:
+    """Return the share of the samples that are in flattened peaks."""
+    return sum(_clipped_samples(wav) for wav in wavs) / max(sum(len(wav) for wav in wavs), 1)
+
+
+def source_warnings(clipped: float, noise: float | None) -> list[str]:
+    """Return one sentence for each defect of a source, with the remedy.
+
+    Args:
+        clipped: share of the samples.
+        noise: speech above the pauses, in dB; None if unknown.
+    """
+    found = []
+    if clipped >= CLIPPED:
+        found.append(f"the source is clipped ({clipped:.2%} of the samples); record it again at a lower level.")
+    if noise is not None and noise < NOISY:
+        found.append(
+            f"the source is noisy (its pauses are only {max(int(noise), 0)} dB below the speech, and should be at "
+            f"least {NOISY:.0f} dB); record it in a quieter room, or closer to the microphone."
+        )
+    return found
 
 
 def coverage(distance: Tensor, findings: Findings | None) -> float | None:
@@ -171,10 +195,11 @@ def _duration(seconds: float) -> str:
     return f"{math.floor(10 * seconds) / 10:g} s" if seconds < 120 else f"{math.floor(seconds / 6) / 10:g} minutes"
 
 
-def _clipped_samples(wav: Tensor) -> float:
+def _clipped_samples(wav: Waveform) -> float:
     """Count the samples in flattened peaks."""
-    peak, count = float(wav.abs().max()) if len(wav) else 0.0, 0
-    for block in wav.split(BLOCK) if peak else ():
+    starts = range(0, len(wav), BLOCK)
+    peak, count = max((float(wav[start : start + BLOCK].abs().max()) for start in starts), default=0.0), 0
+    for block in (wav[start : start + BLOCK] for start in starts if peak):
         near = block.diff().abs() <= RIPPLE * peak
         middle = (block.abs() >= NEAR_PEAK * peak)[1:-1] & near[1:] & near[:-1]
         count += int((pad(middle, (2, 0)) | pad(middle, (1, 1)) | pad(middle, (0, 2))).sum())

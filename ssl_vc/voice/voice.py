@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,64 +21,15 @@ from ssl_vc.features.layout import FeatureSpec
 from ssl_vc.files import replacing
 from ssl_vc.match.knn import average
 from ssl_vc.match.protocol import Pool
+from ssl_vc.voice.records import Findings as Findings
+from ssl_vc.voice.records import Origin as Origin
+from ssl_vc.voice.records import PitchRange as PitchRange
+from ssl_vc.voice.records import parse_metadata
 
 FORMAT = "ssl-vc voice 1"
 BLOCK = 4096  # frames mixed at a time
-HUGE = 1e15  # no number in a file is
 NEIGHBOURS = 4  # of a frame in the other voices, when voices are mixed
-FORMER_NAMES = {"strangers": "outlier_clips", "reach": "distance_p95"}  # of findings in older files
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A clip that a voice was built from.
-
-    Attributes:
-        name: of the file, or its number where it was no file.
-        sha256: of the file's bytes, or of the samples.
-        seconds: duration after trimming.
-        frames: number of frames it contributes.
-    """
-
-    name: str
-    sha256: str
-    seconds: float
-    frames: int
-
-
-@dataclass(frozen=True)
-class PitchRange:
-    """F0 of a voice's voiced frames, in Hz.
-
-    Attributes:
-        median: of F0.
-        low: 5th percentile.
-        high: 95th percentile.
-        voiced: share of the frames that are voiced.
-    """
-
-    median: float
-    low: float
-    high: float
-    voiced: float
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Measurements of the recordings, taken when a voice is built; see `ssl_vc.voice.quality`.
-
-    Attributes:
-        clipped: share of clipped samples.
-        noise: level of the speech above the pauses in dB; None without pauses.
-        outlier_clips: names of the clips that sound like another speaker.
-        distance_p95: 95th percentile of the distance from a frame to its nearest other; 0 if unknown.
-    """
-
-    clipped: float
-    noise: float | None
-    outlier_clips: tuple[str, ...]
-    distance_p95: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +74,9 @@ class Voice:
             problem = "frames that are NaN or infinite"
         if problem:
             raise ValueError(f"the voice {self.name!r} has {problem}; build it again.")
+
+    def __repr__(self) -> str:
+        return f"Voice({self.name!r}, {self.seconds:.1f} s, encoder {self.spec.encoder}, layer {self.spec.layer})"
 
     @property
     def seconds(self) -> float:
@@ -178,7 +132,7 @@ class Voice:
             for name, tensor in tensors.items():
                 if tensor.dtype not in DTYPES.values():
                     raise ValueError(f"its {name} have the dtype {tensor.dtype}")
-            return cls(**tensors, **_parse_metadata(json.loads(metadata["voice"])))
+            return cls(**tensors, **parse_metadata(json.loads(metadata["voice"])))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"{path} is not a voice that this version reads: {reason.removesuffix('.')}.") from None
@@ -228,46 +182,6 @@ def to_half(frames: Tensor) -> Tensor:
     """Return frames in a voice's precision: float16, or bfloat16 where a value exceeds its range."""
     half = frames.half()
     return half if bool(half.isfinite().all()) else frames.bfloat16()
-
-
-def _parse_metadata(metadata: Any) -> dict[str, Any]:
-    """Return a file's metadata as arguments of `Voice`; raises ValueError if they are invalid."""
-    if not isinstance(metadata, dict):
-        raise ValueError("its metadata is not a JSON object")
-    origins, pitch, findings = metadata.pop("origins"), metadata.pop("pitch"), metadata.pop("findings")
-    if findings:
-        findings = {FORMER_NAMES.get(name, name): value for name, value in dict(findings).items()}
-        findings["outlier_clips"] = tuple(str(name) for name in findings["outlier_clips"])
-    arguments = {
-        "spec": FrameSpec(**metadata.pop("spec")),
-        "origins": tuple(Origin(**origin) for origin in origins),
-        "pitch": pitch and PitchRange(**pitch),
-        "findings": findings and Findings(**findings),
-        "synthesis_spec": metadata.pop("made_by"),
-        **metadata,
-    }
-    _check_types(arguments["spec"], "spec")
-    for origin in arguments["origins"]:
-        _check_types(origin, "an origin")
-    for key in ("pitch", "findings"):
-        if arguments[key]:
-            _check_types(arguments[key], key)
-    for key, kind in (("name", str), ("note", str), ("synthesis_spec", dict | None)):
-        if not isinstance(arguments[key], kind):
-            raise ValueError(f"its {key} is {arguments[key]!r}")
-    return arguments
-
-
-def _check_types(record: Any, what: str) -> None:
-    """Raise ValueError for fields of a wrong type or range."""
-    for field in fields(record):
-        value: Any = getattr(record, field.name)
-        allowed: dict[Any, Any] = {str: str, int: int, bool: bool, float: int | float, float | None: int | float | None}
-        least = 1e-9 if what == "pitch" or field.name in ("sample_rate", "hop_length") else 0
-        if not isinstance(value, allowed.get(field.type, tuple)) or (
-            isinstance(value, int | float) and not least <= value < HUGE
-        ):
-            raise ValueError(f"the {field.name} of {what} is {value!r}")
 
 
 def _mix_frames(voice: Voice, voices: Sequence[Voice], weights: Sequence[float]) -> Tensor:

@@ -21,7 +21,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from ssl_vc import audio
+from ssl_vc import decoding
 from ssl_vc.audio import AudioError, read, trim, write
 from ssl_vc.loudness import k_response, loudness, normalize_loudness
 
@@ -107,7 +107,7 @@ def test_blocks_equal_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     stereo = np.stack([noise(50_000).numpy(), tone(300, 50_000)], axis=1).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", stereo, 44_100, subtype="FLOAT")
     whole = read((stereo, 44_100))
-    monkeypatch.setattr(audio, "BLOCK", 1_000)
+    monkeypatch.setattr(decoding, "BLOCK", 1_000)
     assert torch.equal(read(tmp_path / "a.wav"), whole)
 
 
@@ -259,9 +259,9 @@ def test_too_long_without_saying_so_is_refused_while_decoding(tmp_path: Path) ->
 
 
 def test_too_long_array_is_refused_before_resampling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio.soxr, "ResampleStream", lambda *_, **__: pytest.fail("resampled"))
+    monkeypatch.setattr(decoding.soxr, "ResampleStream", lambda *_, **__: pytest.fail("resampled"))
     for source in (noise(40_000), (noise(2_500).numpy(), 1_000)):
-        with pytest.raises(audio.TooLongError, match=r"longer than 2\.4 seconds"):
+        with pytest.raises(decoding.TooLongError, match=r"longer than 2\.4 seconds"):
             read(source, max_seconds=2.4)
 
 
@@ -348,7 +348,7 @@ def test_file_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (np.zeros(9), "(array, rate)"),
+        (7, "an (array, rate) pair"),
         ([0.0, 0.1], "is a list"),
         (None, "is a NoneType"),
         ((16_000, np.zeros(9)), "is a int"),
@@ -404,7 +404,7 @@ def test_ffmpeg_samples_are_read_as_they_stream(tmp_path: Path, monkeypatch: pyt
     expected = noise(20_000)
     (tmp_path / "samples").write_bytes(expected.numpy().astype("<f4").tobytes())
     path = fake_ffmpeg(tmp_path, monkeypatch, f"echo \"$@\" > '{tmp_path}/arguments'; cat '{tmp_path}/samples'")
-    monkeypatch.setattr(audio, "BLOCK", 999)
+    monkeypatch.setattr(decoding, "BLOCK", 999)
     assert torch.equal(read(path), expected)
     arguments = (tmp_path / "arguments").read_text()
     for part in ("-nostdin", "-protocol_whitelist file", f"-f mov -i file:{path}", "-f f32le"):
@@ -423,7 +423,7 @@ def test_ffmpeg_without_samples_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_ffmpeg_is_stopped_when_it_gives_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    endless = f"echo $$ > '{tmp_path}/pid'; head -c {4 * audio.BLOCK} /dev/zero; exec sleep 20"
+    endless = f"echo $$ > '{tmp_path}/pid'; head -c {4 * decoding.BLOCK} /dev/zero; exec sleep 20"
     path = fake_ffmpeg(tmp_path, monkeypatch, endless)
     start = time.monotonic()
     assert "longer" in refusal(path, max_seconds=1)
@@ -741,9 +741,9 @@ def test_a_long_sound_stops_at_the_first_failure(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(
         soundfile.SoundFile, "write", lambda file, data: (blocks.append(len(data)), original(file, data))
     )
-    sound = np.zeros(audio.BLOCK * 4 + 9, np.float32)
+    sound = np.zeros(decoding.BLOCK * 4 + 9, np.float32)
     write(tmp_path / "a.wav", sound, 16_000)
-    assert blocks == [audio.BLOCK] * 4 + [9]
+    assert blocks == [decoding.BLOCK] * 4 + [9]
     blocks.clear()
     failing_at(monkeypatch, 5)
     with pytest.raises(AudioError, match="No space left"):

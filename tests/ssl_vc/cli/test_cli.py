@@ -251,7 +251,7 @@ def test_a_name_that_is_not_text_reads_back(run, tmp_path, monkeypatch, suffix):
     tone(tmp_path / "b.wav")
     (tmp_path / "b.wav").rename(clip)
     if suffix == ".m4a":
-        monkeypatch.setattr("ssl_vc.audio.DEMUXERS", {})  # let libsndfile open it: the name is the point
+        monkeypatch.setattr("ssl_vc.decoding.DEMUXERS", {})  # let libsndfile open it: the name is the point
     assert run("extract", clip, "-o", tmp_path / "frames", "--model", "untrained")[0] == 0
     (path,) = (tmp_path / "frames").iterdir()
     path.rename(tmp_path / "plain.safetensors")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import ssl_vc
-from ssl_vc.conversion.gate import FRAME, apply_gain, pause_gain
+from ssl_vc.conversion.gate import FRAME, apply_gain, find_pauses
 from ssl_vc.features.waveform import WaveformFile
 
 PAUSE = slice(16_000, 32_000)
@@ -26,15 +26,16 @@ def test_pauses_are_lowered_and_speech_is_not(clean, snr):
     loud = clean[:16_000].square().mean().sqrt()
     noisy = clean + loud * 10 ** (-snr / 20) * torch.randn(len(clean))
     gated = noisy.clone()
-    apply_gain(gated, pause_gain(noisy))
+    apply_gain(gated, find_pauses(noisy).gain)
     assert torch.equal(gated[:15_000], noisy[:15_000]) and torch.equal(gated[33_000:], noisy[33_000:])
     inner = slice(PAUSE.start + 2400, PAUSE.stop - 2400)
     assert decibels(gated[inner]) - decibels(noisy[inner]) == pytest.approx(-15, abs=0.1)
+    assert find_pauses(noisy).noise == pytest.approx(snr, abs=2)
 
 
 def test_digital_silence_is_silent(clean):
     other = torch.full((len(clean) * 3 // 2,), 0.1)  # what was made of it, at 24 kHz
-    apply_gain(other, pause_gain(clean))
+    apply_gain(other, find_pauses(clean).gain)
     assert bool((other[27_600:44_400] == 0).all()) and bool((other[:23_000] == 0.1).all())
     assert other.diff().abs().max() < 1e-3  # without a click
 
@@ -42,15 +43,15 @@ def test_digital_silence_is_silent(clean):
 def test_short_gaps_and_steady_sounds_are_no_pauses(clean):
     gaps = clean[:16_000].clone()
     gaps[4000:6400] = 0.0  # 150 ms
-    assert bool((pause_gain(gaps) == 1).all())
-    assert bool((pause_gain(0.1 * torch.randn(16_000)) == 1).all())
-    assert bool((pause_gain(torch.ones(100)) == 1).all())
+    assert bool((find_pauses(gaps).gain == 1).all())
+    assert bool((find_pauses(0.1 * torch.randn(16_000)).gain == 1).all())
+    assert bool((find_pauses(torch.ones(100)).gain == 1).all())
 
 
 def test_a_long_source_in_a_file_is_the_same(clean):
     long = torch.cat([clean] * 40)
-    whole = pause_gain(long)
-    assert torch.equal(pause_gain(WaveformFile([long.numpy()])), whole) and len(whole) == len(long) // FRAME
+    whole = find_pauses(long).gain
+    assert torch.equal(find_pauses(WaveformFile([long.numpy()])).gain, whole) and len(whole) == len(long) // FRAME
     gated, parts = torch.ones(len(long)), torch.ones(len(long))
     apply_gain(gated, whole)
     curve = torch.nn.functional.interpolate(whole[None, None], size=len(long), mode="linear")[0, 0]
@@ -62,9 +63,22 @@ def test_a_conversion_has_the_pauses_of_its_source(clean):
     voice = converter.enroll(clean)
     torch.manual_seed(0)
     noisy = clean + 0.1 * clean[:16_000].square().mean().sqrt() * torch.randn(len(clean))
-    wav = converter.convert(noisy, voice, loudness=None)
+    wav = converter.convert(noisy, voice)
     inner = slice(PAUSE.start + 2400, PAUSE.stop - 2400)
     assert decibels(wav[:16_000]) - decibels(wav[inner]) > decibels(noisy[:16_000]) - decibels(noisy[inner]) + 6
-    assert converter.convert(clean, voice, loudness=None)[inner].abs().max() == 0
-    kept = converter.convert(clean, voice, blend=0, loudness=None)  # copy synthesis: as the vocoder has it
-    assert kept[inner].abs().max() > 0
+    assert converter.convert(clean, voice)[inner].abs().max() == 0
+    assert converter.convert(clean, voice, loudness=None)[inner].abs().max() > 0  # as the vocoder has it
+
+
+def test_a_defective_source_is_named(clean):
+    converter = ssl_vc.VoiceConverter.from_pretrained("tiny", matcher="knn", device="cpu")
+    voice = converter.enroll(clean)
+    torch.manual_seed(0)
+    noisy = clean + 0.2 * clean[:16_000].square().mean().sqrt() * torch.randn(len(clean))
+
+    def told(source):
+        return " ".join(converter.convert_detailed(source, voice).warnings)
+
+    assert "the source is" not in told(clean)
+    assert "the source is noisy (its pauses are only 1" in told(noisy) and "is clipped" not in told(noisy)
+    assert "the source is clipped (" in told((8 * clean).clamp(-0.9, 0.9))
