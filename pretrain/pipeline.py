@@ -33,6 +33,8 @@ from pretrain.data.mixing import NoiseBank
 from pretrain.data.pack import AudioFiles, ClipAudio, build_pack
 from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.quantiser_file import read_quantiser
+from pretrain.export import export
+from pretrain.initial import initial_encoder, load_encoder
 from pretrain.labels.align import AlignmentLabels, PhoneAlignments, align
 from pretrain.labels.codes import CodeFeatures
 from pretrain.labels.features import Features, LayerFeatures, MfccFeatures
@@ -45,8 +47,6 @@ from pretrain.objectives import OBJECTIVES, Settings
 from pretrain.objectives.ctc import CtcHead
 from pretrain.recipe import CODES, MUTABLE_SETTINGS, LabelConfig, PretrainConfig
 from pretrain.training.config import TrainConfig
-from pretrain.training.export import export
-from pretrain.training.initial import initial_encoder, load_encoder
 from pretrain.training.loaders import indexed_batches, streamed_batches, usable_clips
 from pretrain.training.trainer import CHECKPOINT, Trainer
 

@@ -13,13 +13,13 @@ from pretrain.data.batch import Batch
 from pretrain.data.manifest import decode, read_manifest
 from pretrain.encoder.quantiser_file import FILE, read_quantiser, write_quantiser
 from pretrain.encoder.quantisers import GumbelQuantiser, KMeansQuantiser
+from pretrain.initial import initial_encoder
 from pretrain.labels.codes import CodeFeatures
 from pretrain.labels.kmeans_labels import KMeansLabels
 from pretrain.objectives.discrete_bert import DiscreteBert, DiscreteBertSettings
 from pretrain.pipeline import Pretraining
 from pretrain.recipe import Iteration, LabelConfig, PretrainConfig
 from pretrain.training.config import TrainConfig
-from pretrain.training.initial import initial_encoder
 
 SHAPE = {"dim": 16, "conv_dim": 16, "depth": 1, "heads": 2, "ffn_dim": 32, "quantiser": "kmeans", "codes": 8}
 BERT = {"context": "transformer", "causal": False, "position": "conv", "pos_kernel": 8, "pos_groups": 2}
