@@ -11,7 +11,6 @@ the negatives of a frame serve all its steps; there they are drawn from a batch 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,35 +21,29 @@ from pretrain.encoder import EncoderConfig, SpeechEncoder
 from pretrain.encoder.context import Context
 from pretrain.encoder.frontend import valid_frames
 from pretrain.objectives.contrast import sample_negatives
-from pretrain.objectives.future import count_predicting, future_frames
-from pretrain.objectives.protocol import Objective, ObjectiveOutput, Settings
+from pretrain.objectives.future import FutureSettings, count_predicting, future_frames
+from pretrain.objectives.protocol import Objective, ObjectiveOutput
 
 
 @dataclass(frozen=True, kw_only=True)
-class CpcSettings(Settings):
-    """CPC's settings.
+class CpcSettings(FutureSettings):
+    """CPC's settings, beside those of all such methods.
 
     Attributes:
-        steps: how far ahead frames are predicted; 12 steps of 10 ms as published.
-        negatives: frames of the same clip that a frame is told from.
         predictor: `linear`, or `transformer`: one block and a linear layer for each step.
         heads: of that block.
         ffn_dim: width inside its feed-forward part.
         dropout: in that block.
     """
 
-    steps: int = 6
     negatives: int = 128
     predictor: str = "linear"
     heads: int = 8
     ffn_dim: int = 2048
     dropout: float = 0.1
-    needs_labels: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, Sequence[object]]] = {"causal": (True,)}
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.negatives < 1:
-            raise ValueError(f"steps is {self.steps} and negatives {self.negatives}; both must be at least 1.")
+        super().__post_init__()
         if self.predictor not in ("linear", "transformer"):
             raise ValueError(f"predictor is {self.predictor!r}; possible are linear, transformer.")
 

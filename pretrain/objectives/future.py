@@ -4,10 +4,33 @@ context   c_t . . .                  a step k predicts the frame that is `first 
 frames        . x x x                frames too near a clip's end to have all of theirs predict none
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+
+from pretrain.objectives.protocol import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FutureSettings(Settings):
+    """Settings of methods that tell later frames from others.
+
+    Attributes:
+        steps: how far ahead frames are predicted; 12 steps of 10 ms as published.
+        negatives: frames of the same clip that a frame is told from.
+    """
+
+    steps: int = 6
+    negatives: int = 10
+    needs_labels: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, Sequence[object]]] = {"causal": (True,)}
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.negatives < 1:
+            raise ValueError(f"steps is {self.steps} and negatives {self.negatives}; both must be at least 1.")
 
 
 class Future(NamedTuple):

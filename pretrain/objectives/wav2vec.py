@@ -7,7 +7,6 @@ Each step k has an affine h_k, and the first step is the first frame that shares
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,29 +17,15 @@ from pretrain.encoder import SpeechEncoder
 from pretrain.encoder.framing import HOP, RECEPTIVE_FIELD
 from pretrain.encoder.frontend import valid_frames
 from pretrain.objectives.contrast import sample_negatives
-from pretrain.objectives.future import count_predicting, future_frames
-from pretrain.objectives.protocol import Objective, ObjectiveOutput, Settings
+from pretrain.objectives.future import FutureSettings, count_predicting, future_frames
+from pretrain.objectives.protocol import Objective, ObjectiveOutput
 
 FIRST = -(-RECEPTIVE_FIELD // HOP)  # the next frame that shares no sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wav2VecSettings(Settings):
-    """wav2vec's settings.
-
-    Attributes:
-        steps: that are predicted; 12 of 10 ms as published.
-        negatives: frames of the same clip for each step.
-    """
-
-    steps: int = 6
-    negatives: int = 10
-    needs_labels: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, Sequence[object]]] = {"causal": (True,)}
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.negatives < 1:
-            raise ValueError(f"steps is {self.steps} and negatives {self.negatives}; both must be at least 1.")
+class Wav2VecSettings(FutureSettings):
+    """wav2vec's settings; its negatives are others for each step."""
 
 
 class Wav2Vec(Objective):
