@@ -52,7 +52,7 @@ iframe.page {width: 100%; height: 80vh; border: 1px solid var(--border-color-pri
 
 def create(studio: Studio) -> gr.Blocks:
     """Build the app without starting it."""
-    with gr.Blocks(title="ssl-vc", analytics_enabled=False, delete_cache=CLEANUP) as app:
+    with gr.Blocks(title="ssl-vc", analytics_enabled=False) as app:  # `_clean_up` deletes: gradio's own task may die
         gr.Markdown(
             f"# ssl-vc {ssl_vc.__version__}\nVoice conversion on self-supervised features. Model: `{studio.model}`."
         )
