@@ -10,7 +10,7 @@ may serve at once (as in NEST: Huang et al., 2024, arXiv 2408.13106), with a sof
 Front ends on the waveform have no spectrum to replace: there the mask embedding is used, as in HuBERT.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,19 +58,13 @@ class BestRq(Objective):
 
     settings: BestRqSettings
 
-    def __init__(
-        self,
-        settings: BestRqSettings,
-        encoder: SpeechEncoder,
-        clusters: Sequence[int] = (),
-        gradient_scales: Sequence[float] = (),
-    ) -> None:
-        super().__init__(settings, encoder, clusters, gradient_scales)
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder."""
         self.weights = {"masked": 1.0}
         self.quantiser = RandomProjectionQuantiser(
-            STEPS * LABEL_BANDS, codes=settings.codes, books=settings.books, code_dim=settings.code_dim
+            STEPS * LABEL_BANDS, codes=self.settings.codes, books=self.settings.books, code_dim=self.settings.code_dim
         )
-        self.predict = nn.Linear(encoder.config.dim, settings.books * settings.codes)
+        self.predict = nn.Linear(encoder.config.dim, self.settings.books * self.settings.codes)
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Count masked frames."""

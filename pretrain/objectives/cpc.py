@@ -9,7 +9,7 @@ The modified CPC of Riviere et al. (2020, arXiv 2002.02848) is a matter of setti
 the negatives of a frame serve all its steps; there they are drawn from a batch of one speaker, here from the same clip.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -53,14 +53,9 @@ class Cpc(Objective):
 
     settings: CpcSettings
 
-    def __init__(
-        self,
-        settings: CpcSettings,
-        encoder: SpeechEncoder,
-        clusters: Sequence[int] = (),
-        gradient_scales: Sequence[float] = (),
-    ) -> None:
-        super().__init__(settings, encoder, clusters, gradient_scales)
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder."""
+        settings = self.settings
         self.weights = {"contrastive": 1.0}
         dim, out = encoder.config.dim, encoder.config.feature_dim
         self.blocks = nn.ModuleList(

@@ -7,7 +7,7 @@ outputs of its top blocks, before they are added to the residual stream, each no
         `----------------> teacher --> top blocks --> target ------'  squared error at the masked frames
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,14 +55,8 @@ class Data2Vec(Objective):
 
     settings: Data2VecSettings
 
-    def __init__(
-        self,
-        settings: Data2VecSettings,
-        encoder: SpeechEncoder,
-        clusters: Sequence[int] = (),
-        gradient_scales: Sequence[float] = (),
-    ) -> None:
-        super().__init__(settings, encoder, clusters, gradient_scales)
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder."""
         self.weights = {"regression": 1.0}
         self.teacher = Teacher(encoder.transformer)
         self.project = nn.Linear(encoder.config.dim, encoder.config.dim)

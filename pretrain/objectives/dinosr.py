@@ -93,19 +93,13 @@ class DinoSr(Objective):
 
     settings: DinoSrSettings
 
-    def __init__(
-        self,
-        settings: DinoSrSettings,
-        encoder: SpeechEncoder,
-        clusters: Sequence[int] = (),
-        gradient_scales: Sequence[float] = (),
-    ) -> None:
-        super().__init__(settings, encoder, clusters, gradient_scales)
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder."""
         self.weights = {"masked": 1.0}
         self.teacher = Teacher(encoder.transformer)
-        dim, blocks = encoder.config.dim, min(settings.top_blocks, encoder.config.depth)
-        self.predict = nn.ModuleList(nn.Linear(dim, settings.codes) for _ in range(blocks))
-        self.codebooks = OnlineCodebooks(blocks, settings.codes, dim)
+        dim, blocks = encoder.config.dim, min(self.settings.top_blocks, encoder.config.depth)
+        self.predict = nn.ModuleList(nn.Linear(dim, self.settings.codes) for _ in range(blocks))
+        self.codebooks = OnlineCodebooks(blocks, self.settings.codes, dim)
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Count masked frames."""

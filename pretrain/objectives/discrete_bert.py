@@ -43,14 +43,8 @@ class DiscreteBert(Objective):
     settings: DiscreteBertSettings
     exported: ClassVar[Sequence[str]] = ("encoder.quantiser",)
 
-    def __init__(
-        self,
-        settings: DiscreteBertSettings,
-        encoder: SpeechEncoder,
-        clusters: Sequence[int] = (),
-        gradient_scales: Sequence[float] = (),
-    ) -> None:
-        super().__init__(settings, encoder, clusters, gradient_scales)
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder."""
         self.weights = {"masked": 1.0}
         self.sizes = encoder.config.code_groups, encoder.config.codes
         self.predict = nn.Linear(encoder.config.dim, self.sizes[0] * self.sizes[1])

@@ -105,6 +105,10 @@ class Objective(nn.Module):
         super().__init__()
         settings.check(encoder.config)
         self.settings = settings
+        self.add_heads(encoder)
+
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder; here none."""
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, int]:

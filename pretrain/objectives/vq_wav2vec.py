@@ -40,15 +40,10 @@ class VqWav2Vec(Wav2Vec):
     settings: VqWav2VecSettings
     exported: ClassVar[Sequence[str]] = ("encoder.quantiser",)
 
-    def __init__(
-        self,
-        settings: VqWav2VecSettings,
-        encoder: SpeechEncoder,
-        clusters: Sequence[int] = (),
-        gradient_scales: Sequence[float] = (),
-    ) -> None:
-        super().__init__(settings, encoder, clusters, gradient_scales)
-        self.weights = {**self.weights, "codes": settings.code_weight}
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder."""
+        super().add_heads(encoder)
+        self.weights = {**self.weights, "codes": self.settings.code_weight}
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Count the scores, and all frames."""

@@ -5,7 +5,7 @@
 Each step k has an affine h_k, and the first step is the first frame that shares no sample with t.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,16 +33,10 @@ class Wav2Vec(Objective):
 
     settings: Wav2VecSettings
 
-    def __init__(
-        self,
-        settings: Wav2VecSettings,
-        encoder: SpeechEncoder,
-        clusters: Sequence[int] = (),
-        gradient_scales: Sequence[float] = (),
-    ) -> None:
-        super().__init__(settings, encoder, clusters, gradient_scales)
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder."""
         self.weights = {"contrastive": 1.0}
-        self.predict = nn.Linear(encoder.config.dim, settings.steps * encoder.config.feature_dim)
+        self.predict = nn.Linear(encoder.config.dim, self.settings.steps * encoder.config.feature_dim)
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Count the scores of true frames and negatives."""

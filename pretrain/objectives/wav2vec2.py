@@ -66,25 +66,19 @@ class Wav2Vec2(Objective):
     settings: Wav2Vec2Settings
     exported: ClassVar[Sequence[str]] = ("objective.quantiser", "objective.project", "objective.project_target")
 
-    def __init__(
-        self,
-        settings: Wav2Vec2Settings,
-        encoder: SpeechEncoder,
-        clusters: Sequence[int] = (),
-        gradient_scales: Sequence[float] = (),
-    ) -> None:
-        super().__init__(settings, encoder, clusters, gradient_scales)
+    def add_heads(self, encoder: SpeechEncoder) -> None:
+        """Create the loss weights, and the modules that are trained beside the encoder."""
         self.weights = {
             "contrastive": 1.0,
-            "diversity": settings.diversity_weight,
-            "features": settings.feature_weight,
+            "diversity": self.settings.diversity_weight,
+            "features": self.settings.feature_weight,
         }
-        code_dim = settings.code_dim or settings.target_dim
+        code_dim = self.settings.code_dim or self.settings.target_dim
         self.quantiser = GumbelQuantiser(
-            encoder.config.conv_dim, codes=settings.codes, groups=settings.groups, out=code_dim
+            encoder.config.conv_dim, codes=self.settings.codes, groups=self.settings.groups, out=code_dim
         )
-        self.project_target = nn.Linear(code_dim, settings.target_dim)
-        self.project = nn.Linear(encoder.config.dim, settings.target_dim)
+        self.project_target = nn.Linear(code_dim, self.settings.target_dim)
+        self.project = nn.Linear(encoder.config.dim, self.settings.target_dim)
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Count masked frames, and all."""
