@@ -55,7 +55,7 @@ class ProcessEngine(NamedTuple):
 def _distribute(
     start: "Callable[[], _Process]", count: int, chunks: Iterable[Sequence[PlannedJob]]
 ) -> Iterator[Result]:
-    """Give a chunk to each idle process until all are done."""
+    """Distribute chunks to idle processes, and yield the results of their jobs."""
     waiting, idle = deque(chunks), [start() for _ in range(count)]
     busy: dict[Connection, tuple[_Process, Sequence[PlannedJob]]] = {}
     deaths = Counter[str]()

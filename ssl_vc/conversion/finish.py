@@ -19,7 +19,7 @@ def finish(wav: Tensor, sample_rate: int, source: Waveform, loudness: float | No
         gated: whether pauses of the source become pauses.
     """
     pauses = find_pauses(source)
-    notes = quality.source_warnings(quality.clipped_share([source]), pauses.noise)
+    notes = quality.recording_flaws("the source", quality.clipped_share([source]), pauses.noise)
     if loudness is None:
         return notes
     if gated:

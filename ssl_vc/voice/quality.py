@@ -82,20 +82,21 @@ def clipped_share(wavs: Sequence[Waveform]) -> float:
     return sum(_clipped_samples(wav) for wav in wavs) / max(sum(len(wav) for wav in wavs), 1)
 
 
-def source_warnings(clipped: float, noise: float | None) -> list[str]:
-    """Return one sentence for each defect of a source, with the remedy.
+def recording_flaws(name: str, clipped: float, noise: float | None) -> list[str]:
+    """Return one sentence for each defect of recordings, with the remedy.
 
     Args:
+        name: of what was recorded.
         clipped: share of the samples.
         noise: speech above the pauses, in dB; None if unknown.
     """
     found = []
     if clipped >= CLIPPED:
-        found.append(f"the source is clipped ({clipped:.2%} of the samples); record it again at a lower level.")
+        found.append(f"{name} is clipped ({clipped:.2%} of the samples); record it again at a lower level.")
     if noise is not None and noise < NOISY:
         found.append(
-            f"the source is noisy (its pauses are only {max(int(noise), 0)} dB below the speech, and should be at "
-            f"least {NOISY:.0f} dB); record it in a quieter room, or closer to the microphone."
+            f"{name} is noisy (its pauses are only {max(int(noise), 0)} dB below the speech, and should be at least "
+            f"{NOISY:.0f} dB); record it in a quieter room, or closer to the microphone."
         )
     return found
 
@@ -172,14 +173,8 @@ def _flaws(voice: Voice) -> list[str]:
         found.append(f"{name} has no voiced speech; enroll recordings of a normal speaking voice.")
     if voice.findings is None:
         return found
-    clipped, noise, outliers = voice.findings.clipped, voice.findings.noise, voice.findings.outlier_clips
-    if clipped >= CLIPPED:
-        found.append(f"{name} is clipped ({clipped:.2%} of the samples); record it again at a lower level.")
-    if noise is not None and noise < NOISY:
-        found.append(
-            f"{name} is noisy (its pauses are only {int(noise)} dB below the speech, and should be at least "
-            f"{NOISY:.0f} dB); record it in a quieter room, or closer to the microphone."
-        )
+    outliers = voice.findings.outlier_clips
+    found += recording_flaws(name, voice.findings.clipped, voice.findings.noise)
     if outliers:
         clips = ", ".join(map(repr, outliers[:5])) + (f" and {len(outliers) - 5} more" if len(outliers) > 5 else "")
         whole = "it" if len(voice.origins) == 1 else name
